@@ -1,0 +1,59 @@
+"""Network addresses as values. Addresses travel as canonical text; families are keepalived's 4 and 6."""
+
+import ipaddress
+
+from msgspec import Struct
+
+INET = 4
+INET6 = 6
+
+
+class Prefix(Struct, frozen=True):
+    """An address with its prefix length. ``address`` is canonical text (``ipaddress`` spelling)."""
+
+    address: str
+    length: int
+
+    @property
+    def family(self) -> int:
+        return family_of(self.address)
+
+    def __str__(self) -> str:
+        return f"{self.address}/{self.length}"
+
+
+def family_of(address: str) -> int:
+    """4 or 6, told by the colon only IPv6 text has."""
+    return INET6 if ":" in address else INET
+
+
+def parse_address(text: str) -> str | None:
+    """Canonical text of an address, or None when it is not one. No zone, no prefix length."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return None
+
+
+def parse_prefix(text: str) -> Prefix | None:
+    """``ADDRESS[/LEN]``; a missing length is that of a host. None when malformed."""
+    host, slash, length = text.partition("/")
+    address = parse_address(host)
+    if address is None:
+        return None
+    widest = 128 if family_of(address) == INET6 else 32
+    if not slash:
+        return Prefix(address, widest)
+    if not (length.isascii() and length.isdigit() and len(length) <= 3) or int(length) > widest:
+        return None
+    return Prefix(address, int(length))
+
+
+def packed(address: str) -> bytes:
+    """4 or 16 bytes in network order."""
+    return ipaddress.ip_address(address).packed
+
+
+def unpacked(data: bytes) -> str:
+    """Canonical text of 4 or 16 bytes."""
+    return str(ipaddress.ip_address(data))

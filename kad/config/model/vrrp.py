@@ -1,0 +1,223 @@
+"""What a configuration says about VRRP, fully resolved.
+
+Every inherited value (global default, strict_mode, family) is already applied: the VRRP core never looks at
+global_defs. Defaults stand here and nowhere else; durations are microseconds.
+"""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from kad.config.model.script import ScriptCommand
+
+
+class WantedState(StrEnum):
+    MASTER = "MASTER"
+    BACKUP = "BACKUP"
+
+
+class AuthType(StrEnum):
+    NONE = "NONE"
+    PASS = "PASS"
+    AH = "AH"
+
+
+class VirtualAddress(Struct, frozen=True, omit_defaults=True):
+    """One item of virtual_ipaddress, virtual_ipaddress_excluded or static_ipaddress."""
+
+    address: str
+    """Canonical text, without prefix length."""
+    prefix_length: int
+    interface: str = ""
+    """Empty: the instance's interface."""
+    scope: int = 0
+    broadcast: str = ""
+    """Canonical address already computed from ``+`` and ``-``; empty: none."""
+    label: str = ""
+    peer: str = ""
+    flags: int = 0
+    """IFA_F_* bits asked for: NODAD is set for IPv6 unless ``-nodad``, HOMEADDRESS, MANAGETEMPADDR,
+    NOPREFIXROUTE, MCAUTOJOIN."""
+    no_track: bool = False
+    preferred_lifetime: int = 0xFFFFFFFF
+    """Seconds; 0xFFFFFFFF is for ever, 0 deprecated."""
+    use_vmac: bool = False
+    track_group: str = ""
+
+
+class UnicastPeer(Struct, frozen=True, omit_defaults=True):
+    address: str
+    min_ttl: int = 0
+    max_ttl: int = 255
+
+
+class GarpSettings(Struct, frozen=True, omit_defaults=True):
+    """Gratuitous ARP and unsolicited neighbour advertisements."""
+
+    master_delay_us: int = 5_000_000
+    """After becoming MASTER, when the second burst follows; 0: none."""
+    master_repeat: int = 5
+    master_refresh_us: int = 0
+    """Period of further bursts while MASTER; 0: none."""
+    master_refresh_repeat: int = 1
+    lower_prio_delay_us: int = 5_000_000
+    lower_prio_repeat: int = 5
+    extra_if_us: int = 0
+    """Period of announcements on interfaces of VIPs other than the instance's; 0: none."""
+    extra_if_all: bool = False
+    interval_us: int = 0
+    """Least gap between gratuitous ARPs on one interface; 0: none."""
+    gna_interval_us: int = 0
+
+
+class TrackedItem(Struct, frozen=True, omit_defaults=True):
+    """A line of a track_* block. ``weight`` None: the tracked object's own."""
+
+    name: str
+    weight: int | None = None
+    reverse: bool = False
+
+
+class Tracking(Struct, frozen=True, omit_defaults=True):
+    interfaces: tuple[TrackedItem, ...] = ()
+    scripts: tuple[TrackedItem, ...] = ()
+    files: tuple[TrackedItem, ...] = ()
+    processes: tuple[TrackedItem, ...] = ()
+    bfds: tuple[TrackedItem, ...] = ()
+
+
+class NotifyScripts(Struct, frozen=True, omit_defaults=True):
+    master: ScriptCommand | None = None
+    backup: ScriptCommand | None = None
+    fault: ScriptCommand | None = None
+    stop: ScriptCommand | None = None
+    deleted: ScriptCommand | None = None
+    any_state: ScriptCommand | None = None
+    """``notify``: INSTANCE NAME STATE PRIORITY are appended."""
+    master_rx_lower_pri: ScriptCommand | None = None
+
+
+class HmacKey(Struct, frozen=True):
+    key_id: int
+    value: bytes
+
+
+class AuthHmac(Struct, frozen=True, omit_defaults=True):
+    keys: tuple[HmacKey, ...] = ()
+    active_key: int = 0
+    time_window_us: int = 5_000_000
+    anti_replay: str = "time"
+    mode: str = "enforce"
+
+
+class Vmac(Struct, frozen=True, omit_defaults=True):
+    """use_vmac or use_ipvlan."""
+
+    ipvlan: bool = False
+    name: str = ""
+    mac: str = ""
+    address: str = ""
+    """ipvlan's own address."""
+    ipvlan_mode: str = ""
+    netlink_notify_msg: bool = False
+    group: str = ""
+    xmit_base: bool = False
+
+
+class ObjectSpec(Struct, frozen=True, omit_defaults=True):
+    """A route or rule as written, checked: (keyword, value) pairs in canonical spelling."""
+
+    family: int
+    items: tuple[tuple[str, str], ...]
+
+
+class VrrpInstance(Struct, frozen=True, omit_defaults=True):
+    """One vrrp_instance. What identifies it across reloads is :attr:`identity`, not its name."""
+
+    name: str
+    virtual_router_id: int
+    interface: str = ""
+    family: int = 4
+    version: int = 2
+    wanted_state: WantedState = WantedState.BACKUP
+    priority: int = 100
+    advert_int_us: int = 1_000_000
+    source_address: str = ""
+    """mcast_src_ip or unicast_src_ip; empty: the first address of the interface."""
+    multicast_group: str = "224.0.0.18"
+    unicast: bool = False
+    unicast_peers: tuple[UnicastPeer, ...] = ()
+    unicast_ttl: int = 255
+    check_unicast_src: bool = False
+    unicast_fault_no_peer: bool = False
+    old_unicast_checksum: str = ""
+    """"" auto-detect, "on", "never"."""
+    track_src_ip: bool = False
+    dont_track_primary: bool = False
+    vrf: str = ""
+    virtual_addresses: tuple[VirtualAddress, ...] = ()
+    excluded_addresses: tuple[VirtualAddress, ...] = ()
+    no_virtual_ipaddress: bool = False
+    promote_secondaries: bool = False
+    v3_checksum_as_v2: bool = False
+    accept: bool = True
+    no_accept: bool = False
+    skip_check_adv_addr: bool = False
+    strict_mode: bool = False
+    nopreempt: bool = False
+    preempt_delay_us: int = 0
+    down_timer_adverts: int = 3
+    timer_expired_backup: int = 0
+    """Priority compared when a late timer expires under nopreempt; 0: off."""
+    lower_prio_no_advert: bool = False
+    higher_prio_send_advert: bool = False
+    owner_ignore_adverts: bool = False
+    kernel_rx_buf_size: int = 0
+    garp: GarpSettings = GarpSettings()
+    auth_type: AuthType = AuthType.NONE
+    auth_pass: bytes = b""
+    auth_hmac: AuthHmac | None = None
+    vmac: Vmac | None = None
+    use_vmac_addr: bool = False
+    notify: NotifyScripts = NotifyScripts()
+    notify_deleted: bool = False
+    notify_priority_changes: bool = False
+    smtp_alert: bool = False
+    tracking: Tracking = Tracking()
+    virtual_routes: tuple[ObjectSpec, ...] = ()
+    virtual_rules: tuple[ObjectSpec, ...] = ()
+    linkbeat_polling: bool = False
+    interface_down_delay_us: int = 0
+    interface_up_delay_us: int = 0
+    sync_group: str = ""
+
+    @property
+    def is_owner(self) -> bool:
+        """Address owner, RFC 9568 §5.2.4: priority 255."""
+        return self.priority == 255
+
+
+class SyncGroup(Struct, frozen=True, omit_defaults=True):
+    name: str
+    members: tuple[str, ...]
+    tracking: Tracking = Tracking()
+    notify: NotifyScripts = NotifyScripts()
+    smtp_alert: bool = False
+    sync_group_tracking_weight: bool = False
+    notify_priority_changes: bool = False
+
+
+class VrrpSettings(Struct, frozen=True, omit_defaults=True):
+    """What global_defs says to the VRRP child itself."""
+
+    startup_delay_us: int = 0
+    delay_after_boot_us: int = 0
+    dynamic_interfaces: bool = False
+    allow_if_changes: bool = False
+    log_unknown_vrids: bool = False
+    rx_bufs_policy: str = ""
+    rx_bufs_multiplier: int = 3
+    netlink_monitor_rcv_bufs: int = 0
+    default_interface: str = "eth0"
+    notify_fifo: str = ""
+    vrrp_notify_fifo: str = ""

@@ -1,0 +1,204 @@
+"""Every message between kad's processes: one Struct each, one tagged union a direction.
+
+Messages state whole present values (level, not edge). ``incarnation`` counts the lives of a child,
+``generation`` the configurations that were committed; a receiver drops what is stale and counts it.
+This module imports no ZeroMQ: the supervisor uses the messages of its socket pair too.
+"""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+
+class Role(StrEnum):
+    """The children of the supervisor."""
+
+    CONTROL = "control"
+    VRRP = "vrrp"
+    CHECK = "check"
+    BFD = "bfd"
+
+
+class Message(Struct, frozen=True, forbid_unknown_fields=True, tag=True):
+    """Base: tagged by class name; unknown fields are refused."""
+
+
+# The generation: what the supervisor keeps in a sealed memfd -------------------------------------------
+
+
+class Generation(Struct, frozen=True, forbid_unknown_fields=True):
+    """One committed configuration, complete. Encoded once, sealed, inherited by every child at fork."""
+
+    number: int
+    source_digest: str
+    """Digest of every file read, in order: tells whether the file on disk is what runs."""
+    slices: dict[Role, dict[str, bytes]]
+    """Per role: object name -> encoded object. Equal bytes mean an unchanged object."""
+    accepted_errors: tuple[str, ...] = ()
+    """Identities of the errors in its text; a reload is refused only for others."""
+    roles: tuple[Role, ...] = ()
+    """Children to run beside control."""
+    settings: "SupervisorSettings | None" = None
+
+
+class SupervisorSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the configuration says to the supervisor itself. It cannot parse: it is told."""
+
+    child_wait_us: int = 5_000_000
+    hang_limit_us: int = 1_000_000
+    least_master_down_us: int = 3_000_000
+    """The shortest master-down interval of any instance: a restart later than this withdraws first."""
+
+
+# control -> supervisor, over a SOCK_SEQPACKET pair -----------------------------------------------------
+
+
+class CommitGeneration(Message):
+    """Take this generation (its memfd rides along as SCM_RIGHTS). The answer Committed is the commit."""
+
+    number: int
+    roles: tuple[Role, ...]
+    settings: SupervisorSettings
+
+
+class AllApplied(Message):
+    """Every child runs this generation: the one before may be dropped."""
+
+    number: int
+
+
+class LoadFailed(Message):
+    """The first load cannot be run: stop the daemon with this status."""
+
+    exit_status: int
+    text: str
+
+
+class ReloadFinished(Message):
+    """For sd_notify and the log. ``accepted`` False: everything is as it was."""
+
+    accepted: bool
+    text: str
+
+
+class StopDaemon(Message):
+    """kadctl or a child's request: stop in order."""
+
+    reason: str
+
+
+ControlToSupervisor = CommitGeneration | AllApplied | LoadFailed | ReloadFinished | StopDaemon
+
+
+# supervisor -> control -----------------------------------------------------------------------------------
+
+
+class Committed(Message):
+    number: int
+
+
+class ReloadRequested(Message):
+    """SIGHUP. A second one while a reload runs is sent once, after it."""
+
+
+class ProcessInfo(Struct, frozen=True, forbid_unknown_fields=True):
+    role: Role
+    pid: int
+    incarnation: int
+    state: str
+    """STARTING, RUNNING, BACKOFF, STOPPING, STOPPED (supervisor/child.py)."""
+    restarts: int
+    since_us: int
+    """CLOCK_MONOTONIC."""
+    last_exit: str = ""
+    """How the predecessor ended, for people."""
+
+
+class ProcessTable(Message):
+    """Sent whenever any child's state changes, and at control's birth."""
+
+    processes: tuple[ProcessInfo, ...]
+
+
+class SignalReceived(Message):
+    """A signal for a child's dump or statistics (USR1, USR2, JSON, STATS_CLEAR)."""
+
+    signum: int
+
+
+SupervisorToControl = Committed | ReloadRequested | ProcessTable | SignalReceived
+
+
+# child -> control, over ZeroMQ ---------------------------------------------------------------------------
+
+
+class Hello(Message):
+    """First word of every incarnation. ``generation`` 0: none applied yet."""
+
+    role: Role
+    pid: int
+    incarnation: int
+    generation: int
+
+
+class Prepared(Message):
+    """Answer to Prepare. ``refusal`` "": yes."""
+
+    role: Role
+    incarnation: int
+    generation: int
+    refusal: str = ""
+
+
+class Applied(Message):
+    """The child runs this generation. ``complaints``: what the kernel refused, for people."""
+
+    role: Role
+    incarnation: int
+    generation: int
+    complaints: tuple[str, ...] = ()
+
+
+class StatusReport(Message):
+    """The whole present state of a child. ``objects`` and ``counters`` are the role's own, for status."""
+
+    role: Role
+    incarnation: int
+    generation: int
+    sequence: int
+    request: int
+    body: bytes
+    """MessagePack of the role's own report Struct (kad.ipc.reports)."""
+
+
+ChildToControl = Hello | Prepared | Applied | StatusReport
+
+
+# control -> child ----------------------------------------------------------------------------------------
+
+
+class Prepare(Message):
+    """Look at this slice; no side effects; answer Prepared within the time limit."""
+
+    generation: int
+    slice: dict[str, bytes]
+
+
+class Abandon(Message):
+    """The prepared generation will not come."""
+
+    generation: int
+
+
+class Apply(Message):
+    """Committed: bring yourself to this generation. The slice is repeated: the child may be new."""
+
+    generation: int
+    slice: dict[str, bytes]
+
+
+class StatusRequest(Message):
+    request: int
+
+
+ControlToChild = Prepare | Abandon | Apply | StatusRequest

@@ -1,0 +1,173 @@
+"""What the VRRP engine wants done, in order. ``events.py`` is the counterpart: what happened.
+
+The shell carries actions out one after the other and never reorders them. It may not fail: what the kernel
+refuses comes back as an event.
+"""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from kad.config.model.script import ScriptCommand
+
+
+class State(StrEnum):
+    """RFC 9568 §6.3, with keepalived's FAULT."""
+
+    INIT = "INIT"
+    BACKUP = "BACKUP"
+    MASTER = "MASTER"
+    FAULT = "FAULT"
+
+
+class Transport(Struct, frozen=True):
+    """One pair of sockets (in and out), shared by every instance that would open the same.
+
+    ``source`` is set for unicast only; ``interface`` may be empty for unicast without one.
+    """
+
+    family: int
+    protocol: int
+    """112, or 51 for AH."""
+    interface: str
+    group: str = ""
+    source: str = ""
+    unicast_ttl: int = 255
+    vrf: str = ""
+    rx_buffer: int = 0
+
+
+class OpenTransport(Struct, frozen=True):
+    """Open sockets and answer TransportOpened or TransportFailed under ``number``."""
+
+    number: int
+    transport: Transport
+
+
+class CloseTransport(Struct, frozen=True):
+    number: int
+
+
+class SendAdvert(Struct, frozen=True, gc=False):
+    """``data``: IPv4: the whole packet with header (IP_HDRINCL); IPv6: the payload (kernel checksums).
+
+    ``slot`` is the journal slot whose last-transmission time the shell stamps after the send.
+    """
+
+    transport: int
+    instance: str
+    data: bytes
+    destination: str
+    source: str
+
+
+class AddressEntry(Struct, frozen=True):
+    """One address to add or delete, complete."""
+
+    interface: str
+    address: str
+    prefix_length: int
+    scope: int = 0
+    broadcast: str = ""
+    label: str = ""
+    peer: str = ""
+    flags: int = 0
+    preferred_lifetime: int = 0xFFFFFFFF
+    no_track: bool = False
+
+
+class ChangeAddresses(Struct, frozen=True):
+    """Remove, then add. Answered by PlanDone with the same serial.
+
+    Additions use EXCL: one that exists already is success, but not ours (it stays on leaving MASTER unless
+    the daemon runs with -X). ``keep_foreign`` False removes whoever set it (start in BACKUP, -X).
+    """
+
+    instance: str
+    serial: int
+    remove: tuple[AddressEntry, ...]
+    add: tuple[AddressEntry, ...]
+    keep_foreign: bool = False
+
+
+class Announce(Struct, frozen=True):
+    """Send gratuitous ARPs and unsolicited neighbour advertisements, back to back, in order.
+
+    ``frames``: (interface name, whole Ethernet frame).
+    """
+
+    instance: str
+    frames: tuple[tuple[str, bytes], ...]
+
+
+class SetPromoteSecondaries(Struct, frozen=True):
+    interface: str
+    enabled: bool
+
+
+class Notify(Struct, frozen=True):
+    """Run these scripts for a transition, in order of start; answered by NotifyDone.
+
+    ``commands``: complete argv each (the appended INSTANCE NAME STATE PRIORITY included).
+    """
+
+    instance: str
+    serial: int
+    state: str
+    priority: int
+    commands: tuple[ScriptCommand, ...]
+
+
+class StateChanged(Struct, frozen=True):
+    """For the log, status and the record of causes. ``reason`` is one sentence for people."""
+
+    instance: str
+    old: State
+    new: State
+    reason: str
+    priority: int
+
+
+class Remember(Struct, frozen=True):
+    """Write this instance's record to the journal before carrying out what follows."""
+
+    instance: str
+    record: bytes
+
+
+class Forget(Struct, frozen=True):
+    """Free the instance's journal record."""
+
+    instance: str
+
+
+class LogLevel(StrEnum):
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+    DEBUG = "debug"
+
+
+class Log(Struct, frozen=True):
+    level: LogLevel
+    text: str
+
+
+class Stopped(Struct, frozen=True):
+    """Everything was withdrawn: the process may leave."""
+
+
+Action = (
+    OpenTransport
+    | CloseTransport
+    | SendAdvert
+    | ChangeAddresses
+    | Announce
+    | SetPromoteSecondaries
+    | Notify
+    | StateChanged
+    | Remember
+    | Forget
+    | Log
+    | Stopped
+)

@@ -1,0 +1,113 @@
+"""What can happen to the VRRP engine. ``actions.py`` is the counterpart: what the engine wants done.
+
+Events carry facts and no judgement. All times are CLOCK_MONOTONIC microseconds and are handed beside the
+event (``Engine.handle(event, now_us)``), never inside it.
+"""
+
+from msgspec import Struct
+
+from kad.config.model.vrrp import VrrpInstance
+
+
+class AdvertReceived(Struct, frozen=True, gc=False):
+    """Bytes that arrived on a VRRP socket.
+
+    ``data``: for IPv4 the whole IP packet (header included), for IPv6 the payload. ``transport`` is the
+    number the shell opened the socket under. ``destination`` is "" where the header tells it (IPv4).
+    """
+
+    transport: int
+    data: bytes
+    source: str
+    hop_limit: int = 255
+    destination: str = ""
+
+
+class LinkChanged(Struct, frozen=True):
+    """The whole present truth about one interface, whenever any of it changed."""
+
+    name: str
+    index: int
+    up: bool
+    """IFF_UP and IFF_RUNNING (lower layers too)."""
+    mac: bytes
+    mtu: int
+    arp: bool
+    """False: IFF_NOARP, no announcements there."""
+    multicast: bool
+    addresses: tuple[str, ...]
+    """Usable source addresses in the kernel's order, both families, neither tentative nor ours."""
+
+
+class LinkRemoved(Struct, frozen=True):
+    name: str
+
+
+class AddressDeleted(Struct, frozen=True):
+    """An address of one of our plans vanished and it was not us who deleted it."""
+
+    interface: str
+    address: str
+    prefix_length: int
+
+
+class TransportOpened(Struct, frozen=True):
+    transport: int
+
+
+class TransportFailed(Struct, frozen=True):
+    """A socket could not be opened, or a send on it failed for good. ``reason`` is for people."""
+
+    transport: int
+    reason: str
+
+
+class PlanDone(Struct, frozen=True):
+    """The kernel has answered every command of a :class:`actions.ChangeAddresses`.
+
+    ``failures``: one line per command refused (address, errno name). Empty: all is as asked.
+    """
+
+    instance: str
+    serial: int
+    failures: tuple[str, ...] = ()
+
+
+class NotifyDone(Struct, frozen=True):
+    """All scripts of the notification with this number have ended (or could not be started)."""
+
+    instance: str
+    serial: int
+
+
+class ConfigurationChanged(Struct, frozen=True):
+    """A new generation to run: the whole set of instances, changed ones as new objects.
+
+    The first one is the start; with ``remembered`` it is a restart after a crash.
+    """
+
+    generation: int
+    instances: tuple[VrrpInstance, ...]
+
+
+class StopRequested(Struct, frozen=True):
+    """Withdraw everything, in order, and say so."""
+
+
+class TimeReached(Struct, frozen=True):
+    """Nothing but time passed: the deadline may be due."""
+
+
+Event = (
+    AdvertReceived
+    | LinkChanged
+    | LinkRemoved
+    | AddressDeleted
+    | TransportOpened
+    | TransportFailed
+    | PlanDone
+    | NotifyDone
+    | ConfigurationChanged
+    | StopRequested
+    | TimeReached
+)
