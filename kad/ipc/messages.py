@@ -53,7 +53,7 @@ class SupervisorSettings(Struct, frozen=True, forbid_unknown_fields=True):
 # control -> supervisor, over a SOCK_SEQPACKET pair -----------------------------------------------------
 
 
-class CommitGeneration(Message):
+class CommitGeneration(Message, frozen=True):
     """Take this generation (its memfd rides along as SCM_RIGHTS). The answer Committed is the commit."""
 
     number: int
@@ -61,27 +61,27 @@ class CommitGeneration(Message):
     settings: SupervisorSettings
 
 
-class AllApplied(Message):
+class AllApplied(Message, frozen=True):
     """Every child runs this generation: the one before may be dropped."""
 
     number: int
 
 
-class LoadFailed(Message):
+class LoadFailed(Message, frozen=True):
     """The first load cannot be run: stop the daemon with this status."""
 
     exit_status: int
     text: str
 
 
-class ReloadFinished(Message):
+class ReloadFinished(Message, frozen=True):
     """For sd_notify and the log. ``accepted`` False: everything is as it was."""
 
     accepted: bool
     text: str
 
 
-class StopDaemon(Message):
+class StopDaemon(Message, frozen=True):
     """kadctl or a child's request: stop in order."""
 
     reason: str
@@ -93,11 +93,11 @@ ControlToSupervisor = CommitGeneration | AllApplied | LoadFailed | ReloadFinishe
 # supervisor -> control -----------------------------------------------------------------------------------
 
 
-class Committed(Message):
+class Committed(Message, frozen=True):
     number: int
 
 
-class ReloadRequested(Message):
+class ReloadRequested(Message, frozen=True):
     """SIGHUP. A second one while a reload runs is sent once, after it."""
 
 
@@ -114,13 +114,13 @@ class ProcessInfo(Struct, frozen=True, forbid_unknown_fields=True):
     """How the predecessor ended, for people."""
 
 
-class ProcessTable(Message):
+class ProcessTable(Message, frozen=True):
     """Sent whenever any child's state changes, and at control's birth."""
 
     processes: tuple[ProcessInfo, ...]
 
 
-class SignalReceived(Message):
+class SignalReceived(Message, frozen=True):
     """A signal for a child's dump or statistics (USR1, USR2, JSON, STATS_CLEAR)."""
 
     signum: int
@@ -132,7 +132,7 @@ SupervisorToControl = Committed | ReloadRequested | ProcessTable | SignalReceive
 # child -> control, over ZeroMQ ---------------------------------------------------------------------------
 
 
-class Hello(Message):
+class Hello(Message, frozen=True):
     """First word of every incarnation. ``generation`` 0: none applied yet."""
 
     role: Role
@@ -141,7 +141,7 @@ class Hello(Message):
     generation: int
 
 
-class Prepared(Message):
+class Prepared(Message, frozen=True):
     """Answer to Prepare. ``refusal`` "": yes."""
 
     role: Role
@@ -150,7 +150,7 @@ class Prepared(Message):
     refusal: str = ""
 
 
-class Applied(Message):
+class Applied(Message, frozen=True):
     """The child runs this generation. ``complaints``: what the kernel refused, for people."""
 
     role: Role
@@ -159,7 +159,7 @@ class Applied(Message):
     complaints: tuple[str, ...] = ()
 
 
-class StatusReport(Message):
+class StatusReport(Message, frozen=True):
     """The whole present state of a child. ``objects`` and ``counters`` are the role's own, for status."""
 
     role: Role
@@ -177,27 +177,27 @@ ChildToControl = Hello | Prepared | Applied | StatusReport
 # control -> child ----------------------------------------------------------------------------------------
 
 
-class Prepare(Message):
+class Prepare(Message, frozen=True):
     """Look at this slice; no side effects; answer Prepared within the time limit."""
 
     generation: int
     slice: dict[str, bytes]
 
 
-class Abandon(Message):
+class Abandon(Message, frozen=True):
     """The prepared generation will not come."""
 
     generation: int
 
 
-class Apply(Message):
+class Apply(Message, frozen=True):
     """Committed: bring yourself to this generation. The slice is repeated: the child may be new."""
 
     generation: int
     slice: dict[str, bytes]
 
 
-class StatusRequest(Message):
+class StatusRequest(Message, frozen=True):
     request: int
 
 
