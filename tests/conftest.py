@@ -1,0 +1,5 @@
+"""Fixtures every test may use."""
+
+from tests.support.namespaces import network
+
+__all__ = ["network"]
