@@ -1,0 +1,207 @@
+"""Statements to values: walks the tree along the grammar's rows. What has no row is reported and skipped."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from functools import cache
+
+from kad.config.schema import NOTHING, Block, Frame, Reading, Repeat, Row
+from kad.config.tree import Statement
+from kad.errors import ExitStatus, Severity
+
+_MAX_DEPTH = 32
+"""Blocks within blocks; the deepest legal one is 5."""
+
+
+def read_root(reading: Reading, block: Block, statements: list[Statement]) -> Frame:
+    """Read a whole file. Rows marked ``early`` are read first: global settings hold wherever they stand."""
+    root = Frame(block, None, None)
+    reading.root = root
+    table = block.table
+    early: list[Statement] = []
+    later: list[Statement] = []
+    for statement in statements:
+        row = table.get(statement.words[0].text)
+        (early if row is not None and row.early else later).append(statement)
+    read_statements(reading, root, early)
+    read_statements(reading, root, later)
+    return root
+
+
+def read_statements(reading: Reading, frame: Frame, statements: list[Statement]) -> None:
+    """Read the statements of one block into its frame."""
+    block = frame.block
+    table, item = block.table, block.item
+    fields, places = frame.fields, frame.places
+    for statement in statements:
+        row = table.get(statement.words[0].text)
+        if row is None:
+            if item is not None:
+                _read_item(reading, frame, item, statement)
+            else:
+                _unknown(reading, frame, statement)
+            continue
+        if not row.acts:
+            key = (block.path, row.name)
+            if key not in reading.dormant:
+                reading.dormant[key] = statement
+        if row.deprecated:
+            _deprecated(reading, frame, row, statement)
+        target = row.field or row.name
+        repeat = row.repeat
+        if repeat is Repeat.FIRST and target in fields:
+            _repeated(reading, frame, statement, "ignored: the first one counts")
+            continue
+        kind = row.kind
+        if kind.block is not None:
+            value = _enter(reading, frame, kind.block, statement)
+        else:
+            if statement.block is not None:
+                _unexpected_block(reading, frame, statement)
+            value = kind.read(reading, frame, statement) if kind.read is not None else True
+        if value is NOTHING:
+            continue
+        if repeat is Repeat.ADD:
+            fields.setdefault(target, []).append(value)
+        else:
+            if repeat is Repeat.LAST_SAID and target in fields:
+                _repeated(reading, frame, statement, "replaces the one before")
+            fields[target] = value
+        places[target] = statement
+
+
+def _read_item(reading: Reading, frame: Frame, item: Row, statement: Statement) -> None:
+    if not item.acts:
+        reading.dormant.setdefault((frame.block.path, item.name), statement)
+    if statement.block is not None:
+        _unexpected_block(reading, frame, statement)
+    value = item.kind.read(reading, frame, statement) if item.kind.read is not None else statement
+    if value is not NOTHING:
+        frame.items.append(value)
+
+
+def _enter(reading: Reading, parent: Frame, block: Block, statement: Statement) -> object:
+    """Read a nested block: NOTHING when it is not to be stored."""
+    frame = Frame(block, statement, parent)
+    if 0 <= block.parameters < len(statement.words) - 1:
+        extra = " ".join(word.text for word in statement.words[block.parameters + 1 :])
+        reading.error(
+            "extra-words",
+            f"'{statement.words[0].text}' takes no '{extra}'; it is ignored",
+            parent,
+            statement,
+            block.parameters + 1,
+        )
+    if block.open is not None and not block.open(reading, frame):
+        return NOTHING
+    if statement.block is None:
+        reading.error(
+            "no-block",
+            f"'{statement.words[0].text}' opens a block, but no '{{' follows",
+            parent,
+            statement,
+            0,
+            remedy=f"{statement.words[0].text} {{ … }}",
+        )
+    else:
+        read_statements(reading, frame, statement.block)
+    return block.close(reading, frame) if block.close is not None else frame
+
+
+def _unknown(reading: Reading, frame: Frame, statement: Statement) -> None:
+    word = statement.words[0].text
+    what = "block" if statement.block is not None else "keyword"
+    where = f"in {frame.block.path}" if frame.block.path != "(root)" else "outside every block"
+    tail = "; it is skipped whole" if statement.block else ""
+    reading.error(
+        "unknown-keyword",
+        f"unknown {what} '{word}' {where}{tail}",
+        frame,
+        statement,
+        0,
+        remedy=_suggestion(frame.block, reading.root.block, word),
+    )
+    if statement.block:
+        _skip(reading, frame, statement.block, word, statement.span.line)
+
+
+def _skip(reading: Reading, frame: Frame, statements: list[Statement], word: str, line: int) -> None:
+    """Say of each line of an unknown block that it has no effect (keepalived applies some of them)."""
+    for statement in statements:
+        reading.error(
+            "skipped",
+            f"'{statement.words[0].text}' has no effect: it stands within '{word}' of line {line}, skipped",
+            frame,
+            statement,
+            0,
+        )
+        if statement.block:
+            _skip(reading, frame, statement.block, word, line)
+
+
+def _suggestion(block: Block, root: Block, word: str) -> str:
+    """What may have been meant: a name close by in this block, or the same name elsewhere."""
+    places = _places(root).get(word)
+    if places:
+        return f"'{word}' stands in {' or '.join(places[:3])}"
+    near = get_close_matches(word, block.table, n=1, cutoff=0.7)
+    if near:
+        return f"did you mean '{near[0]}'?"
+    near = get_close_matches(word, _places(root), n=1, cutoff=0.85)
+    if near:
+        return f"did you mean '{near[0]}', which stands in {' or '.join(_places(root)[near[0]][:3])}?"
+    return ""
+
+
+@cache
+def _places(root: Block) -> dict[str, list[str]]:
+    """Keyword -> paths of the blocks it may stand in."""
+    found: dict[str, list[str]] = {}
+    for block in blocks(root):
+        for row in block.rows:
+            found.setdefault(row.name, []).append(
+                "the top level of the file" if block is root else block.path
+            )
+    return found
+
+
+def blocks(root: Block) -> list[Block]:
+    """Every block of the grammar, once, outermost first."""
+    found = [root]
+    for block in found:
+        for row in block.rows:
+            inner = row.kind.block
+            if inner is not None and inner not in found:
+                found.append(inner)
+    return found
+
+
+def _deprecated(reading: Reading, frame: Frame, row: Row, statement: Statement) -> None:
+    reading.warning(
+        "deprecated",
+        f"'{row.name}' is deprecated",
+        frame,
+        statement,
+        0,
+        remedy=row.deprecated,
+        status=row.deprecated_status,
+    )
+
+
+def _repeated(reading: Reading, frame: Frame, statement: Statement, what: str) -> None:
+    reading.error(
+        "repeated", f"'{statement.words[0].text}' stands here a second time; {what}", frame, statement, 0
+    )
+
+
+def _unexpected_block(reading: Reading, frame: Frame, statement: Statement) -> None:
+    reading.report(
+        Severity.ERROR,
+        "unexpected-block",
+        f"'{statement.words[0].text}' opens no block; what stands in its braces is skipped",
+        frame,
+        statement,
+        0,
+        status=ExitStatus.CONFIG_ERRORS,
+    )
+    _skip(reading, frame, statement.block or [], statement.words[0].text, statement.span.line)

@@ -1,0 +1,294 @@
+"""Kinds of values: how the words of a statement become an integer, a duration, an address …
+
+Numbers follow keepalived's rules: base 10, trailing characters after digits are said and (outside ``-t``)
+tolerated, decimals beyond the precision are dropped with rounding by the first one dropped.
+Durations become integer microseconds.
+"""
+
+from __future__ import annotations
+
+import re
+
+from kad.addresses import parse_address
+from kad.config.schema import NOTHING, Frame, Kind, Read, Reading
+from kad.config.tree import Statement
+from kad.units import US_PER_SECOND
+
+UNSIGNED_MAX = 4294967295
+INT_MAX = 2147483647
+_INTEGER = re.compile(r"\s*([+-]?\d{1,19})")
+_DECIMAL = re.compile(r"(\d{0,15})(?:\.(\d*))?")
+_BOOLEANS = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
+
+
+def number_of(
+    reading: Reading, frame: Frame, statement: Statement, index: int, low: int, high: int
+) -> int | None:
+    """Word ``index`` as an integer of [low, high]; None after reporting. The word must be there."""
+    text = statement.words[index].text
+    if text.isascii() and text.isdigit() and len(text) < 20:
+        value, tail = int(text), ""
+    else:
+        found = _INTEGER.match(text)
+        if found is None:
+            _bad_number(reading, frame, statement, index, f"'{text}' is not a number", low, high)
+            return None
+        value, tail = int(found[1]), text[found.end() :]
+    if not low <= value <= high:
+        _bad_number(reading, frame, statement, index, f"{text} is outside {low} to {high}", low, high)
+        return None
+    if tail:
+        reading.warning(
+            "number-tail",
+            f"'{tail}' after the number is ignored: {value} is used",
+            frame,
+            statement,
+            index,
+            remedy=f"write {value}",
+        )
+    return value
+
+
+def _bad_number(
+    reading: Reading, frame: Frame, statement: Statement, index: int, what: str, low: object, high: object
+) -> None:
+    keyword = statement.words[0].text
+    reading.error(
+        "bad-number",
+        f"'{keyword}': {what}; the line is ignored",
+        frame,
+        statement,
+        index,
+        remedy=f"a number from {low} to {high}",
+    )
+
+
+def decimal_of(
+    reading: Reading,
+    frame: Frame,
+    statement: Statement,
+    index: int,
+    low: int,
+    high: int,
+    places: int,
+) -> int | None:
+    """Word ``index`` as a decimal scaled by 10**places, as low and high are; None after reporting."""
+    text = statement.words[index].text
+    found = _DECIMAL.match(text)
+    whole, fraction = (found[1], found[2]) if found else ("", None)
+    limits = _scaled(low, places), _scaled(high, places)
+    if found is None or not (whole or fraction):
+        _bad_number(reading, frame, statement, index, f"'{text}' is not a number", *limits)
+        return None
+    fraction = fraction or ""
+    value = int((whole or "0") + fraction[:places].ljust(places, "0"))
+    if len(fraction) > places:
+        value += fraction[places] >= "5"
+        reading.warning(
+            "too-precise",
+            f"{text} has more than {places} decimal places: {_scaled(value, places)} is used",
+            frame,
+            statement,
+            index,
+        )
+    if not low <= value <= high:
+        what = f"{text} is outside {limits[0]} to {limits[1]}"
+        _bad_number(reading, frame, statement, index, what, *limits)
+        return None
+    if found.end() < len(text):
+        reading.warning(
+            "number-tail",
+            f"'{text[found.end() :]}' after the number is ignored: {_scaled(value, places)} is used",
+            frame,
+            statement,
+            index,
+        )
+    return value
+
+
+def _scaled(value: int, places: int) -> str:
+    """``value`` / 10**places as text without needless zeros."""
+    whole, rest = divmod(value, 10**places)
+    return f"{whole}.{rest:0{places}d}".rstrip("0").rstrip(".") if rest else str(whole)
+
+
+def integer(
+    low: int, high: int, *, unit: str = "", scale: int = 1, bare: int | None = None, least: int | None = None
+) -> Kind:
+    """A whole number. ``scale`` multiplies it (seconds to microseconds); ``bare`` is the value without one.
+
+    ``least``: a smaller value within the limits is raised to it, and that is reported.
+    """
+
+    def read(reading: Reading, frame: Frame, statement: Statement) -> object:
+        if len(statement.words) < 2:
+            if bare is not None:
+                return bare * scale
+            reading.missing(frame, statement, "number")
+            return NOTHING
+        value = number_of(reading, frame, statement, 1, low, high)
+        if value is None:
+            return NOTHING
+        if least is not None and value < least:
+            keyword = statement.words[0].text
+            reading.warning("too-small", f"'{keyword}' is at least {least}: it is used", frame, statement, 1)
+            value = least
+        return value * scale
+
+    return Kind("integer" if bare is None else "[integer]", read, unit, str(low), str(high))
+
+
+def decimal(
+    low: int, high: int, *, places: int = 6, unit: str = "s", scale: int = 1, zero: int | None = None
+) -> Kind:
+    """A decimal, stored as an integer of 10**-places, times ``scale``: with the defaults, microseconds.
+
+    ``low`` and ``high`` are in the stored precision before scaling. ``zero`` is used instead of 0, said.
+    """
+
+    def read(reading: Reading, frame: Frame, statement: Statement) -> object:
+        if len(statement.words) < 2:
+            reading.missing(frame, statement, "number")
+            return NOTHING
+        value = decimal_of(reading, frame, statement, 1, low, high, places)
+        if value is None:
+            return NOTHING
+        if value == 0 and zero is not None:
+            used = _scaled(zero, places)
+            reading.warning(
+                "zero", f"'{statement.words[0].text}' cannot be 0: {used} is used", frame, statement, 1
+            )
+            value = zero
+        return value * scale
+
+    return Kind("decimal", read, unit, _scaled(low, places), _scaled(high, places))
+
+
+def seconds(low: int, high: int) -> Kind:
+    """Whole seconds, stored as microseconds."""
+    return integer(low, high, unit="s", scale=US_PER_SECOND)
+
+
+def _set(value: object) -> Read:
+    def read(reading: Reading, frame: Frame, statement: Statement) -> object:
+        return value
+
+    return read
+
+
+def flag(value: bool = True) -> Kind:
+    """Present or not; words after it are of no meaning."""
+    return Kind("flag", _set(value))
+
+
+def boolean_of(text: str) -> bool | None:
+    """``on off true false yes no``, lower case only."""
+    return _BOOLEANS.get(text)
+
+
+def boolean() -> Kind:
+    """A flag that may be followed by on/off/true/false/yes/no."""
+
+    def read(reading: Reading, frame: Frame, statement: Statement) -> object:
+        if len(statement.words) < 2:
+            return True
+        value = _BOOLEANS.get(statement.words[1].text)
+        if value is None:
+            reading.error(
+                "bad-boolean",
+                f"'{statement.words[0].text}': '{statement.words[1].text}' is not a truth value; ignored",
+                frame,
+                statement,
+                1,
+                remedy="on, off, true, false, yes or no",
+            )
+            return NOTHING
+        return value
+
+    return Kind("boolean", read, low="off", high="on")
+
+
+def word(what: str = "value", *, longest: int = 0) -> Kind:
+    """One word. ``longest`` > 0: a longer one is refused."""
+
+    def read(reading: Reading, frame: Frame, statement: Statement) -> object:
+        if len(statement.words) < 2:
+            reading.missing(frame, statement, what)
+            return NOTHING
+        text = statement.words[1].text
+        if longest and len(text.encode()) > longest:
+            reading.error(
+                "too-long", f"'{text}' is longer than {longest} characters; ignored", frame, statement, 1
+            )
+            return NOTHING
+        return text
+
+    return Kind(what, read, high=f"{longest} characters" if longest else "")
+
+
+def optional_word(what: str, bare: object) -> Kind:
+    """One word, or ``bare`` without one."""
+
+    def read(reading: Reading, frame: Frame, statement: Statement) -> object:
+        return statement.words[1].text if len(statement.words) > 1 else bare
+
+    return Kind(f"[{what}]", read)
+
+
+def words(what: str) -> Kind:
+    """Every word after the keyword, at least one, as a tuple."""
+
+    def read(reading: Reading, frame: Frame, statement: Statement) -> object:
+        if len(statement.words) < 2:
+            reading.missing(frame, statement, what)
+            return NOTHING
+        return tuple(each.text for each in statement.words[1:])
+
+    return Kind(what, read)
+
+
+def choice(*allowed: str, fold: bool = False) -> Kind:
+    """One of the words listed; ``fold``: upper and lower case are the same."""
+    known = {each.lower() if fold else each: each for each in allowed}
+
+    def read(reading: Reading, frame: Frame, statement: Statement) -> object:
+        if len(statement.words) < 2:
+            reading.missing(frame, statement)
+            return NOTHING
+        text = statement.words[1].text
+        value = known.get(text.lower() if fold else text)
+        if value is None:
+            reading.error(
+                "bad-choice",
+                f"'{statement.words[0].text}' cannot be '{text}'; the line is ignored",
+                frame,
+                statement,
+                1,
+                remedy="one of " + ", ".join(allowed),
+            )
+            return NOTHING
+        return value
+
+    return Kind(" / ".join(allowed), read)
+
+
+def address(what: str = "address") -> Kind:
+    """One IPv4 or IPv6 address, as canonical text."""
+
+    def read(reading: Reading, frame: Frame, statement: Statement) -> object:
+        if len(statement.words) < 2:
+            reading.missing(frame, statement, what)
+            return NOTHING
+        value = parse_address(statement.words[1].text)
+        if value is None:
+            reading.error(
+                "bad-address",
+                f"'{statement.words[0].text}': '{statement.words[1].text}' is not an address; ignored",
+                frame,
+                statement,
+                1,
+            )
+            return NOTHING
+        return value
+
+    return Kind(what, read)
