@@ -49,9 +49,10 @@ class CloseTransport(Struct, frozen=True):
 
 
 class SendAdvert(Struct, frozen=True, gc=False):
-    """``data``: IPv4: the whole packet with header (IP_HDRINCL); IPv6: the payload (kernel checksums).
+    """One advertisement to one destination; the shell stamps the instance's record after the send.
 
-    ``slot`` is the journal slot whose last-transmission time the shell stamps after the send.
+    ``data``: IPv4: the whole packet with header (IP_HDRINCL, identification 0 for the kernel to fill);
+    IPv6: the payload (the kernel computes its checksum). Equal adverts are the same object.
     """
 
     transport: int
@@ -77,17 +78,16 @@ class AddressEntry(Struct, frozen=True):
 
 
 class ChangeAddresses(Struct, frozen=True):
-    """Remove, then add. Answered by PlanDone with the same serial.
+    """Remove, then add. Answered by PlanDone with the same serial, always.
 
-    Additions use EXCL: one that exists already is success, but not ours (it stays on leaving MASTER unless
-    the daemon runs with -X). ``keep_foreign`` False removes whoever set it (start in BACKUP, -X).
+    Exactly these are removed, whoever set them; absent is as good as removed. Additions use EXCL: one that
+    exists already is success and named in PlanDone. Who owns what is the engine's knowledge alone.
     """
 
     instance: str
     serial: int
     remove: tuple[AddressEntry, ...]
     add: tuple[AddressEntry, ...]
-    keep_foreign: bool = False
 
 
 class Announce(Struct, frozen=True):
@@ -129,10 +129,15 @@ class StateChanged(Struct, frozen=True):
 
 
 class Remember(Struct, frozen=True):
-    """Write this instance's record to the journal before carrying out what follows."""
+    """Write this instance's record to the journal before carrying out what follows.
+
+    ``stamp``: an advert follows at once; set its last-transmission time now, so that a record of MASTER never
+    stands beside the stamp of an older reign.
+    """
 
     instance: str
     record: bytes
+    stamp: bool = False
 
 
 class Forget(Struct, frozen=True):

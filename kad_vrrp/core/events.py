@@ -7,6 +7,7 @@ event (``Engine.handle(event, now_us)``), never inside it.
 from msgspec import Struct
 
 from kad.config.model.vrrp import VrrpInstance
+from kad_vrrp.core.actions import AddressEntry
 
 
 class AdvertReceived(Struct, frozen=True, gc=False):
@@ -62,15 +63,25 @@ class TransportFailed(Struct, frozen=True):
     reason: str
 
 
+class AddressFailure(Struct, frozen=True):
+    """One command of a plan that the kernel refused. ``reason`` names the error, for people."""
+
+    entry: AddressEntry
+    adding: bool
+    reason: str
+
+
 class PlanDone(Struct, frozen=True):
     """The kernel has answered every command of a :class:`actions.ChangeAddresses`.
 
-    ``failures``: one line per command refused (address, errno name). Empty: all is as asked.
+    ``existed``: additions that were there already (EEXIST), the very entries of the action. Removing what is
+    absent is no failure. No ``failures``: all is as asked.
     """
 
     instance: str
     serial: int
-    failures: tuple[str, ...] = ()
+    existed: tuple[AddressEntry, ...] = ()
+    failures: tuple[AddressFailure, ...] = ()
 
 
 class NotifyDone(Struct, frozen=True):
@@ -83,11 +94,15 @@ class NotifyDone(Struct, frozen=True):
 class ConfigurationChanged(Struct, frozen=True):
     """A new generation to run: the whole set of instances, changed ones as new objects.
 
-    The first one is the start; with ``remembered`` it is a restart after a crash.
+    The first one is the start; with records given to the engine it is a restart after a crash. The shell
+    tells every link (LinkChanged) before the first one, or instances would begin in FAULT.
+    ``previous``: for a restart in the middle of a reload, the instances of the generation before, so that
+    what they left behind can be named and cleaned; empty when all had been applied.
     """
 
     generation: int
     instances: tuple[VrrpInstance, ...]
+    previous: tuple[VrrpInstance, ...] = ()
 
 
 class StopRequested(Struct, frozen=True):
@@ -95,7 +110,7 @@ class StopRequested(Struct, frozen=True):
 
 
 class TimeReached(Struct, frozen=True):
-    """Nothing but time passed: the deadline may be due."""
+    """Nothing but time passed and the deadline is due. Sockets were drained before."""
 
 
 Event = (
