@@ -81,6 +81,9 @@ class _Nothing(Enum):
 
 NOTHING: Final = _Nothing.NOTHING
 
+CLOSING: Final = -1
+"""As the ``word`` of a report: the brace that closes the block, where what a block lacks is said."""
+
 Read = Callable[["Reading", "Frame", Statement], Any]
 
 
@@ -319,7 +322,9 @@ def _place(statement: Statement | None, word: int | None) -> tuple[Span | None, 
         return None, "", ""
     words = statement.words
     about = " ".join(each.text for each in words)
-    if word is None:
+    if word == CLOSING and statement.closing is not None:
+        return statement.closing, "", about
+    if word is None or word < 0:
         word = 0
     span = words[min(word, len(words) - 1)].span
     return span, statement.source_line, about

@@ -1,0 +1,267 @@
+"""Rows of bfd_instance: one BFD session each."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from kad.addresses import family_of
+from kad.config.model.bfd import DEFAULT_HOP_LIMIT_IPV6, DEFAULT_TTL_IPV4, NAME_MAX_LENGTH, BfdInstance
+from kad.config.schema import BFD, CHECK, CLOSING, NOTHING, VRRP, Block, Frame, Kind, Reading, Row
+from kad.config.tree import Statement
+from kad.config.values import address, boolean, decimal, flag, integer, number_of
+from kad.errors import ExitStatus
+from kad.units import US_PER_MS
+
+BFD_INSTANCE_KEYWORD = "bfd_instance"
+INTERVAL_LIMIT_MS = 4_294_967
+SENSIBLE_INTERVAL_MS = 10_000
+WEIGHT_LIMIT = 253
+
+
+def _interval(low_ms: int) -> Kind:
+    """Milliseconds with up to three decimals, as microseconds; a value beyond ten seconds is remarked on."""
+    plain = decimal(low_ms * US_PER_MS, INTERVAL_LIMIT_MS * US_PER_MS, places=3, unit="ms")
+    read_plain = plain.read
+    assert read_plain is not None
+
+    def read(reading: Reading, frame: Frame, statement: Statement) -> object:
+        value = read_plain(reading, frame, statement)
+        if isinstance(value, int) and value > SENSIBLE_INTERVAL_MS * US_PER_MS:
+            reading.warning(
+                "large-interval",
+                f"'{statement.words[0].text} {statement.words[1].text}' is in milliseconds: over 10 seconds",
+                frame,
+                statement,
+                1,
+                status=ExitStatus.OK,
+            )
+        return value
+
+    return Kind(plain.text, read, plain.unit, plain.low, plain.high)
+
+
+def _weight(reading: Reading, frame: Frame, statement: Statement) -> object:
+    words = statement.words
+    if len(words) < 2:
+        reading.missing(frame, statement, "number")
+        return NOTHING
+    weight = number_of(reading, frame, statement, 1, -WEIGHT_LIMIT, WEIGHT_LIMIT)
+    if len(words) > 2:
+        if words[2].text == "reverse":
+            frame.fields["weight_reverse"] = True
+        else:
+            reading.error(
+                "bad-choice",
+                f"'weight': '{words[2].text}' is ignored",
+                frame,
+                statement,
+                2,
+                remedy="reverse, or nothing",
+            )
+    return NOTHING if weight is None else weight
+
+
+def _neighbor(reading: Reading, frame: Frame, statement: Statement) -> object:
+    value = _NEIGHBOR.read(reading, frame, statement) if _NEIGHBOR.read is not None else NOTHING
+    if value is NOTHING:
+        # What follows is still read, so that its mistakes are told as well; keepalived skips it.
+        frame.fields["unusable"] = True
+    return value
+
+
+_NEIGHBOR = address("address")
+
+
+def _open(reading: Reading, frame: Frame) -> bool:
+    statement = frame.statement
+    assert statement is not None
+    if len(statement.words) < 2:
+        reading.missing(frame, statement, "name")
+        return False
+    name = statement.words[1].text
+    if len(name.encode()) > NAME_MAX_LENGTH:
+        reading.error(
+            "too-long",
+            f"the name '{name}' is longer than {NAME_MAX_LENGTH} characters; the session is ignored",
+            frame,
+            statement,
+            1,
+        )
+        return False
+    if reading.definition(BFD_INSTANCE_KEYWORD, name) is not None:
+        reading.error(
+            "duplicate-name",
+            f"a bfd_instance '{name}' stands above already; this one is ignored",
+            frame,
+            statement,
+            1,
+            remedy="another name",
+        )
+        return False
+    return True
+
+
+def _close(reading: Reading, frame: Frame) -> object:
+    """The session, or NOTHING. Its name is defined either way: then its followers see it as down."""
+    statement = frame.statement
+    assert statement is not None
+    fields = frame.fields
+    named = fields.get("events_to_vrrp", False) or fields.get("events_to_checker", False)
+    neighbor = fields.get("neighbor_address", "")
+    default_ttl = DEFAULT_TTL_IPV4 if family_of(neighbor) == 4 else DEFAULT_HOP_LIMIT_IPV6
+    instance = BfdInstance(
+        name=statement.words[1].text,
+        neighbor_address=neighbor,
+        ttl=fields.get("ttl", default_ttl),
+        events_to_vrrp=fields.get("events_to_vrrp", not named),
+        events_to_checker=fields.get("events_to_checker", not named),
+        **{name: fields[name] for name in _PLAIN_FIELDS if name in fields},
+    )
+    instance = _limit_hops(reading, frame, instance)
+    usable = not fields.get("unusable") and _usable(reading, frame, instance)
+    reading.define(BFD_INSTANCE_KEYWORD, instance.name, instance)
+    if not usable:
+        return NOTHING
+    reading.define("bfd session", instance.name, instance)
+    return instance
+
+
+_PLAIN_FIELDS = (
+    "source_address",
+    "min_rx_us",
+    "min_tx_us",
+    "idle_tx_us",
+    "multiplier",
+    "passive",
+    "max_hops",
+    "multihop",
+    "weight",
+    "weight_reverse",
+)
+
+
+def _limit_hops(reading: Reading, frame: Frame, instance: BfdInstance) -> BfdInstance:
+    if instance.max_hops <= instance.ttl:
+        return instance
+    reading.warning(
+        "too-many-hops",
+        f"'max_hops {instance.max_hops}' exceeds the TTL or hop limit {instance.ttl}: {instance.ttl} is used",
+        frame,
+        frame.place("max_hops"),
+        1,
+    )
+    return replace(instance, max_hops=instance.ttl)
+
+
+def _usable(reading: Reading, frame: Frame, instance: BfdInstance) -> bool:
+    """Can the session exist beside those above it? Reports why not."""
+    if not instance.neighbor_address:
+        reading.error(
+            "no-neighbor",
+            f"bfd_instance '{instance.name}' has no neighbor_ip; it is disabled",
+            frame,
+            frame.statement,
+            CLOSING,
+            remedy="neighbor_ip ADDRESS",
+        )
+        return False
+    if instance.source_address and family_of(instance.source_address) != instance.family:
+        reading.error(
+            "family-mismatch",
+            f"source_ip {instance.source_address} and neighbor_ip {instance.neighbor_address} differ:"
+            " two families; the session is disabled",
+            frame,
+            frame.place("source_address"),
+            1,
+        )
+        return False
+    rival = _rival(reading, instance)
+    if rival is not None:
+        reading.error(
+            "duplicate-session",
+            f"bfd_instance '{rival.name}' has the same addresses already; '{instance.name}' is ignored",
+            frame,
+            frame.place("neighbor_address"),
+            1,
+            remedy="another neighbor_ip, or a source_ip of its own in both",
+        )
+        return False
+    return True
+
+
+def _rival(reading: Reading, instance: BfdInstance) -> BfdInstance | None:
+    """A session above that no packet could be told apart from: without source_ip, any source is meant."""
+    for other in reading.defined.get("bfd session", {}).values():
+        assert isinstance(other, BfdInstance)
+        if other.neighbor_address != instance.neighbor_address or other.multihop != instance.multihop:
+            continue
+        sources = {other.source_address, instance.source_address}
+        if "" in sources or len(sources) == 1:
+            return other
+    return None
+
+
+_NEIGHBOR_KIND = Kind("address", _neighbor)
+_TTL = integer(1, 255)
+
+BFD_INSTANCE = Block(
+    "bfd_instance",
+    (
+        Row("neighbor_ip", _NEIGHBOR_KIND, "The peer's address.", "neighbor_address", default="required"),
+        Row(
+            "neighbour_ip",
+            _NEIGHBOR_KIND,
+            "The peer's address.",
+            "neighbor_address",
+            alias_of="neighbor_ip",
+        ),
+        Row(
+            "source_ip",
+            address("address"),
+            "The local address; the source port is then within the range RFC 5881 demands.",
+            "source_address",
+        ),
+        Row(
+            "min_rx", _interval(1), "Shortest gap between packets that we are ready to receive.", "min_rx_us"
+        ),
+        Row("min_tx", _interval(1), "Shortest gap between packets that we wish to send.", "min_tx_us"),
+        Row("idle_tx", _interval(1000), "Gap between our packets while the session is not up.", "idle_tx_us"),
+        Row("multiplier", integer(1, 255), "How many missing packets mean that the peer is lost."),
+        Row("passive", flag(), "Send nothing until the peer has sent something."),
+        Row("ttl", _TTL, "TTL or hop limit of the packets we send.", default="255 for IPv4, 64 for IPv6"),
+        Row("hoplimit", _TTL, "TTL or hop limit of the packets we send.", "ttl", alias_of="ttl"),
+        Row(
+            "max_hops",
+            integer(-1, 255),
+            "How far below our own the TTL of a received packet may be; 255 allows any.",
+        ),
+        Row("multihop", boolean(), "A session across routers: port 4784 instead of 3784."),
+        Row(
+            "weight",
+            Kind("integer [reverse]", _weight, low=str(-WEIGHT_LIMIT), high=str(WEIGHT_LIMIT)),
+            "Default weight for a track_bfd of this session; 0 means that its loss is a fault.",
+            roles=VRRP,
+        ),
+        Row(
+            "vrrp",
+            flag(),
+            "Tell the VRRP process of changes; once one of the two is named, only the named are told.",
+            "events_to_vrrp",
+            roles=(*BFD, *VRRP),
+            default="both",
+        ),
+        Row(
+            "checker",
+            flag(),
+            "Tell the checker process of changes; once one of the two is named, only the named are told.",
+            "events_to_checker",
+            roles=(*BFD, *CHECK),
+            default="both",
+        ),
+    ),
+    open=_open,
+    close=_close,
+    model=BfdInstance,
+    roles=BFD,
+    parameters=-1,
+)
