@@ -9,6 +9,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from kad.config.model.script import ScriptCommand
+from kad.config.model.track import TrackFile, TrackProcess, TrackScript
 
 
 class WantedState(StrEnum):
@@ -129,6 +130,8 @@ class ObjectSpec(Struct, frozen=True, omit_defaults=True):
 
     family: int
     items: tuple[tuple[str, str], ...]
+    no_track: bool = False
+    track_group: str = ""
 
 
 class VrrpInstance(Struct, frozen=True, omit_defaults=True):
@@ -221,3 +224,43 @@ class VrrpSettings(Struct, frozen=True, omit_defaults=True):
     default_interface: str = "eth0"
     notify_fifo: str = ""
     vrrp_notify_fifo: str = ""
+    child_wait_us: int = 5_000_000
+    """How long scripts and withdrawals may take at the end."""
+
+
+class GarpGroup(Struct, frozen=True, omit_defaults=True):
+    """garp_group: announcements of several interfaces paced together."""
+
+    interfaces: tuple[str, ...]
+    garp_interval_us: int = 0
+    gna_interval_us: int = 0
+
+
+class LinkbeatInterface(Struct, frozen=True, omit_defaults=True):
+    name: str
+    method: str = ""
+    """MII, ETHTOOL or IOCTL; empty: the first of them that works."""
+
+
+class TrackGroup(Struct, frozen=True):
+    """track_group: instances that static items follow."""
+
+    name: str
+    members: tuple[str, ...]
+
+
+class VrrpConfiguration(Struct, frozen=True, omit_defaults=True):
+    """Everything the VRRP child is told. ``instances`` keep the order of the file."""
+
+    settings: VrrpSettings = VrrpSettings()
+    instances: tuple[VrrpInstance, ...] = ()
+    sync_groups: tuple[SyncGroup, ...] = ()
+    scripts: tuple[TrackScript, ...] = ()
+    files: tuple[TrackFile, ...] = ()
+    processes: tuple[TrackProcess, ...] = ()
+    garp_groups: tuple[GarpGroup, ...] = ()
+    linkbeat_interfaces: tuple[LinkbeatInterface, ...] = ()
+    track_groups: tuple[TrackGroup, ...] = ()
+    static_addresses: tuple[VirtualAddress, ...] = ()
+    static_routes: tuple[ObjectSpec, ...] = ()
+    static_rules: tuple[ObjectSpec, ...] = ()
