@@ -1,0 +1,78 @@
+"""Which commands a transition asks for, with which arguments, in which order.
+
+Pure. The order is keepalived's: the script of the state first, then ``notify`` with what happened appended.
+In a sync group the members' commands come before the group's; that order is the caller's.
+"""
+
+from enum import StrEnum
+from typing import assert_never
+
+from msgspec.structs import replace
+
+from kad.config.model.script import ScriptCommand
+from kad.config.model.vrrp import NotifyScripts
+
+
+class NotifyState(StrEnum):
+    """What ``notify`` and the FIFO say; the first three are also states of the protocol."""
+
+    MASTER = "MASTER"
+    BACKUP = "BACKUP"
+    FAULT = "FAULT"
+    STOP = "STOP"
+    DELETED = "DELETED"
+
+
+GROUP_PRIORITY = 0
+"""A group has no priority of its own; scripts written for keepalived expect a 0."""
+
+
+def instance_commands(
+    scripts: NotifyScripts, name: str, state: NotifyState, priority: int, *, notify_deleted: bool = False
+) -> tuple[ScriptCommand, ...]:
+    """Commands for an instance that entered ``state`` with this effective priority (0-255).
+
+    An instance deleted by a reload is told FAULT, as it always was, unless ``notify_deleted`` was configured.
+    """
+    if state is NotifyState.DELETED and not notify_deleted:
+        state = NotifyState.FAULT
+    return _commands(scripts, "INSTANCE", name, state, priority)
+
+
+def group_commands(scripts: NotifyScripts, name: str, state: NotifyState) -> tuple[ScriptCommand, ...]:
+    """Commands for a sync group that entered ``state``."""
+    return _commands(scripts, "GROUP", name, state, GROUP_PRIORITY)
+
+
+def lower_priority_commands(scripts: NotifyScripts) -> tuple[ScriptCommand, ...]:
+    """Commands of a master that heard a lower priority: run as written, nothing appended."""
+    return () if scripts.master_rx_lower_pri is None else (scripts.master_rx_lower_pri,)
+
+
+def _commands(
+    scripts: NotifyScripts, kind: str, name: str, state: NotifyState, priority: int
+) -> tuple[ScriptCommand, ...]:
+    assert 0 <= priority <= 255
+    commands = []
+    of_state = _script_of_state(scripts, state)
+    if of_state is not None:
+        commands.append(of_state)
+    if scripts.any_state is not None:
+        appended = (kind, name, state.value, str(priority))
+        commands.append(replace(scripts.any_state, argv=scripts.any_state.argv + appended))
+    return tuple(commands)
+
+
+def _script_of_state(scripts: NotifyScripts, state: NotifyState) -> ScriptCommand | None:
+    match state:
+        case NotifyState.MASTER:
+            return scripts.master
+        case NotifyState.BACKUP:
+            return scripts.backup
+        case NotifyState.FAULT:
+            return scripts.fault
+        case NotifyState.STOP:
+            return scripts.stop
+        case NotifyState.DELETED:
+            return scripts.deleted
+    assert_never(state)

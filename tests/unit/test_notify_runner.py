@@ -1,0 +1,296 @@
+"""Scripts really started, as this user: order, ends, limits, and what a script inherits."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kad.config.model.script import ScriptCommand
+from kad.notify import runner
+from kad.notify.runner import ScriptRunner, script_environment, shell_line
+
+Ended = tuple[str, int, tuple[int | None, ...]]
+
+
+class Bench:
+    """A runner on a running loop, and everything it said."""
+
+    def __init__(self, environment: dict[str, str] | None = None) -> None:
+        self.ended: list[Ended] = []
+        self.reports: list[str] = []
+        self.runner = ScriptRunner(
+            asyncio.get_running_loop(),
+            lambda *end: self.ended.append(end),
+            self.reports.append,
+            os.environ if environment is None else environment,
+        )
+
+    async def until_ended(self, count: int) -> None:
+        limit = time.monotonic() + 20
+        while len(self.ended) < count:
+            assert time.monotonic() < limit, self.ended
+            await asyncio.sleep(0.002)
+
+
+def run(body: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(body())  # type: ignore[arg-type]
+
+
+def ours(*argv: str, executable: str = "") -> ScriptCommand:
+    return ScriptCommand(
+        argv=argv, executable=executable or argv[0], uid=os.geteuid(), gid=os.getegid(), groups=()
+    )
+
+
+def shell(text: str) -> ScriptCommand:
+    return ours("sh", "-c", text, executable="/bin/sh")
+
+
+def test_statuses_are_exit_status_or_negative_signal_in_the_order_of_the_commands() -> None:
+    async def body() -> None:
+        bench = Bench()
+        bench.runner.submit("V", 7, (shell("sleep 0.1; exit 3"), shell("kill -9 $$"), shell("exit 0")))
+        assert bench.ended == []
+        await bench.until_ended(1)
+        assert bench.ended == [("V", 7, (3, -signal.SIGKILL, 0))]
+        assert bench.runner.running == 0
+
+    run(body)
+
+
+def test_a_missing_file_ends_the_command_and_is_reported() -> None:
+    async def body() -> None:
+        bench = Bench()
+        bench.runner.submit("V", 1, (ours("/nonexistent/script"), shell("exit 4")))
+        await bench.until_ended(1)
+        assert bench.ended == [("V", 1, (None, 4))]
+        assert "/nonexistent/script" in bench.reports[0]
+
+    run(body)
+
+
+def test_nothing_to_run_ends_at_once_but_not_inside_submit() -> None:
+    async def body() -> None:
+        bench = Bench()
+        bench.runner.submit("V", 1, ())
+        assert bench.ended == []
+        await bench.until_ended(1)
+        assert bench.ended == [("V", 1, ())]
+
+    run(body)
+
+
+def test_scripts_start_in_the_order_of_submission_and_run_beside_each_other(tmp_path: Path) -> None:
+    gate, log = tmp_path / "gate", tmp_path / "log"
+
+    async def body() -> None:
+        bench = Bench()
+        for serial in range(5):
+            wait = f"echo {serial} >> {log}; while [ ! -e {gate} ]; do sleep 0.01; done"
+            bench.runner.submit("V", serial, (shell(wait),))
+        limit = time.monotonic() + 20
+        while not (log.exists() and len(log.read_text().split()) == 5):
+            assert time.monotonic() < limit
+            await asyncio.sleep(0.005)
+        assert bench.ended == [] and bench.runner.running == 5
+        gate.touch()
+        await bench.until_ended(5)
+
+    run(body)
+    assert sorted(log.read_text().split()) == ["0", "1", "2", "3", "4"]
+
+
+def test_start_order_is_the_process_ids_order() -> None:
+    async def body() -> None:
+        bench = Bench()
+        started: list[int] = []
+        real = runner.start_process
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(runner, "start_process", lambda c, e: started.append(int(c.argv[-1])) or real(c, e))
+            for serial in range(40):
+                bench.runner.submit(f"V{serial % 3}", serial, (ours("/bin/true", str(serial)),))
+            await bench.until_ended(40)
+        assert started == list(range(40))
+
+    run(body)
+
+
+def test_one_instance_with_hung_scripts_does_not_starve_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "RUNNING_LIMIT_EACH", 2)
+
+    async def body() -> None:
+        bench = Bench()
+        for serial in range(4):
+            bench.runner.submit("hung", serial, (shell("exec sleep 60"),))
+        bench.runner.submit("fine", 9, (shell("exit 0"),))
+        await bench.until_ended(1)
+        assert bench.ended == [("fine", 9, (0,))]
+        assert (bench.runner.running, bench.runner.waiting) == (2, 2)
+        assert bench.reports == ["(hung) 2 notify scripts are running; more wait"]
+        killed = children()
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        await bench.until_ended(3)
+        assert {end[1] for end in bench.ended[1:]} == {0, 1}
+        assert bench.runner.waiting == 0, "those held back were started when others ended"
+        for pid in children():
+            os.kill(pid, signal.SIGKILL)
+        await bench.until_ended(5)
+        assert {end[1] for end in bench.ended[3:]} == {2, 3}
+
+    run(body)
+
+
+def children() -> list[int]:
+    """Process ids of this thread's children, oldest first."""
+    return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+
+
+def test_running_limit_holds_for_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "RUNNING_LIMIT", 3)
+
+    async def body() -> None:
+        bench = Bench()
+        most = 0
+        for serial in range(12):
+            bench.runner.submit(f"V{serial}", serial, (shell("sleep 0.03"),))
+        while len(bench.ended) < 12:
+            most = max(most, bench.runner.running)
+            await asyncio.sleep(0.001)
+        assert most == 3
+
+    run(body)
+
+
+def test_more_than_may_wait_is_refused_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "WAITING_LIMIT", 2)
+
+    async def body() -> None:
+        bench = Bench()
+        bench.runner.submit("V", 1, (shell("exit 1"), shell("exit 2")))
+        bench.runner.submit("V", 2, (shell("exit 3"),))
+        await bench.until_ended(2)
+        assert sorted(bench.ended) == [("V", 1, (1, 2)), ("V", 2, (None,))]
+        assert "not run" in bench.reports[0]
+
+    run(body)
+
+
+def test_closing_leaves_running_scripts_alone_and_loses_no_descriptor(tmp_path: Path) -> None:
+    done = tmp_path / "done"
+    before = len(os.listdir("/proc/self/fd"))
+
+    async def body() -> None:
+        bench = Bench()
+        bench.runner.submit("V", 1, (shell(f"sleep 0.2; echo yes > {done}"),))
+        while not bench.runner.running:
+            await asyncio.sleep(0.001)
+        bench.runner.close()
+        assert bench.runner.running == 0
+
+    run(body)
+    assert len(os.listdir("/proc/self/fd")) == before
+    for pid in children():
+        os.waitpid(pid, 0)
+    assert done.read_text() == "yes\n"
+
+
+LOOK = r"""
+cd /proc/self
+{ ls -l fd; grep -E 'Sig(Blk|Ign)|Umask' status; cut -d' ' -f1,5 stat; pwd -P; env; } > "$0"
+"""
+
+
+def test_what_a_script_inherits(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    stray = os.open("/etc/passwd", os.O_RDONLY)
+    os.set_inheritable(stray, True)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    environment = {"PATH": "/bin:/usr/bin", "KEPT": "1", "LD_PRELOAD": "/x", "WATCHDOG_PID": "2", "IFS": "z"}
+
+    async def body() -> None:
+        bench = Bench(environment)
+        bench.runner.submit("V", 1, (ours("/bin/sh", "-c", LOOK, str(out)),))
+        await bench.until_ended(1)
+        assert bench.ended[0][2] == (0,)
+
+    try:
+        run(body)
+    finally:
+        os.close(stray)
+        signal.signal(signal.SIGUSR2, signal.SIG_DFL)
+    lines = out.read_text().splitlines()
+    targets = [line.rpartition(" -> ")[2] for line in lines if " -> " in line]
+    assert set(targets) == {"/dev/null", str(out)}
+    assert "SigBlk:\t0000000000000000" in lines and "SigIgn:\t0000000000000000" in lines
+    variables = dict(line.partition("=")[::2] for line in lines if "=" in line)
+    assert variables["KEPT"] == "1"
+    assert not {"LD_PRELOAD", "WATCHDOG_PID", "IFS"} & variables.keys()
+
+
+def test_process_group_of_its_own(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    async def body() -> None:
+        bench = Bench()
+        bench.runner.submit("V", 1, (shell(f"cut -d' ' -f1,5 /proc/$$/stat > {out}"),))
+        await bench.until_ended(1)
+
+    run(body)
+    pid, group = out.read_text().split()
+    assert pid == group != str(os.getpgrp())
+
+
+def test_a_file_the_kernel_cannot_execute_is_run_by_the_shell(tmp_path: Path) -> None:
+    script, out = tmp_path / "it's a script", tmp_path / "out"
+    script.write_text(f'printf "[%s]" "$@" > {out}\nexit 5\n')
+    script.chmod(0o755)
+    words = ("as written", "a b", "it's", "$HOME", "", "`id`", "\\", "-n")
+    command = ScriptCommand(
+        argv=words, executable=str(script), uid=os.geteuid(), gid=os.getegid(), through_shell=True
+    )
+
+    async def body() -> None:
+        bench = Bench()
+        bench.runner.submit("V", 1, (command,))
+        await bench.until_ended(1)
+        assert bench.ended[0][2] == (5,)
+
+    run(body)
+    assert out.read_text() == "".join(f"[{word}]" for word in words[1:])
+
+
+def test_argv_zero_stays_as_written(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    async def body() -> None:
+        bench = Bench()
+        text = f"tr '\\0' '|' < /proc/$$/cmdline > {out}"
+        bench.runner.submit("V", 1, (ours("as-written", "-c", text, "x", executable="/bin/sh"),))
+        await bench.until_ended(1)
+
+    run(body)
+    assert out.read_text().startswith("as-written|-c|")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",))), max_size=4))
+def test_shell_line_is_the_words_again(words: list[str]) -> None:
+    import subprocess
+
+    line = "printf '%s\\0' " + shell_line(("", *words))
+    out = subprocess.run(["/bin/sh", "-c", line], capture_output=True, check=True).stdout
+    assert out.decode().split("\0")[1:-1] == words
+
+
+def test_environment_without_what_scripts_may_not_see() -> None:
+    seen = script_environment(
+        {"A": "1", "IFS": "", "LD_LIBRARY_PATH": "x", "NOTIFY_SOCKET": "y", "WATCHDOG_USEC": "1", "OLD": "2"}
+    )
+    assert seen == {"A": "1", "OLD": "2"}
