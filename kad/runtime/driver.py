@@ -1,0 +1,193 @@
+"""Runs a pure core on an event loop: readable | deadline | message → core → shells.
+
+One turn, in this order: every readable descriptor is drained; then, with the sockets empty, the clock is
+believed and the core gets its TimeReached if its deadline is due; then the heartbeat ticks and the selector
+is armed once for the core's next deadline. A process that was stopped for a while therefore reads what
+arrived meanwhile before it judges anybody dead.
+
+An exception anywhere in a callback ends the process (:meth:`Driver.run`): a mute master that looks alive
+would be the worst case, and the supervisor has a successor running within milliseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, Protocol, TypeVar
+
+from kad.errors import ExitStatus
+from kad.runtime.clock import monotonic_us
+from kad.runtime.core import Core
+from kad.runtime.selector import TimerSelector
+
+E = TypeVar("E")
+A = TypeVar("A")
+
+IDLE_WAKE_US = 200_000
+"""The longest sleep, so that ticks go on in a process with nothing to do (hang limits are from 500 ms up)."""
+
+BATCH = 64
+"""Packets or messages read from one descriptor before the next one has its turn."""
+
+ROUNDS = 16
+"""Batches from one descriptor in one turn, at most: a flood may not keep the timers waiting."""
+
+Drain = Callable[[], bool]
+"""Reads at most :data:`BATCH` items; True when more may be waiting."""
+
+
+class Ticker(Protocol):
+    """The part of :class:`kad.runtime.journal.Heartbeat` the driver uses."""
+
+    def tick(self, now_us: int = 0) -> None: ...
+
+
+class Lateness:
+    """How late the loop came to the core's deadlines."""
+
+    LIMITS_US = (500, 1_000, 10_000, 100_000)
+
+    __slots__ = ("deadlines", "over", "worst_us")
+
+    def __init__(self) -> None:
+        self.deadlines = 0
+        self.worst_us = 0
+        self.over = [0] * len(self.LIMITS_US)
+        """How many deadlines were met later than each of :attr:`LIMITS_US`."""
+
+    def count(self, late_us: int) -> None:
+        self.deadlines += 1
+        self.worst_us = max(self.worst_us, late_us)
+        for index, limit in enumerate(self.LIMITS_US):
+            if late_us <= limit:
+                break
+            self.over[index] += 1
+
+
+class Driver(Generic[E, A]):
+    """The loop of one process, around one core.
+
+    ``perform`` carries out one action; it must not fail for reasons outside, and what comes of the action
+    goes back in by :meth:`feed` (right away or later). ``time_reached`` is the core's event of that name.
+    """
+
+    def __init__(
+        self, core: Core[E, A], perform: Callable[[A], None], heartbeat: Ticker, time_reached: E
+    ) -> None:
+        self._core = core
+        self._perform = perform
+        self._heartbeat = heartbeat
+        self._time_reached = time_reached
+        self._events: deque[E] = deque()
+        self._feeding = False
+        self._told_us = 0
+        self._unfinished: list[Drain] = []
+        self._last_chores: list[Callable[[], None]] = []
+        self._selector = TimerSelector()
+        self.lateness = Lateness()
+        self.loop = asyncio.SelectorEventLoop(self._selector)
+        self.loop.set_exception_handler(_die)
+        self.loop.add_reader(self._selector.timer_fd, self._finish_turn)
+
+    def add_reader(self, descriptor: int, drain: Drain) -> None:
+        """Have ``drain`` called whenever the descriptor is readable."""
+
+        def on_readable() -> None:
+            if drain():
+                self._unfinished.append(drain)
+
+        self.loop.add_reader(descriptor, on_readable)
+
+    def remove_reader(self, descriptor: int) -> None:
+        self.loop.remove_reader(descriptor)
+
+    def each_turn(self, chore: Callable[[], None]) -> None:
+        """Have ``chore`` called at the end of every turn, after the timers (before the loop sleeps)."""
+        self._last_chores.append(chore)
+
+    def feed(self, event: E) -> None:
+        """Hand one event to the core and carry out what it wants.
+
+        From within an action's performance the event waits until the actions at hand are done, so that a core
+        never sees an event before the world is as its last answer asked.
+        """
+        events = self._events
+        events.append(event)
+        if self._feeding:
+            return
+        self._feeding = True
+        handle, perform = self._core.handle, self._perform
+        while events:
+            self._told_us = now_us = monotonic_us()
+            for action in handle(events.popleft(), now_us):
+                perform(action)
+        self._feeding = False
+
+    def feed_all(self, events: Iterable[E]) -> None:
+        for event in events:
+            self.feed(event)
+
+    def run(self) -> None:
+        """Until :meth:`stop`. An exception out of any callback or task ends the process: :func:`_die`."""
+        asyncio.set_event_loop(self.loop)
+        try:
+            self._arm(monotonic_us())
+            self.loop.run_forever()
+        except BaseException as error:  # noqa: BLE001 - nothing may escape: the process ends here
+            _die(self.loop, {"message": "the event loop failed", "exception": error})
+
+    def stop(self) -> None:
+        self.loop.stop()
+
+    def close(self) -> None:
+        self.loop.close()
+
+    def _finish_turn(self) -> None:
+        """The end of every turn: the selector calls this after all other readers."""
+        self._drain_rest()
+        now_us = monotonic_us()
+        deadline_us = self._core.deadline_us
+        if deadline_us is not None and deadline_us <= now_us:
+            self.lateness.count(now_us - deadline_us)
+            self.feed(self._time_reached)
+        for chore in self._last_chores:
+            chore()
+        self._arm(max(now_us, self._told_us))
+
+    def _drain_rest(self) -> None:
+        """Go round the descriptors that had more than a batch, fairly, and no further than the limit."""
+        for _ in range(ROUNDS - 1):
+            if not self._unfinished:
+                return
+            drains, self._unfinished = self._unfinished, []
+            self._unfinished = [drain for drain in drains if drain()]
+        # What is left keeps its descriptor readable: the next turn comes at once.
+        self._unfinished = []
+
+    def _arm(self, now_us: int) -> None:
+        """``now_us``: the last time the core was told."""
+        deadline_us = self._core.deadline_us
+        if deadline_us is None or deadline_us > now_us + IDLE_WAKE_US:
+            self._selector.deadline_us = now_us + IDLE_WAKE_US
+            self._heartbeat.tick(now_us)
+            return
+        self._selector.deadline_us = deadline_us
+        if deadline_us > now_us:
+            # A core still behind what it has just been told (it would turn for ever) is not alive.
+            self._heartbeat.tick(now_us)
+
+
+def _die(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """asyncio's exception handler: say what happened and leave, at once and without clean-up."""
+    error = context.get("exception")
+    text = f"fatal: {context.get('message')}\n"
+    if isinstance(error, BaseException):
+        text += "".join(traceback.format_exception(error))
+    # Straight to the descriptor: a log queue would die with us.
+    with contextlib.suppress(OSError):
+        os.write(2, text.encode(errors="backslashreplace"))
+    os._exit(ExitStatus.SOFTWARE)

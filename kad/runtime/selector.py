@@ -1,0 +1,114 @@
+"""A selector for asyncio that waits to the microsecond.
+
+asyncio's own selector rounds waits up to whole milliseconds (a 10 ms timer is 1.1 ms late). This one waits on
+a timerfd that sits in the same epoll set, armed at an absolute CLOCK_MONOTONIC time.
+
+The timer's own reader (``loop.add_reader(selector.timer_fd, …)``) is called last after *every* wake-up,
+whatever woke it: who drains sockets in the other readers can act on timers there, with no further turn
+of the loop.
+"""
+
+import ctypes
+import os
+import selectors
+import sys
+from collections.abc import Callable
+
+from kad.runtime.clock import monotonic_us
+
+_CLOCK_MONOTONIC = 1
+_TFD_TIMER_ABSTIME = 1
+_TFD_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000
+_NEVER = 1 << 62
+
+Ready = list[tuple[selectors.SelectorKey, int]]
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = [
+        ("interval_seconds", ctypes.c_long),
+        ("interval_nanoseconds", ctypes.c_long),
+        ("seconds", ctypes.c_long),
+        ("nanoseconds", ctypes.c_long),
+    ]
+
+
+def _bound_timerfd() -> tuple[Callable[[], int], Callable[[int, int], None]]:
+    """(create, arm at an absolute time in µs), bound at import: nothing is looked up while running."""
+    if sys.version_info >= (3, 13):
+
+        def create() -> int:
+            return os.timerfd_create(_CLOCK_MONOTONIC, flags=_TFD_NONBLOCK_CLOEXEC)
+
+        def arm(descriptor: int, at_us: int) -> None:
+            os.timerfd_settime_ns(descriptor, flags=_TFD_TIMER_ABSTIME, initial=at_us * 1000)
+
+        return create, arm
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    settime, timespec = libc.timerfd_settime, _Timespec()
+    settime.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.POINTER(_Timespec), ctypes.c_void_p]
+    reference = ctypes.pointer(timespec)
+
+    def create_by_libc() -> int:
+        descriptor: int = libc.timerfd_create(_CLOCK_MONOTONIC, _TFD_NONBLOCK_CLOEXEC)
+        if descriptor < 0:
+            raise OSError(ctypes.get_errno(), "timerfd_create")
+        return descriptor
+
+    def arm_by_libc(descriptor: int, at_us: int) -> None:
+        timespec.seconds, rest = divmod(at_us, 1_000_000)
+        timespec.nanoseconds = rest * 1000
+        if settime(descriptor, _TFD_TIMER_ABSTIME, reference, None):
+            raise OSError(ctypes.get_errno(), "timerfd_settime")
+
+    return create_by_libc, arm_by_libc
+
+
+_create, _arm = _bound_timerfd()
+
+
+class TimerSelector(selectors.EpollSelector):
+    """An EpollSelector whose timeouts, and :attr:`deadline_us`, are exact."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.timer_fd = _create()
+        self.deadline_us: int | None = None
+        """Wake at this CLOCK_MONOTONIC time at the latest; None: no own deadline."""
+        self._armed_us = _NEVER
+        # The pair is what asyncio keeps with a key: no reader and no writer yet.
+        self.register(self.timer_fd, selectors.EVENT_READ, (None, None))
+
+    def select(self, timeout: float | None = None) -> Ready:
+        if timeout is not None and timeout <= 0:
+            ready = super().select(0)
+        else:
+            self._arm_for(timeout)
+            ready = super().select(None)
+        return self._timer_last(ready)
+
+    def close(self) -> None:
+        super().close()
+        os.close(self.timer_fd)
+
+    def _arm_for(self, timeout: float | None) -> None:
+        at_us = _NEVER if self.deadline_us is None else self.deadline_us
+        if timeout is not None:
+            # One microsecond more, never less: asyncio would find nothing due and turn once in vain.
+            at_us = min(at_us, monotonic_us() + int(timeout * 1_000_000) + 1)
+        at_us = max(at_us, 1)  # 0 disarms a timerfd
+        if at_us != self._armed_us:
+            _arm(self.timer_fd, at_us if at_us != _NEVER else 0)
+            self._armed_us = at_us
+
+    def _timer_last(self, ready: Ready) -> Ready:
+        timer = self.get_key(self.timer_fd)
+        for index, (key, _) in enumerate(ready):
+            if key is timer:
+                del ready[index]
+                # Setting it anew also takes back the expiry, so the descriptor is never read.
+                self._armed_us = 0
+                break
+        ready.append((timer, selectors.EVENT_READ))
+        return ready

@@ -1,0 +1,214 @@
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from kad.runtime.clock import monotonic_us
+from kad.runtime.driver import BATCH, ROUNDS, Driver, Lateness
+
+
+@dataclass
+class Ticks:
+    count: int = 0
+
+    def tick(self, now_us: int = 0) -> None:
+        self.count += 1
+
+
+@dataclass
+class Recorder:
+    """A core that writes down what it is told; ``answers`` says what it wants done for an event."""
+
+    answers: dict[str, list[str]] = field(default_factory=dict)
+    deadline_us: int | None = None
+    heard: list[str] = field(default_factory=list)
+    on_time: Callable[[int], int | None] = lambda now_us: None
+
+    def handle(self, event: str, now_us: int) -> list[str]:
+        self.heard.append(event)
+        if event == "time":
+            self.deadline_us = self.on_time(now_us)
+        return self.answers.get(event, [])
+
+
+def make(core: Recorder) -> tuple[Driver[str, str], list[str], Ticks]:
+    done: list[str] = []
+    ticks = Ticks()
+    return Driver(core, done.append, ticks, "time"), done, ticks
+
+
+def test_events_from_an_action_wait_for_the_actions_at_hand() -> None:
+    core = Recorder({"start": ["open", "send"], "opened": ["greet"]})
+    done: list[str] = []
+
+    def perform(action: str) -> None:
+        done.append(action)
+        if action == "open":
+            driver.feed("opened")
+
+    driver = Driver(core, perform, Ticks(), "time")
+    driver.feed("start")
+    assert done == ["open", "send", "greet"]
+    assert core.heard == ["start", "opened"]
+    driver.close()
+
+
+def test_sockets_are_drained_before_time_is_believed() -> None:
+    core = Recorder()
+    driver, _, _ = make(core)
+    one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    one.setblocking(False)
+    count = 2 * BATCH + 3
+
+    def drain() -> bool:
+        for _ in range(BATCH):
+            try:
+                driver.feed(one.recv(16).decode())
+            except BlockingIOError:
+                return False
+        return True
+
+    two.setblocking(False)
+    sent = 0
+    try:
+        while sent < count:
+            two.send(b"packet")
+            sent += 1
+    except BlockingIOError:
+        pass  # net.unix.max_dgram_qlen is small on some machines
+    assert sent > 2
+    driver.add_reader(one.fileno(), drain)
+    core.deadline_us = monotonic_us() - 1
+    core.on_time = lambda now_us: driver.stop()
+    driver.run()
+    assert core.heard == ["packet"] * sent + ["time"]
+    driver.close()
+    one.close()
+    two.close()
+
+
+def test_a_flood_does_not_keep_the_timers_waiting() -> None:
+    core = Recorder()
+    driver, _, _ = make(core)
+    one, two = socket.socketpair()
+    batches = 0
+
+    def drain() -> bool:
+        nonlocal batches
+        batches += 1
+        return True  # always more
+
+    two.send(b"x")
+    driver.add_reader(one.fileno(), drain)
+    core.deadline_us = monotonic_us() - 1
+    core.on_time = lambda now_us: driver.stop()
+    driver.run()
+    assert core.heard == ["time"]
+    assert batches == ROUNDS
+    driver.close()
+    one.close()
+    two.close()
+
+
+def test_the_deadline_is_met_and_its_lateness_counted() -> None:
+    core = Recorder()
+    driver, _, _ = make(core)
+    due = core.deadline_us = monotonic_us() + 3_000
+    core.on_time = lambda now_us: driver.stop()
+    driver.run()
+    assert core.heard == ["time"]
+    assert monotonic_us() >= due
+    assert driver.lateness.deadlines == 1
+    driver.close()
+
+
+def test_idle_processes_tick_several_times_a_second() -> None:
+    core = Recorder()
+    driver, _, ticks = make(core)
+    driver.loop.call_later(0.7, driver.stop)
+    driver.run()
+    assert 4 <= ticks.count <= 9
+    driver.close()
+
+
+def test_a_core_that_stays_behind_does_not_tick() -> None:
+    core = Recorder()
+    driver, _, ticks = make(core)
+    core.on_time = lambda now_us: now_us - 1
+    core.deadline_us = monotonic_us() - 1
+    driver.loop.call_later(0.05, driver.stop)
+    driver.run()
+    assert len(core.heard) > 10
+    assert ticks.count == 0
+    driver.close()
+
+
+def test_chores_run_each_turn_and_may_feed() -> None:
+    core = Recorder()
+    driver, _, _ = make(core)
+
+    def chore() -> None:
+        if "chore" not in core.heard:
+            driver.feed("chore")
+        driver.stop()
+
+    driver.each_turn(chore)
+    driver.loop.call_soon(lambda: None)
+    driver.run()
+    assert core.heard[0] == "chore"
+    driver.close()
+
+
+def test_lateness_buckets() -> None:
+    lateness = Lateness()
+    for late in (0, 500, 501, 1_001, 10_001, 100_001):
+        lateness.count(late)
+    assert (lateness.deadlines, lateness.over, lateness.worst_us) == (6, [4, 3, 2, 1], 100_001)
+
+
+DYING = """
+    import asyncio, sys
+    from kad.runtime.driver import Driver
+
+    class Core:
+        deadline_us = None
+        def handle(self, event, now_us):
+            if event == {event!r}:
+                raise ZeroDivisionError("planted")
+            return []
+
+    class Ticks:
+        def tick(self, now_us=0): ...
+
+    core = Core()
+    driver = Driver(core, print, Ticks(), "time")
+    async def task():
+        raise ZeroDivisionError("planted")
+    {how}
+    driver.loop.call_later(30, sys.exit)
+    driver.run()
+"""
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "driver.loop.call_soon(lambda: driver.feed('boom'))",
+        "core.deadline_us = 1",
+        "import gc; driver.loop.call_soon(lambda: (driver.loop.create_task(task()), None)[1]);"
+        " driver.loop.call_later(0.05, gc.collect)",
+        "driver.each_turn(lambda: 1 / 0)",
+    ],
+)
+def test_an_exception_anywhere_ends_the_process(how: str) -> None:
+    event = "time" if "deadline" in how else "boom"
+    program = textwrap.dedent(DYING).format(event=event, how=how)
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert ended.returncode == 70
+    assert "ZeroDivisionError" in ended.stderr

@@ -1,0 +1,99 @@
+import asyncio
+import selectors
+import socket
+import statistics
+from collections.abc import Iterator
+
+import pytest
+
+from kad.runtime.clock import monotonic_us
+from kad.runtime.selector import TimerSelector
+
+
+@pytest.fixture
+def selector() -> Iterator[TimerSelector]:
+    made = TimerSelector()
+    yield made
+    made.close()
+
+
+def test_waits_are_not_rounded_to_milliseconds(selector: TimerSelector) -> None:
+    waited = []
+    for _ in range(50):
+        start = monotonic_us()
+        selector.select(0.0003)
+        waited.append(monotonic_us() - start)
+    assert min(waited) >= 300
+    assert statistics.median(waited) < 1000  # rounded up it could not be under 1000
+
+
+def test_wakes_at_the_deadline_and_never_before(selector: TimerSelector) -> None:
+    late = []
+    for _ in range(30):
+        selector.deadline_us = monotonic_us() + 700
+        selector.select(None)
+        late.append(monotonic_us() - selector.deadline_us)
+    assert min(late) >= 0
+    assert statistics.median(late) < 1000
+
+
+def test_the_earlier_of_timeout_and_deadline_counts(selector: TimerSelector) -> None:
+    start = monotonic_us()
+    selector.deadline_us = start + 60_000_000
+    selector.select(0.001)
+    assert 1000 <= monotonic_us() - start < 30_000_000
+
+
+def test_a_deadline_gone_by_returns_at_once_and_again(selector: TimerSelector) -> None:
+    selector.deadline_us = monotonic_us() - 5_000_000
+    start = monotonic_us()
+    for _ in range(3):
+        selector.select(None)
+    assert monotonic_us() - start < 30_000_000
+
+
+def test_an_expiry_is_not_seen_again_once_the_deadline_moved(selector: TimerSelector) -> None:
+    selector.deadline_us = monotonic_us() - 1
+    selector.select(None)
+    start = monotonic_us()
+    selector.deadline_us = start + 5_000
+    selector.select(None)
+    assert monotonic_us() - start >= 5_000
+
+
+def test_zero_timeout_polls(selector: TimerSelector) -> None:
+    one, two = socket.socketpair()
+    selector.register(one, selectors.EVENT_READ, "one")
+    assert [key.data for key, _ in selector.select(0)] == [(None, None)]
+    two.send(b"x")
+    assert [key.data for key, _ in selector.select(0)] == ["one", (None, None)]
+    one.close()
+    two.close()
+
+
+def test_the_timers_reader_runs_last_after_every_wake() -> None:
+    selector = TimerSelector()
+    loop = asyncio.SelectorEventLoop(selector)
+    calls: list[str] = []
+    pairs = [socket.socketpair() for _ in range(3)]
+    loop.add_reader(selector.timer_fd, lambda: calls.append("last"))
+    for index, (one, two) in enumerate(pairs):
+        loop.add_reader(one.fileno(), lambda index=index, one=one: calls.append(f"{index}{len(one.recv(9))}"))
+        two.send(b"x")
+    selector.deadline_us = monotonic_us()  # the timer is due together with the sockets
+    loop.call_later(0.02, loop.stop)
+    loop.run_forever()
+    assert sorted(calls[:3]) == ["01", "11", "21"]
+    assert calls[3] == "last"
+    loop.close()
+    for pair in pairs:
+        for end in pair:
+            end.close()
+
+
+def test_asyncio_timers_still_work() -> None:
+    loop = asyncio.SelectorEventLoop(TimerSelector())
+    start = monotonic_us()
+    loop.run_until_complete(asyncio.sleep(0.0025))
+    assert monotonic_us() - start >= 2500
+    loop.close()
