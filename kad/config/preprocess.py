@@ -1,0 +1,408 @@
+"""Conditions, definitions and loops: one line of a file becomes the lines it stands for.
+
+``@id``, ``$NAME=``, ``$NAME``, ``~SEQ`` and ``~LST`` are worked off here, lazily and in the order of the
+text, so that a definition counts from where it stands. Every line a loop or a multi-line definition yields
+goes through the same steps again. All of it is bounded by :class:`Budget`.
+"""
+
+import random
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from msgspec import Struct
+
+from kad.config.lexer import BLANKS, decomment, first_brace
+
+MAX_LINE_BYTES = 1_022
+"""Longest line, before and after substitution, without its line end: keepalived's buffer is 1024."""
+MAX_STEPS = 4_000_000
+"""Lines, substitutions and loop turns of one reading; 65,000 instances of a loop take about a million."""
+MAX_STATEMENTS = 1_500_000
+"""Statements of one reading."""
+MAX_LINE_SUBSTITUTIONS = 512
+"""Substitutions in one line; only a definition that contains itself takes more."""
+MAX_NESTED_EXPANSIONS = 128
+"""Loops and multi-line definitions open within each other."""
+_MAX_ROUNDS = 64
+"""Times one line may turn into another that needs work again."""
+
+_DEFINITION = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)=[ \t]*(.*)", re.DOTALL)
+_REFERENCE = re.compile(
+    r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)((?:[ \t]+[A-Za-z0-9_]+)*)[ \t]*\}"
+    r"|([A-Za-z_][A-Za-z0-9_]*)(?=[ \t,)]|\Z))"
+)
+_CONDITION = re.compile(r"@(\^?)([^ \t]*)[ \t]+(.*)", re.DOTALL)
+_SEQUENCE = re.compile(r"~SEQ(x?)[ \t]*\([ \t]*([^ \t,){][^ \t,)]*)[ \t]*,([^)]*)\)[ \t]*(.*)", re.DOTALL)
+_NUMBER = re.compile(r"\s*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)?[ \t]*")
+_LONG_MAX = 2**63 - 1
+
+Report = Callable[[str, str, str], None]
+"""Called with code, message and remedy of a finding about the current line."""
+
+
+class BudgetExceeded(Exception):
+    """The text expands to more than can be meant; caught by the tree builder, never beyond it."""
+
+
+class Budget:
+    """What may still be spent on one reading."""
+
+    def __init__(self, steps: int = MAX_STEPS, statements: int = MAX_STATEMENTS) -> None:
+        self.steps = steps
+        self.statements = statements
+
+    def step(self) -> None:
+        self.steps -= 1
+        if self.steps < 0:
+            raise BudgetExceeded(f"definitions and loops take more than {MAX_STEPS} steps")
+
+
+class Definition(Struct, frozen=True):
+    """A ``$NAME``: text, further lines when it is a multi-line one, or a function of its parameters."""
+
+    text: str = ""
+    more: tuple[str, ...] | None = None
+    function: Callable[[list[str]], str] | None = None
+    parameters: tuple[int, int] = (0, 0)
+    numeric: bool = False
+
+
+class Line(Struct, frozen=True):
+    """A line to work on. ``start`` is where it begins in the source line, -1 when it was made from it."""
+
+    text: str
+    start: int = -1
+
+
+class Preprocessor:
+    """The state of one reading: definitions, the configuration id, the random numbers."""
+
+    def __init__(
+        self,
+        report: Report,
+        budget: Budget,
+        *,
+        config_id: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self.directory = "/"
+        self._report = report
+        self._budget = budget
+        self._config_id = config_id
+        self._environment = environment or {}
+        self._random = random.Random(seed)
+        self._collecting: tuple[str, list[str]] | None = None
+        self._definitions = {
+            "_PWD": Definition(function=lambda _: self.directory),
+            "_INSTANCE": Definition(function=lambda _: self._config_id or ""),
+            "_RANDOM": Definition(function=self._random_number, parameters=(0, 2), numeric=True),
+            "_ENV": Definition(function=self._environment_value, parameters=(1, 1)),
+            "_HASH": Definition("#"),
+            "_BANG": Definition("!"),
+        }
+
+    def reseed(self, seed: int) -> None:
+        """``random_seed``: what ``${_RANDOM}`` gives from here on is repeatable."""
+        self._random.seed(seed)
+
+    @property
+    def collecting(self) -> bool:
+        """Whether the next lines of the file belong to a multi-line definition."""
+        return self._collecting is not None
+
+    def collect(self, line: str) -> None:
+        """Take a physical line into the multi-line definition that is open.
+
+        An empty line ends it; a line of only a comment or only a backslash does not count.
+        """
+        assert self._collecting is not None
+        name, lines = self._collecting
+        if not line:
+            self._collecting = None
+        text, _, _ = decomment(line)
+        if not text:
+            if self._collecting is None:
+                self._set_lines(name, lines)
+            return
+        if text.endswith("\\"):
+            text = text[:-1].rstrip(BLANKS)
+        else:
+            self._collecting = None
+        if text:
+            lines.append(text)
+        self._set_lines(name, lines)
+
+    def lines(self, text: str, start: int) -> Iterator[Line]:
+        """The lines and braces that one decommented line stands for, in order; braces stand alone."""
+        stack: list[Iterator[Line]] = [iter((Line(text, start),))]
+        rest: Line | None = None
+        while rest is not None or stack:
+            if rest is not None:
+                line, rest = rest, None
+            elif (following := next(stack[-1], None)) is not None:
+                line = following
+            else:
+                stack.pop()
+                continue
+            self._budget.step()
+            if len(stack) > MAX_NESTED_EXPANSIONS:
+                raise BudgetExceeded(
+                    f"loops and definitions contain each other more than {MAX_NESTED_EXPANSIONS} deep"
+                )
+            ready = self._work_off(line, stack)
+            if ready is None or not ready.text:
+                continue
+            piece, rest = _split_at_brace(ready)
+            if piece.text:
+                yield piece
+
+    def _work_off(self, line: Line, stack: list[Iterator[Line]]) -> Line | None:
+        """One line through condition, definition, loop and substitution; None when nothing is left of it."""
+        for _ in range(_MAX_ROUNDS):
+            first = line.text[:1]
+            if first == "@":
+                kept = self._condition(line)
+                if kept is None:
+                    return None
+                line, first = kept, kept.text[:1]
+            if first == "$" and self._define(line.text):
+                return None
+            if first == "~":
+                turns = self._loop(line)
+                if turns is None:
+                    return line
+                stack.append(turns)
+                return None
+            if "$" not in line.text:
+                return line
+            replaced = self._substitute(line.text, stack)
+            if replaced is None:
+                return line
+            # a '#' of a definition begins a comment too: ${_HASH} before a keyword switches its line off
+            line = Line(decomment(replaced)[0])
+            if not line.text:
+                return None
+        self._report("definition-loop", "the line turns into another one without end; it is ignored", "")
+        return None
+
+    def _condition(self, line: Line) -> Line | None:
+        match = _CONDITION.fullmatch(line.text)
+        if match is None:
+            return None
+        equal = match[2] == self._config_id
+        if equal == (match[1] == "^"):
+            return None
+        return Line(match[3], line.start + match.start(3) if line.start >= 0 else -1)
+
+    def _define(self, text: str) -> bool:
+        match = _DEFINITION.fullmatch(text)
+        if match is None:
+            return False
+        name, value = match[1], match[2]
+        if value.endswith("\\"):
+            value = value[:-1].rstrip(BLANKS)
+            lines = [value] if value else []
+            self._collecting = (name, lines)
+            self._set_lines(name, lines)
+        else:
+            self._definitions[name] = Definition(value)
+        return True
+
+    def _set_lines(self, name: str, lines: list[str]) -> None:
+        # without any line it is an ordinary empty definition, which may stand anywhere
+        self._definitions[name] = Definition(lines[0], tuple(lines[1:])) if lines else Definition()
+
+    def _substitute(self, text: str, stack: list[Iterator[Line]]) -> str | None:
+        """The line with its definitions put in, late and recursively; None when there is none to put in."""
+        position, count = 0, 0
+        while (match := _REFERENCE.search(text, position)) is not None:
+            value = self._value(match, text, stack)
+            if value is None:
+                position = match.start() + 1
+                continue
+            self._budget.step()
+            count += 1
+            text = text[: match.start()] + value + text[match.end() :]
+            position = match.start()
+            if count > MAX_LINE_SUBSTITUTIONS:
+                self._report("definition-loop", "a definition contains itself; the line is ignored", "")
+                return ""
+            if too_long(text):
+                self._report(
+                    "line-too-long",
+                    f"with its definitions the line is longer than {MAX_LINE_BYTES} bytes",
+                    "",
+                )
+                return ""
+            if text.startswith("~"):
+                break  # its loop sets further definitions, which must be put in later
+        return text if count else None
+
+    def _value(self, match: re.Match[str], text: str, stack: list[Iterator[Line]]) -> str | None:
+        definition = self._definitions.get(match[1] or match[3])
+        if definition is None:
+            return None
+        if definition.more is not None and match.end() != len(text):
+            return None  # a multi-line definition only at the end of a line
+        parameters = (match[2] or "").split()
+        if parameters and not self._parameters_fit(match[1], definition, parameters):
+            return None
+        if definition.function is not None:
+            return definition.function(parameters)
+        if definition.more:
+            stack.append(map(Line, definition.more))
+        return definition.text
+
+    def _parameters_fit(self, name: str, definition: Definition, parameters: list[str]) -> bool:
+        low, high = definition.parameters
+        if not high:
+            return False
+        if definition.numeric and not all(p.isdecimal() for p in parameters):
+            self._report("definition-parameters", f"${{{name}}} takes numbers only", f"${{{name} 0 9}}")
+            return False
+        if not low <= len(parameters) <= high:
+            self._report("definition-parameters", f"${{{name}}} takes {low} to {high} parameters", "")
+            return False
+        return True
+
+    def _random_number(self, parameters: list[str]) -> str:
+        low = int(parameters[0]) if parameters else 0
+        high = int(parameters[1]) if len(parameters) > 1 else 32_767
+        if low > high:
+            self._report("random-bounds", f"the minimum {low} is above the maximum {high}; {low} is used", "")
+            high = low
+        return str(self._random.randint(low, high))
+
+    def _environment_value(self, parameters: list[str]) -> str:
+        return self._environment.get(parameters[0], "") if parameters else ""
+
+    def _loop(self, line: Line) -> Iterator[Line] | None:
+        """The turns of a loop; None when the line is none. A loop that is not well formed has no turns."""
+        text = line.text
+        if text.startswith("~SEQ"):
+            return self._sequence(text)
+        if text.startswith("~LST"):
+            return self._list(text)
+        return None
+
+    def _bad_loop(self, why: str, remedy: str) -> Iterator[Line]:
+        self._report("loop-invalid", f"{why}; the line is ignored", remedy)
+        return iter(())
+
+    def _sequence(self, text: str) -> Iterator[Line]:
+        remedy = "~SEQ(name, [start, [step,]] end) text, or ~SEQx for hexadecimal"
+        match = _SEQUENCE.fullmatch(text)
+        if match is None:
+            return self._bad_loop("this is not a loop", remedy)
+        numbers = parse_numbers(self._substitute(match[3], []) or match[3])
+        if numbers is None or not 1 <= len(numbers) <= 3:
+            return self._bad_loop(f"the loop's numbers '{match[3].strip()}' are not valid", remedy)
+        start, step, end = _bounds(numbers)
+        if step == 0 or (end - start) * step < 0:
+            return self._bad_loop(f"a step of {step} never gets from {start} to {end}", remedy)
+        if match[1] and min(start, end) < 0:
+            return self._bad_loop("~SEQx takes no negative numbers", remedy)
+        turns = range(start, end + (1 if step > 0 else -1), step)
+        return self._turns([match[2]], ((format(n, "x" if match[1] else "d"),) for n in turns), match[4])
+
+    def _list(self, text: str) -> Iterator[Line]:
+        parsed = parse_list(text)
+        if isinstance(parsed, str):
+            return self._bad_loop(parsed, "~LST(name, value, …) text, or ~LST({a,b}, {1,2}, …) text")
+        names, values, rest = parsed
+        return self._turns(names, values, rest)
+
+    def _turns(self, names: list[str], values: Iterable[tuple[str, ...]], text: str) -> Iterator[Line]:
+        for turn in values:
+            self._budget.step()
+            for name, value in zip(names, turn, strict=True):
+                self._definitions[name] = Definition(value)
+            yield Line(text)
+
+
+def _split_at_brace(line: Line) -> tuple[Line, Line | None]:
+    """The part of a line up to its first brace, or the brace it begins with, and what follows."""
+    text, start = line.text, line.start
+    brace = first_brace(text)
+    if brace < 0:
+        return line, None
+    cut = brace if brace > 0 else 1
+    after = cut
+    while after < len(text) and text[after] in BLANKS:
+        after += 1
+    rest = Line(text[after:], start + after if start >= 0 else -1) if after < len(text) else None
+    return Line(text[:cut].rstrip(BLANKS), start), rest
+
+
+def _bounds(numbers: list[int]) -> tuple[int, int, int]:
+    """start, step, end of a ~SEQ from its one to three numbers."""
+    if len(numbers) == 1:
+        end = numbers[0]
+        return (-1 if end < 0 else 1), (-1 if end < 1 else 1), end
+    if len(numbers) == 2:
+        return numbers[0], (1 if numbers[0] <= numbers[1] else -1), numbers[1]
+    return numbers[0], numbers[1], numbers[2]
+
+
+def parse_numbers(text: str) -> list[int] | None:
+    """Numbers in C notation between commas; an empty one is 0. None when there is anything else."""
+    numbers = []
+    for part in text.split(","):
+        match = _NUMBER.fullmatch(part)
+        if match is None:
+            return None
+        digits = match[2] or "0"
+        base = 16 if digits[:2] in ("0x", "0X") else 8 if digits[0] == "0" else 10
+        value = min(int(digits, base), _LONG_MAX)
+        numbers.append(-value if match[1] == "-" else value)
+    return numbers
+
+
+_LIST_BEGIN = re.compile(r"~LST[ \t]*\([ \t]*")
+_LIST_GROUP = re.compile(r"\{([^})]*)\}[ \t]*|([^ \t,{})]*)[ \t]*")
+_LIST_NEXT = re.compile(r",[ \t]*")
+_LIST_END = re.compile(r"\)[ \t]*")
+
+
+def parse_list(text: str) -> tuple[list[str], list[tuple[str, ...]], str] | str:
+    """Names, tuples of values (filled up with "") and the text of a ``~LST``; or what is wrong with it."""
+    begin = _LIST_BEGIN.match(text)
+    if begin is None:
+        return "this is not a loop"
+    position = begin.end()
+    groups: list[list[str]] = []
+    while True:
+        match = _LIST_GROUP.match(text, position)
+        assert match is not None
+        groups.append(_members(match))
+        position = match.end()
+        comma = _LIST_NEXT.match(text, position)
+        if comma is None:
+            break
+        position = comma.end()
+    end = _LIST_END.match(text, position)
+    if end is None:
+        return "the list of the loop is not well formed"
+    if len(groups) < 2:
+        return "the loop has no values"
+    names = groups[0]
+    if any(" " in member or "\t" in member for group in groups for member in group):
+        return "a name or value of the loop contains a blank"
+    if any(len(group) > len(names) for group in groups):
+        return f"there are more values than names ({len(names)}) in the loop"
+    values = [tuple(group + [""] * (len(names) - len(group))) for group in groups[1:]]
+    return names, values, text[end.end() :]
+
+
+def _members(match: re.Match[str]) -> list[str]:
+    if match[1] is not None:
+        return [member.strip(BLANKS) for member in match[1].split(",")]
+    return [match[2]]
+
+
+def too_long(text: str) -> bool:
+    """Whether a line has more bytes than a line may have."""
+    if len(text) * 4 <= MAX_LINE_BYTES:
+        return False
+    return len(text.encode("utf-8", "surrogateescape")) > MAX_LINE_BYTES

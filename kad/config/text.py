@@ -1,0 +1,482 @@
+"""Reading a configuration whole: files, lines and braces to a tree of statements.
+
+This drives the other parts: lines come from the reader, go through comment removal and the preprocessor
+where they contain anything but plain words, and end as statements in blocks.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+from collections.abc import Iterable, Mapping
+from enum import Flag
+from typing import NamedTuple
+
+from kad.config.diagnostics import Findings
+from kad.config.lexer import BLANKS, decomment, find_special, split_words
+from kad.config.preprocess import (
+    MAX_LINE_BYTES,
+    MAX_STATEMENTS,
+    Budget,
+    BudgetExceeded,
+    Preprocessor,
+    too_long,
+)
+from kad.config.source import (
+    MAX_FILES,
+    MAX_INCLUDE_DEPTH,
+    MAX_TOTAL_BYTES,
+    Digest,
+    DiskReader,
+    Found,
+    Reader,
+    TextReader,
+    Unreadable,
+)
+from kad.config.tree import Statement, first_column
+from kad.errors import Diagnostic, ExitStatus, Severity, Span
+
+MAX_BLOCK_DEPTH = 32
+"""Blocks within blocks; what is deeper is skipped. The deepest block that means anything is at 5."""
+
+
+class IncludeCheck(Flag):
+    """What makes a finding about included files an error (``include_check`` and the include variants)."""
+
+    NOTHING = 0
+    READ = 1
+    MATCH = 2
+    WILDCARD_MATCH = 4
+    BRACE_MATCH = 8
+    ALL = 15
+
+
+_INCLUDES = {
+    "include": IncludeCheck.NOTHING,
+    "includer": IncludeCheck.READ,
+    "includem": IncludeCheck.READ | IncludeCheck.MATCH,
+    "includew": IncludeCheck.READ | IncludeCheck.MATCH | IncludeCheck.WILDCARD_MATCH,
+    "includeb": IncludeCheck.READ | IncludeCheck.BRACE_MATCH,
+    "includea": IncludeCheck.ALL,
+}
+_CHECK_NAMES = {
+    "read": IncludeCheck.READ,
+    "match": IncludeCheck.MATCH,
+    "wildcard_match": IncludeCheck.WILDCARD_MATCH,
+    "brace_match": IncludeCheck.BRACE_MATCH,
+}
+_INCLUDE = re.compile(r"(include[rmwba]?)[ \t\f\r\v\n]+(.*)", re.DOTALL)
+_ACTED_ON = frozenset((*_INCLUDES, "include_check", "random_seed"))
+
+
+class ConfigurationText(NamedTuple):
+    """A configuration read whole: its statements, what is wrong with the text, the digest of all files."""
+
+    statements: list[Statement]
+    diagnostics: list[Diagnostic]
+    digest: str
+
+
+def read_tree(
+    path: str,
+    *,
+    config_id: str | None = None,
+    reader: Reader | None = None,
+    environment: Mapping[str, str] | None = None,
+    seed: int | None = None,
+    include_check: IncludeCheck = IncludeCheck.NOTHING,
+) -> ConfigurationText:
+    """Read a configuration file and all it includes into statements.
+
+    ``path`` may be a pattern; every match is read, one after the other. ``config_id`` is what ``@id`` lines
+    are compared with, ``environment`` what ``${_ENV NAME}`` sees, ``seed`` makes ``${_RANDOM}`` repeatable.
+    Never raises for anything a file contains: a file that cannot be read is a FATAL diagnostic with exit
+    status 4, text that expands without measure ends with a FATAL one.
+    """
+    builder = _Builder(reader or DiskReader(), config_id, environment, seed, include_check)
+    collecting = gc.isenabled()
+    gc.disable()  # nothing made here is garbage; looking for some takes two thirds of the time
+    try:
+        builder.read_main(path)
+    finally:
+        if collecting:
+            gc.enable()
+    return ConfigurationText(builder.root, builder.findings.result(), builder.digest.hexdigest())
+
+
+def parse_text(
+    text: str | bytes, name: str = "keepalived.conf", *, config_id: str | None = None, seed: int | None = None
+) -> ConfigurationText:
+    """The same for one text in memory."""
+    return read_tree(name, config_id=config_id, reader=TextReader({name: text}), seed=seed)
+
+
+class _Open(NamedTuple):
+    """A block whose closing brace is yet to come. ``owner`` is None for braces that belong to nothing."""
+
+    block: list[Statement]
+    owner: Statement | None
+    span: Span
+    source_line: str
+
+
+class _Builder:
+    """One reading: files to statements."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        config_id: str | None,
+        environment: Mapping[str, str] | None,
+        seed: int | None,
+        include_check: IncludeCheck,
+    ) -> None:
+        self.root: list[Statement] = []
+        self.findings = Findings()
+        self.digest = Digest()
+        self._reader = reader
+        self._include_check = include_check
+        self._budget = Budget()
+        self._pre = Preprocessor(
+            self._report, self._budget, config_id=config_id, environment=environment, seed=seed
+        )
+        self._bytes_left = MAX_TOTAL_BYTES
+        self._files_left = MAX_FILES
+        self._depth = 0
+        self._open: list[_Open] = []
+        self._block = self.root
+        self._last: Statement | None = None  # the statement a '{' would belong to
+        self._too_deep = 0
+        # the physical line being worked on
+        self._file = ""
+        self._line = 0
+        self._source_line = ""
+
+    # --- files -------------------------------------------------------------------------------------------
+
+    def read_main(self, path: str) -> None:
+        found = self._reader.find(path, "")
+        if not found.paths:
+            self._fatal("configuration-missing", f"the configuration file {path} does not exist", path)
+            return
+        if len(found.paths) > 1:
+            self.findings.add(
+                Severity.WARNING,
+                "several-configurations",
+                f"{path} stands for {len(found.paths)} files; they are read one after the other, "
+                f"{found.paths[0]} first",
+                Span(path, 0),
+                exit_status=ExitStatus.CONFIG_ERRORS,
+            )
+        try:
+            for name in found.paths:
+                data = self._reader.read(name, self._bytes_left)
+                if isinstance(data, Unreadable):
+                    self._fatal(
+                        "configuration-unreadable", f"the configuration file {name} {data.reason}", name
+                    )
+                    return
+                self._read_file(name, data)
+        except BudgetExceeded as error:
+            self._fatal_here("too-much", f"{error}; the rest is not read")
+        self._report_open_blocks()
+
+    def _read_file(self, name: str, data: bytes) -> None:
+        if len(data) > self._bytes_left:
+            raise BudgetExceeded(f"the configuration has more than {MAX_TOTAL_BYTES} bytes")
+        self._files_left -= 1
+        if self._files_left < 0:
+            raise BudgetExceeded(f"the configuration has more than {MAX_FILES} files")
+        self._bytes_left -= len(data)
+        self.digest.add(name, data)
+        outer = (self._file, self._line, self._source_line, self._pre.directory, self._include_check)
+        self._file, self._line, self._source_line = name, 0, ""
+        self._pre.directory = self._reader.directory(name)
+        self._depth += 1
+        self._read_lines(self._split_lines(data))
+        self._depth -= 1
+        self._file, self._line, self._source_line, self._pre.directory, self._include_check = outer
+
+    def _split_lines(self, data: bytes) -> list[str]:
+        text = data.decode("utf-8", "surrogateescape")
+        if text.startswith("\ufeff"):
+            text = text[1:]
+            self._report(
+                "byte-order-mark", "the file begins with a byte order mark", "save it as UTF-8 without one"
+            )
+        lines = text.split("\n")
+        if "\r" in text:
+            lines = [line.rstrip("\r") for line in lines]
+        if "\0" in text or any(map(too_long, lines)):
+            self._drop_bad_lines(lines)
+        return lines
+
+    def _drop_bad_lines(self, lines: list[str]) -> None:
+        for index, line in enumerate(lines):
+            if "\0" in line:
+                self._line, self._source_line = index + 1, line
+                self._report("embedded-nul", "the line contains a NUL byte; it is ignored", "")
+            elif too_long(line):
+                self._line, self._source_line = index + 1, line
+                message = f"the line is longer than {MAX_LINE_BYTES} bytes; it is ignored"
+                self._report("line-too-long", message, "")
+            else:
+                continue
+            lines[index] = ""
+
+    def _read_lines(self, lines: list[str]) -> None:
+        if len(lines) > MAX_STATEMENTS:
+            raise BudgetExceeded(f"the configuration has more than {MAX_STATEMENTS} lines")
+        file = self._file
+        numbered = enumerate(lines, 1)
+        for number, line in numbered:
+            if find_special(line) is None:
+                texts = line.split()
+                if not texts:
+                    continue
+                if texts[0] not in _ACTED_ON:
+                    self._last = statement = Statement(texts, file, number, line, line)
+                    self._block.append(statement)
+                    continue
+            self._line, self._source_line = number, line
+            self._read_special(line)
+            while self._pre.collecting:
+                following = next(numbered, None)
+                if following is None:
+                    break
+                self._pre.collect(following[1])
+        self._budget.statements -= len(lines)
+        if self._budget.statements < 0:
+            raise BudgetExceeded(f"the configuration has more than {MAX_STATEMENTS} statements")
+
+    # --- lines -------------------------------------------------------------------------------------------
+
+    def _read_special(self, line: str) -> None:
+        text, unescaped, quote = decomment(line)
+        if quote >= 0:
+            self._unpaired_quote(line, text, quote)
+        if not text:
+            return
+        start = -1 if unescaped else len(line) - len(line.lstrip(BLANKS))
+        for piece in self._pre.lines(text, start):
+            self._take(piece.text, piece.start)
+
+    def _take(self, text: str, start: int) -> None:
+        """A statement, a brace or an include; ``start`` as in :class:`Statement`."""
+        if text == "{":
+            self._open_block(start)
+        elif text == "}":
+            self._close_block(start)
+        elif (include := _INCLUDE.fullmatch(text)) is not None:
+            self._include(include[1], include[2])
+        else:
+            self._budget.statements -= 1
+            if self._budget.statements < 0:
+                raise BudgetExceeded(f"the configuration has more than {MAX_STATEMENTS} statements")
+            texts = split_words(text)
+            if not texts:
+                return
+            self._last = Statement(texts, self._file, self._line, self._source_line, text, start)
+            self._block.append(self._last)
+            if texts[0] in _ACTED_ON:
+                self._act(texts)
+
+    def _act(self, texts: list[str]) -> None:
+        """The two global settings that change how the rest of the text is read."""
+        if (
+            len(self._open) != 1
+            or self._open[0].owner is None
+            or self._open[0].owner.keyword != "global_defs"
+        ):
+            return
+        if texts[0] == "include_check":
+            self._include_check = changed_check(self._include_check, texts[1:])
+        elif texts[0] == "random_seed" and len(texts) > 1 and texts[1].isdecimal():
+            self._pre.reseed(int(texts[1]) % 2**32)
+
+    # --- braces ------------------------------------------------------------------------------------------
+
+    def _open_block(self, start: int) -> None:
+        span = self._span_at(start)
+        owner = self._last
+        self._last = None
+        if len(self._open) >= MAX_BLOCK_DEPTH:
+            self._too_deep += 1
+            self._report(
+                "blocks-too-deep",
+                f"blocks are more than {MAX_BLOCK_DEPTH} deep here; this one is skipped",
+                "",
+                span,
+            )
+            self._block = []
+            return
+        block: list[Statement] = []
+        if owner is None:
+            self._report(
+                "unexpected-opening-brace",
+                "this '{' belongs to no keyword; its block is skipped",
+                "put the keyword before it, or remove it with its '}'",
+                span,
+            )
+        else:
+            owner.block = block
+        self._open.append(_Open(block, owner, span, self._source_line))
+        self._block = block
+
+    def _close_block(self, start: int) -> None:
+        self._last = None
+        if self._too_deep:
+            self._too_deep -= 1
+            if not self._too_deep:
+                self._block = self._open[-1].block
+            return
+        if not self._open:
+            self._report(
+                "extra-closing-brace",
+                "this '}' closes nothing; it is ignored",
+                "remove it, or look for a '}' too many or a missing '{' above",
+                self._span_at(start),
+            )
+            return
+        closed = self._open.pop()
+        if closed.owner is not None:
+            closed.owner.closing = self._span_at(start)
+        self._block = self._open[-1].block if self._open else self.root
+
+    def _span_at(self, start: int) -> Span:
+        return Span(self._file, self._line, start + 1 if start >= 0 else first_column(self._source_line))
+
+    def _report_open_blocks(self) -> None:
+        """At the end of everything: each block still open is told, with a guess where its '}' is missing."""
+        for opened in self._open:
+            name = " ".join(opened.owner.texts[:2]) if opened.owner is not None else "{"
+            before = _first_outdented(opened)
+            where = f"before line {before.line} of {before.file}" if before is not None else "at the end"
+            self.findings.add(
+                Severity.ERROR,
+                "missing-closing-brace",
+                f"the block '{name}' is never closed",
+                opened.span,
+                source_line=opened.source_line,
+                remedy=f"add '}}', probably {where}",
+                identity=name,
+            )
+
+    # --- includes ----------------------------------------------------------------------------------------
+
+    def _include(self, keyword: str, pattern: str) -> None:
+        checks = self._include_check | _INCLUDES[keyword]
+        self._last = None
+        if self._depth >= MAX_INCLUDE_DEPTH:
+            raise BudgetExceeded(f"files include files more than {MAX_INCLUDE_DEPTH} deep")
+        found = self._reader.find(pattern, os.path.dirname(self._file))
+        if not self._matches_are_fine(pattern, found, checks):
+            return
+        for name in found.paths:
+            data = self._reader.read(name, self._bytes_left)
+            if isinstance(data, Unreadable):
+                self._include_finding(
+                    "include-unreadable", f"{name} {data.reason}", checks & IncludeCheck.READ
+                )
+            else:
+                self._read_file(name, data)
+
+    def _matches_are_fine(self, pattern: str, found: Found, checks: IncludeCheck) -> bool:
+        if not found.paths:
+            if found.missing:
+                check = IncludeCheck.BRACE_MATCH if found.braces else IncludeCheck.MATCH
+                what = " and ".join(found.missing[:3])
+                self._include_finding("include-missing", f"{what} does not exist", checks & check)
+            else:
+                self._include_finding(
+                    "include-unmatched",
+                    f"no file matches {pattern}",
+                    checks & IncludeCheck.WILDCARD_MATCH,
+                    Severity.NOTE,
+                )
+            return False
+        if found.missing:
+            what = " and ".join(found.missing[:3])
+            self._include_finding(
+                "include-missing", f"{what} does not exist", checks & IncludeCheck.BRACE_MATCH
+            )
+            return not checks & IncludeCheck.BRACE_MATCH
+        return True
+
+    def _include_finding(
+        self, code: str, what: str, checked: IncludeCheck, otherwise: Severity = Severity.WARNING
+    ) -> None:
+        """keepalived only logs what include_check and the kind of include do not ask to be checked."""
+        self.findings.add(
+            Severity.ERROR if checked else otherwise,
+            code,
+            f"{what}; nothing is included",
+            Span(self._file, self._line, first_column(self._source_line), len(self._source_line.strip())),
+            source_line=self._source_line,
+            exit_status=ExitStatus.CANNOT_RUN if checked else ExitStatus.OK,
+        )
+
+    # --- findings ----------------------------------------------------------------------------------------
+
+    def _unpaired_quote(self, line: str, text: str, quote: int) -> None:
+        column = line.find(text[:8]) + quote + 1
+        self._report(
+            "unpaired-quote",
+            "this double quote has no partner on the line",
+            "close it on the same line; '\\\"' is a quote within a script's words",
+            Span(self._file, self._line, column),
+        )
+
+    def _report(self, code: str, message: str, remedy: str, span: Span | None = None) -> None:
+        """An error about the line being worked on."""
+        if span is None:
+            line = self._source_line
+            span = Span(self._file, self._line, first_column(line), max(1, len(line.strip())))
+        self.findings.add(
+            Severity.ERROR,
+            code,
+            message,
+            span,
+            source_line=self._source_line,
+            remedy=remedy,
+            identity=self._source_line.strip(),
+        )
+
+    def _fatal(self, code: str, message: str, path: str) -> None:
+        self.findings.add(Severity.FATAL, code, message, Span(path, 0), exit_status=ExitStatus.CANNOT_RUN)
+
+    def _fatal_here(self, code: str, message: str) -> None:
+        self.findings.add(
+            Severity.FATAL,
+            code,
+            message,
+            Span(self._file, self._line),
+            source_line=self._source_line,
+            exit_status=ExitStatus.CANNOT_RUN,
+        )
+
+
+def _first_outdented(opened: _Open) -> Statement | None:
+    """The first statement of an unclosed block that stands no further right than the block's own line."""
+    column = first_column(opened.source_line)
+    for statement in opened.block:
+        if statement.line > opened.span.line and first_column(statement.source_line) <= column:
+            return statement
+    return None
+
+
+def changed_check(current: IncludeCheck, words: Iterable[str]) -> IncludeCheck:
+    """The checks after an ``include_check``: a bare name sets, ``+name`` adds, ``-name`` removes."""
+    names = list(words)
+    if not names:
+        return IncludeCheck.ALL
+    for index, name in enumerate(names):
+        check = _CHECK_NAMES.get(name.lstrip("+-"))
+        if name.startswith("-"):
+            current &= ~(check or IncludeCheck.NOTHING)
+        elif name.startswith("+"):
+            current |= check or IncludeCheck.NOTHING
+        elif index == 0:
+            current = IncludeCheck.READ | check if check else IncludeCheck.NOTHING
+    return current
