@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+import ctypes
+import faulthandler
+import gc
+import os
+import resource
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from typing import IO, TYPE_CHECKING, NoReturn
 
+import setproctitle
 from msgspec import Struct
 
+from kad.errors import ExitStatus
 from kad.ipc.messages import Generation, Role
 
 if TYPE_CHECKING:
@@ -40,6 +52,10 @@ class Options(Struct, frozen=True):
     """-a"""
     ignore_sigint: bool = False
     net_namespace: str = ""
+    instance: str = ""
+    """The configuration's ``instance`` word. It names files: whoever starts the daemon looks it up first."""
+    use_pid_dir: bool = False
+    """The configuration's ``use_pid_dir`` word."""
     pid_file: str = ""
     vrrp_pid_file: str = ""
     checkers_pid_file: str = ""
@@ -65,3 +81,149 @@ class ChildContext(Struct):
     """control only: its end of the SOCK_SEQPACKET pair to the supervisor."""
     withdraw: bool = False
     """A one-shot child that removes what the journal says is ours, says goodbye, and exits."""
+    previous_generation: Generation | None = None
+    """The one before, while not every child has applied ``generation``."""
+    hold_preemption: bool = False
+    """The lives before this one crashed: do not preempt until this one has lasted 60 s."""
+
+
+TITLES: dict[Role, str] = {role: f"kad: {role.value}" for role in Role}
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER = 36
+_libc = ctypes.CDLL(None, use_errno=True)
+
+CRASH_FILE_LIMIT = 256 * 1024
+"""Bytes; a crash file longer than this begins anew."""
+NOFILE_LIMIT = 65_536
+"""As many descriptors as a process of ours asks for; a higher limit that was given stays."""
+inherited_nofile = resource.getrlimit(resource.RLIMIT_NOFILE)
+"""The limits kad was started with: scripts get them back."""
+
+
+def set_parent_death_signal(signum: int) -> None:
+    """Get ``signum`` when the parent's process ends. Raises OSError."""
+    _prctl(_PR_SET_PDEATHSIG, signum)
+
+
+def become_subreaper() -> None:
+    """Orphans below this process become its children instead of init's. Raises OSError."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def set_title(title: str, name: str) -> None:
+    """``title`` for ps, ``name`` (15 bytes count) for the kernel's own."""
+    setproctitle.setproctitle(title)
+    buffer = ctypes.create_string_buffer(name.encode()[:15])
+    _libc.prctl(_PR_SET_NAME, buffer, 0, 0, 0)
+
+
+def raise_nofile_limit() -> None:
+    """More descriptors for this process and its children, as far as we may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    wanted = NOFILE_LIMIT if hard == unlimited else min(NOFILE_LIMIT, hard)
+    if soft != unlimited and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def close_descriptors_except(kept: Iterable[int]) -> None:
+    """Close every descriptor above 2 that is not in ``kept``."""
+    keep = set(kept)
+    # Listing first: the listing's own descriptor is in it, and gone by the time it would be closed.
+    for number in [int(name) for name in os.listdir("/proc/self/fd")]:
+        if number > 2 and number not in keep:
+            with contextlib.suppress(OSError):
+                os.close(number)
+
+
+def crash_file(run_directory: str, role: Role) -> str:
+    """Where a child of this role leaves its last words: faulthandler's stack, an uncaught traceback."""
+    return os.path.join(run_directory, f"crash.{role.value}")
+
+
+def become_child(context: ChildContext, kept: Iterable[int]) -> None:
+    """The first acts after the fork. ``kept``: descriptors this child needs beside 0, 1 and 2.
+
+    Leaves by os._exit when the supervisor died meanwhile. Raises OSError where the kernel refuses.
+    """
+    # Signals are blocked until here: nothing may run a handler of the supervisor's in the child.
+    _reset_signals()
+    set_parent_death_signal(signal.SIGTERM)
+    if os.getppid() != context.supervisor_pid:
+        # It died before the line above: nobody would ever tell us.
+        os._exit(ExitStatus.FATAL)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.setpgid(0, 0)
+    close_descriptors_except(kept)
+    name = f"kad_{context.role.value}"
+    set_title(TITLES[context.role] + (" withdraw" if context.withdraw else ""), name)
+    open_crash_file(context.run_directory, context.role)
+    # The supervisor turned collection off before the freeze.
+    gc.enable()
+    if not context.withdraw:
+        context.journal.heartbeat(context.role).pid = os.getpid()
+
+
+def _reset_signals() -> None:
+    """As in a fresh process, but HUP and INT ignored: they are the supervisor's to handle."""
+    for number in signal.valid_signals():
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            # 32 and 33 are the C library's own.
+            with contextlib.suppress(OSError, ValueError):
+                signal.signal(number, signal.SIG_DFL)
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+    signal.set_wakeup_fd(-1)
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())
+
+
+_crash_stream: IO[str] | None = None
+
+
+def open_crash_file(run_directory: str, role: Role) -> None:
+    """Have faulthandler write there (SIGABRT, SIGSEGV …); to stderr when there is no such file."""
+    global _crash_stream
+    path = crash_file(run_directory, role)
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(path, flags, 0o600)
+        if os.fstat(descriptor).st_size > CRASH_FILE_LIMIT:
+            os.ftruncate(descriptor, 0)
+        # Held for the life of the process: faulthandler writes to its descriptor.
+        _crash_stream = os.fdopen(descriptor, "w")
+        faulthandler.enable(_crash_stream)
+    except OSError:
+        faulthandler.enable(sys.__stderr__) if sys.__stderr__ else faulthandler.disable()
+
+
+def die(error: BaseException) -> NoReturn:
+    """End this process at once for ``error``, a defect of ours: traceback to the crash file, status 70.
+
+    Nothing else of the process runs: no handler, no cleaning up, no other thread.
+    """
+    text = "".join(traceback.format_exception(error))
+    descriptor = _crash_stream.fileno() if _crash_stream else 2
+    with contextlib.suppress(OSError):
+        os.write(descriptor, text.encode(errors="replace"))
+    os._exit(ExitStatus.SOFTWARE)
+
+
+def run_role(main: Callable[[ChildContext], int], context: ChildContext, kept: Iterable[int]) -> NoReturn:
+    """The whole life of a child, from the fork to its exit."""
+    try:
+        become_child(context, kept)
+        status = main(context)
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else ExitStatus.FATAL
+    except BaseException as error:  # noqa: BLE001 (the outermost frame: what comes here ends the process)
+        die(error)
+    os._exit(status)
+
+
+def _prctl(option: int, value: int) -> None:
+    if _libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

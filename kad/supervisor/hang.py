@@ -1,0 +1,149 @@
+"""Is a child hung? Look before you kill.
+
+A child's driver ticks a counter after draining its core, and only while the core's deadline is not overdue.
+The supervisor looks at the counters a few times in each hang limit. Where a counter stands still, it looks
+at what the kernel says of the process:
+
+* traced, or in uninterruptible sleep: somebody or something else holds it. Log only.
+* runnable, but not run (starved, throttled): it may be well. Log, and wait up to five times the limit.
+* stopped: SIGABRT would not reach it. SIGKILL.
+* sleeping or running: it does not come back to its loop. SIGABRT, then SIGKILL.
+
+Time is only held against a child in slices as long as a look: when the supervisor itself overslept, the whole
+machine stood still and that is nobody's hang.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from msgspec import Struct
+
+from kad.runtime.journal import Phase
+
+LOOKS_PER_LIMIT = 5
+STARVED_FACTOR = 5
+PHASE_FACTOR = {Phase.STARTING: 10, Phase.PREPARING: 5, Phase.READY: 1}
+"""How many limits a child may take in each phase. STOPPING has a limit of its own (child_wait)."""
+STARVED_SHARE = 10
+"""Runnable with less than one part in so many of a processor: starved."""
+_NANOSECONDS_PER_US = 1_000
+
+
+class Condition(Enum):
+    """What holds a process, going by the kernel."""
+
+    TRACED = auto()
+    UNINTERRUPTIBLE = auto()
+    STARVED = auto()
+    STOPPED = auto()
+    RUNNING = auto()
+    SLEEPING = auto()
+    GONE = auto()
+
+
+class Observation(Struct, frozen=True):
+    """One reading of /proc/PID. ``run_ns``: processor time so far, all threads of the main one."""
+
+    state: str
+    tracer_pid: int
+    run_ns: int
+
+
+class Verdict(Enum):
+    FINE = auto()
+    LOG = auto()
+    ABORT = auto()
+    KILL = auto()
+
+
+EXCUSED = frozenset({Condition.TRACED, Condition.UNINTERRUPTIBLE, Condition.GONE})
+
+
+def classify(observation: Observation, before: Observation | None, elapsed_us: int) -> Condition:
+    """What ``observation`` means, given the one of the look before, ``elapsed_us`` ago."""
+    if observation.tracer_pid or observation.state == "t":
+        return Condition.TRACED
+    match observation.state:
+        case "D":
+            return Condition.UNINTERRUPTIBLE
+        case "T":
+            return Condition.STOPPED
+        case "Z" | "X":
+            return Condition.GONE
+        case "R":
+            run_us = (observation.run_ns - (before.run_ns if before else 0)) // _NANOSECONDS_PER_US
+            starved = before is not None and run_us * STARVED_SHARE < elapsed_us
+            return Condition.STARVED if starved else Condition.RUNNING
+        case _:
+            return Condition.SLEEPING
+
+
+def parse_observation(stat: str, status: str, schedstat: str) -> Observation:
+    """From the texts of /proc/PID/{stat,status,schedstat}. What is missing reads as asleep."""
+    # The command's name may hold spaces and parentheses; the state follows the last one.
+    state = stat.rpartition(")")[2].split()[:1]
+    tracer = status.partition("TracerPid:")[2].split()[:1]
+    run_ns = schedstat.split()[:1]
+    return Observation(
+        state=state[0] if state else "S",
+        tracer_pid=int(tracer[0]) if tracer and tracer[0].isdigit() else 0,
+        run_ns=int(run_ns[0]) if run_ns and run_ns[0].isdigit() else 0,
+    )
+
+
+class HangWatch:
+    """Watches one life of one child. ``limit_us``: how long its counter may stand still."""
+
+    def __init__(self, limit_us: int) -> None:
+        self._limit_us = limit_us
+        self._ticks: int | None = None
+        self._phase = Phase.STARTING
+        self._looked_at_us = 0
+        self._before: Observation | None = None
+        self._held_us = 0
+        self._starved_us = 0
+        self._excused_us = 0
+        self._logged = False
+        self.condition = Condition.SLEEPING
+        """The last look's, for the log."""
+
+    @property
+    def period_us(self) -> int:
+        """How often to look."""
+        return self._limit_us // LOOKS_PER_LIMIT
+
+    def is_still(self, ticks: int, phase: Phase, now_us: int) -> bool:
+        """Whether the counter stood still since the last look: then observe the process, :meth:`judge`."""
+        if ticks == self._ticks and phase == self._phase:
+            return phase != Phase.STOPPING
+        self._ticks, self._phase, self._looked_at_us = ticks, phase, now_us
+        self._before = None
+        self._held_us = self._starved_us = self._excused_us = 0
+        self._logged = False
+        return False
+
+    def judge(self, observation: Observation, now_us: int) -> Verdict:
+        """Hold the time since the last look against the child, or against what holds it."""
+        elapsed_us = now_us - self._looked_at_us
+        # The machine stood still for the rest.
+        counted_us = min(elapsed_us, 2 * self.period_us)
+        self.condition = classify(observation, self._before, elapsed_us)
+        self._looked_at_us, self._before = now_us, observation
+        if self.condition in EXCUSED:
+            self._excused_us += counted_us
+        elif self.condition == Condition.STARVED:
+            self._starved_us += counted_us
+        else:
+            self._held_us += counted_us
+        return self._verdict()
+
+    def _verdict(self) -> Verdict:
+        limit_us = self._limit_us * PHASE_FACTOR.get(self._phase, 1)
+        waited_us = self._held_us + self._starved_us
+        if self._held_us >= limit_us or waited_us >= STARVED_FACTOR * limit_us:
+            return Verdict.KILL if self.condition == Condition.STOPPED else Verdict.ABORT
+        if waited_us + self._excused_us >= limit_us and not self._logged:
+            self._logged = True
+            return Verdict.LOG
+        return Verdict.FINE
