@@ -146,7 +146,7 @@ class Prepared(Message, frozen=True):
 
     role: Role
     incarnation: int
-    generation: int
+    transaction: int
     refusal: str = ""
 
 
@@ -177,17 +177,26 @@ ChildToControl = Hello | Prepared | Applied | StatusReport
 # control -> child ----------------------------------------------------------------------------------------
 
 
-class Prepare(Message, frozen=True):
-    """Look at this slice; no side effects; answer Prepared within the time limit."""
+class HelloRequest(Message, frozen=True):
+    """Who are you? Asked of every new connection, so that a reborn control learns where everybody is."""
 
+
+class Prepare(Message, frozen=True):
+    """Look at this slice; no side effects; answer Prepared within the time limit.
+
+    ``transaction`` tells attempts apart, those of a control that died included: two attempts may carry the
+    same generation number and different contents.
+    """
+
+    transaction: int
     generation: int
     slice: dict[str, bytes]
 
 
 class Abandon(Message, frozen=True):
-    """The prepared generation will not come."""
+    """What this transaction prepared will not come."""
 
-    generation: int
+    transaction: int
 
 
 class Apply(Message, frozen=True):
@@ -201,4 +210,53 @@ class StatusRequest(Message, frozen=True):
     request: int
 
 
-ControlToChild = Prepare | Abandon | Apply | StatusRequest
+ControlToChild = HelloRequest | Prepare | Abandon | Apply | StatusRequest
+
+
+# kadctl -> control, over ZeroMQ --------------------------------------------------------------------------
+
+
+class StatusQuery(Message, frozen=True):
+    """``request`` is the asker's own number; it comes back in the answer."""
+
+    request: str
+
+
+class ReloadQuery(Message, frozen=True):
+    """Reload and say how it went. Repeated with the same ``request`` until it is answered.
+
+    A control that was born meanwhile takes the repetition for a new request, which does no harm.
+    """
+
+    request: str
+    force: bool = False
+    """Accept new errors in the text too."""
+
+
+CtlToControl = StatusQuery | ReloadQuery
+
+
+# control -> kadctl ---------------------------------------------------------------------------------------
+
+
+class StatusAnswer(Message, frozen=True):
+    request: str
+    status: bytes
+    """MessagePack of kad.control.status.DaemonStatus."""
+
+
+class ReloadAnswer(Message, frozen=True):
+    """How a reload ended. Refused: everything is as it was."""
+
+    request: str
+    accepted: bool
+    generation: int
+    """What runs now."""
+    text: str
+    diagnostics: str = ""
+    """Rendered, many lines."""
+    complaints: tuple[str, ...] = ()
+    """What the kernel refused, for people."""
+
+
+ControlToCtl = StatusAnswer | ReloadAnswer

@@ -1,0 +1,159 @@
+"""A child's end of its link to control: greets, prepares, applies and reports for the child.
+
+The generation a child was born with is applied before anything is said to anybody: control may be dead.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import assert_never
+
+from kad.ipc.codec import DropReason, Drops
+from kad.ipc.link import DealerEnd, Reactor, control_path
+from kad.ipc.messages import (
+    Abandon,
+    Applied,
+    Apply,
+    ControlToChild,
+    Hello,
+    HelloRequest,
+    Prepare,
+    Prepared,
+    StatusReport,
+    StatusRequest,
+)
+from kad.runtime.process import ChildContext
+
+Slice = Mapping[str, bytes]
+
+
+class ChildLink:
+    """One child's conversation with control.
+
+    * ``on_prepare(slice)``: look, without side effects; "" or why it cannot be run.
+    * ``on_apply(generation, slice)``: become this. When it is done, now or later, call :meth:`applied`.
+    * ``on_abandon()``: what was prepared will not come.
+    * ``report()``: the role's own status, encoded.
+
+    Call :meth:`start` once; it applies the generation of birth, if there is one, and connects.
+    """
+
+    def __init__(
+        self,
+        context: ChildContext,
+        reactor: Reactor,
+        *,
+        on_prepare: Callable[[Slice], str],
+        on_apply: Callable[[int, Slice], None],
+        report: Callable[[], bytes],
+        on_abandon: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._context = context
+        self._reactor = reactor
+        self._on_prepare = on_prepare
+        self._on_apply = on_apply
+        self._on_abandon = on_abandon
+        self._report = report
+        self._sequence = 0
+        self._asked = 0
+        self._applied = 0
+        self._complaints: tuple[str, ...] = ()
+        self._end: DealerEnd[ControlToChild] | None = None
+
+    @property
+    def generation(self) -> int:
+        """The last generation that has been applied; 0: none yet."""
+        return self._applied
+
+    @property
+    def drops(self) -> Drops:
+        return self._end.drops if self._end is not None else Drops()
+
+    def start(self) -> None:
+        context = self._context
+        if context.generation is not None:
+            self._begin(context.generation.number, context.generation.slices.get(context.role, {}))
+        identity = f"{context.role}.{context.incarnation}.{os.getpid()}".encode()
+        self._end = DealerEnd(
+            self._reactor,
+            control_path(context.run_directory),
+            ControlToChild,
+            identity=identity,
+            on_message=self._receive,
+        )
+
+    def applied(self, generation: int, complaints: tuple[str, ...] = ()) -> None:
+        """The child runs this generation now. ``complaints``: what the kernel refused, for people."""
+        if generation < self._applied:
+            return
+        self._applied = generation
+        self._complaints = complaints
+        self._context.journal.heartbeat(self._context.role).generation = generation
+        self._send(self._applied_message())
+
+    def close(self) -> None:
+        if self._end is not None:
+            self._end.close()
+            self._end = None
+
+    def _receive(self, message: ControlToChild) -> None:
+        match message:
+            case HelloRequest():
+                self._send(Hello(self._context.role, os.getpid(), self._context.incarnation, self._applied))
+            case Prepare():
+                self._prepare(message)
+            case Abandon():
+                self._on_abandon()
+            case Apply():
+                self._apply(message)
+            case StatusRequest():
+                self._answer_status(message.request)
+            case _:
+                assert_never(message)
+
+    def _prepare(self, message: Prepare) -> None:
+        if message.generation <= self._asked:
+            self._drop(DropReason.STALE_GENERATION)
+            return
+        refusal = self._on_prepare(message.slice)
+        self._send(Prepared(self._context.role, self._context.incarnation, message.transaction, refusal))
+
+    def _apply(self, message: Apply) -> None:
+        if message.generation < self._asked:
+            self._drop(DropReason.STALE_GENERATION)
+        elif message.generation > self._asked:
+            self._begin(message.generation, message.slice)
+        elif self._applied == message.generation:
+            # Asked twice: control is new, or did not hear.
+            self._send(self._applied_message())
+
+    def _begin(self, generation: int, slice_: Slice) -> None:
+        self._asked = generation
+        self._on_apply(generation, slice_)
+
+    def _answer_status(self, request: int) -> None:
+        self._sequence += 1
+        context = self._context
+        self._send(
+            StatusReport(
+                context.role,
+                context.incarnation,
+                self._applied,
+                self._sequence,
+                request,
+                self._report(),
+            )
+        )
+
+    def _applied_message(self) -> Applied:
+        return Applied(self._context.role, self._context.incarnation, self._applied, self._complaints)
+
+    def _send(self, message: Hello | Prepared | Applied | StatusReport) -> None:
+        """Unheard is no harm: control asks again, and a new control asks everybody."""
+        if self._end is not None:
+            self._end.send(message)
+
+    def _drop(self, reason: DropReason) -> None:
+        if self._end is not None:
+            self._end.drops[reason] += 1
