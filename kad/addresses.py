@@ -29,6 +29,8 @@ def family_of(address: str) -> int:
 
 def parse_address(text: str) -> str | None:
     """Canonical text of an address, or None when it is not one. No zone, no prefix length."""
+    if "%" in text:
+        return None
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:

@@ -26,14 +26,17 @@ class Machine(Protocol):
     def has_interface(self, name: str) -> bool:
         """Does a network interface of that name exist now?"""
 
-    def user(self, name: str) -> User | None: ...
+    def user_named(self, name: str) -> User | None: ...
 
-    def group(self, name: str) -> int | None: ...
+    def group_named(self, name: str) -> int | None: ...
 
     def groups_of(self, user: User) -> tuple[int, ...]:
         """Supplementary groups of a user."""
 
     def current_user(self) -> User: ...
+
+    def processors(self) -> int:
+        """How many there are."""
 
 
 class LocalMachine:
@@ -46,14 +49,14 @@ class LocalMachine:
             return False
         return True
 
-    def user(self, name: str) -> User | None:
+    def user_named(self, name: str) -> User | None:
         try:
             entry = pwd.getpwuid(int(name)) if name.isascii() and name.isdigit() else pwd.getpwnam(name)
         except (KeyError, ValueError, OverflowError):
             return None
         return User(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
-    def group(self, name: str) -> int | None:
+    def group_named(self, name: str) -> int | None:
         try:
             return (
                 grp.getgrgid(int(name)) if name.isascii() and name.isdigit() else grp.getgrnam(name)
@@ -71,3 +74,6 @@ class LocalMachine:
         except KeyError:
             name = str(uid)
         return User(name, uid, os.getgid())
+
+    def processors(self) -> int:
+        return os.cpu_count() or 1

@@ -24,6 +24,10 @@ How to write rows (kad/config/grammar/*.py)::
   item=Row("<IPADDR>", Kind(…), "…"))``; item readers see ``statement.words[0]`` as the first value.
   ``close`` finds the values in ``frame.items``. A block may have rows *and* an item: what is no row's name
   is an item.
+* **Options within a line** (``dev``, ``label`` … of a virtual_ipaddress): ``Kind(…, options=(Row("dev",
+  Kind("interface", take=…), "…"), …))``; see :func:`kad.config.values.read_options`.
+* **Nested Structs**: a field ``"garp.master_delay_us"`` fills a field of a Struct within the model
+  (:func:`kad.config.resolve.assemble`).
 * **Aliases**: a row of its own with ``alias_of="the other name"`` and the same ``field``; when it is old as
   well, ``deprecated="what to write instead"`` makes every use a warning with exit status 5 (keepalived's
   answer); with ``deprecated_status=ExitStatus.OK`` it is said but does not count.
@@ -85,6 +89,8 @@ CLOSING: Final = -1
 """As the ``word`` of a report: the brace that closes the block, where what a block lacks is said."""
 
 Read = Callable[["Reading", "Frame", Statement], Any]
+Take = Callable[["Reading", "Frame", Statement, int], tuple[Any, int]]
+"""Of an option at a word's index: its value (or NOTHING) and the index of the word after it."""
 
 
 class Kind(Struct, frozen=True):
@@ -96,6 +102,9 @@ class Kind(Struct, frozen=True):
     low: str = ""
     high: str = ""
     block: Block | None = None
+    options: tuple[Row, ...] = ()
+    """Words that may stand within the line, each with its value: their kinds have ``take``."""
+    take: Take | None = None
 
 
 class Row(Struct, frozen=True):
@@ -210,8 +219,34 @@ class Reading:
         """The fields of global_defs. They are read first, wherever the block stands."""
         self.defined: dict[str, dict[str, Any]] = {}
         """Keyword of a defining block -> name -> what it defined, as far as the file has been read."""
+        self.missing_interface = False
+        """Has an interface been named that does not exist?"""
+        self.default_identity: object = None
+        """As whom scripts without a user of their own run, once found out (kad.config.scripts)."""
         self.dormant: dict[tuple[str, str], Statement] = {}
         """(block path, keyword) -> first use, for keywords that are read but do not act yet."""
+
+    def require_interface(
+        self, frame: Frame, statement: Statement, index: int, *, status: int = ExitStatus.CONFIG_ERRORS
+    ) -> bool:
+        """Does the interface named by word ``index`` exist (or may it come later)? False after reporting."""
+        name = statement.words[index].text
+        if self.machine is None or self.globals.get("settings.dynamic_interfaces"):
+            return True
+        if self.machine.has_interface(name):
+            return True
+        self.missing_interface = True
+        self.error(
+            "no-interface",
+            f"the interface '{name}' does not exist",
+            frame,
+            statement,
+            index,
+            remedy="create it, or say 'dynamic_interfaces' in global_defs",
+            status=status,
+            machine=True,
+        )
+        return False
 
     def define(self, keyword: str, name: str, value: Any) -> None:
         self.defined.setdefault(keyword, {})[name] = value
@@ -303,8 +338,12 @@ class Reading:
         """The configuration cannot be run; keepalived would not start with it either."""
         self.report(Severity.FATAL, code, message, frame, statement, word, remedy=remedy, status=status)
 
-    def missing(self, frame: Frame, statement: Statement, what: str = "value") -> None:
-        """A keyword lacks its argument: keepalived stops at once with status 2."""
+    def missing(self, frame: Frame, statement: Statement, what: str = "value", *, soft: bool = False) -> None:
+        """A keyword lacks its argument: keepalived stops at once with status 2; ``soft``: it says so."""
+        if soft:
+            keyword = statement.words[0].text
+            self.error("missing-value", f"'{keyword}' lacks its {what}; ignored", frame, statement, 0)
+            return
         keyword = statement.words[0].text
         self.fatal(
             "missing-argument",

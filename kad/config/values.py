@@ -8,9 +8,11 @@ Durations become integer microseconds.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from kad.addresses import parse_address
-from kad.config.schema import NOTHING, Frame, Kind, Read, Reading
+from kad.config.diagnostics import nearest
+from kad.config.schema import NOTHING, Frame, Kind, Read, Reading, Row
 from kad.config.tree import Statement
 from kad.units import US_PER_SECOND
 
@@ -113,9 +115,18 @@ def _scaled(value: int, places: int) -> str:
 
 
 def integer(
-    low: int, high: int, *, unit: str = "", scale: int = 1, bare: int | None = None, least: int | None = None
+    low: int,
+    high: int,
+    *,
+    unit: str = "",
+    scale: int = 1,
+    bare: int | None = None,
+    least: int | None = None,
+    soft: bool = False,
 ) -> Kind:
     """A whole number. ``scale`` multiplies it (seconds to microseconds); ``bare`` is the value without one.
+
+    ``soft``: without a number the line is only ignored, not fatal (keepalived differs from word to word).
 
     ``least``: a smaller value within the limits is raised to it, and that is reported.
     """
@@ -124,7 +135,7 @@ def integer(
         if len(statement.words) < 2:
             if bare is not None:
                 return bare * scale
-            reading.missing(frame, statement, "number")
+            reading.missing(frame, statement, "number", soft=soft)
             return NOTHING
         value = number_of(reading, frame, statement, 1, low, high)
         if value is None:
@@ -164,9 +175,9 @@ def decimal(
     return Kind("decimal", read, unit, _scaled(low, places), _scaled(high, places))
 
 
-def seconds(low: int, high: int) -> Kind:
+def seconds(low: int, high: int, *, least: int | None = None, soft: bool = False) -> Kind:
     """Whole seconds, stored as microseconds."""
-    return integer(low, high, unit="s", scale=US_PER_SECOND)
+    return integer(low, high, unit="s", scale=US_PER_SECOND, least=least, soft=soft)
 
 
 def _set(value: object) -> Read:
@@ -208,12 +219,12 @@ def boolean() -> Kind:
     return Kind("boolean", read, low="off", high="on")
 
 
-def word(what: str = "value", *, longest: int = 0) -> Kind:
-    """One word. ``longest`` > 0: a longer one is refused."""
+def word(what: str = "value", *, longest: int = 0, soft: bool = False) -> Kind:
+    """One word. ``longest`` > 0: a longer one is refused. ``soft``: see :func:`integer`."""
 
     def read(reading: Reading, frame: Frame, statement: Statement) -> object:
         if len(statement.words) < 2:
-            reading.missing(frame, statement, what)
+            reading.missing(frame, statement, what, soft=soft)
             return NOTHING
         text = statement.words[1].text
         if longest and len(text.encode()) > longest:
@@ -292,3 +303,80 @@ def address(what: str = "address") -> Kind:
         return value
 
     return Kind(what, read)
+
+
+def read_options(
+    reading: Reading,
+    frame: Frame,
+    statement: Statement,
+    start: int,
+    options: dict[str, Row],
+) -> dict[str, Any]:
+    """The options of a line from word ``start`` on: field -> value. Unknown words are reported, skipped."""
+    found: dict[str, Any] = {}
+    words = statement.words
+    index = start
+    while index < len(words):
+        row = options.get(words[index].text)
+        if row is None or row.kind.take is None:
+            unknown_option(reading, frame, statement, index, options)
+            index += 1
+            continue
+        if not row.acts:
+            reading.dormant.setdefault((frame.block.path, row.name), statement)
+        value, index = row.kind.take(reading, frame, statement, index)
+        if value is not NOTHING:
+            found[row.target] = value
+    return found
+
+
+def unknown_option(
+    reading: Reading, frame: Frame, statement: Statement, index: int, options: dict[str, Row]
+) -> None:
+    text = statement.words[index].text
+    near = nearest(text, frozenset(options))
+    reading.error(
+        "unknown-option",
+        f"unknown option '{text}'; it is ignored",
+        frame,
+        statement,
+        index,
+        remedy=f"did you mean '{near}'?" if near else "",
+    )
+
+
+def option_text(reading: Reading, frame: Frame, statement: Statement, index: int) -> str | None:
+    """The word after the option at ``index``; None after reporting that there is none."""
+    if index + 1 < len(statement.words):
+        return statement.words[index + 1].text
+    reading.error(
+        "missing-value", f"'{statement.words[index].text}' lacks its value", frame, statement, index
+    )
+    return None
+
+
+def option_word(what: str = "value", *, longest: int = 0) -> Kind:
+    def take(reading: Reading, frame: Frame, statement: Statement, index: int) -> tuple[object, int]:
+        text = option_text(reading, frame, statement, index)
+        if text is not None and longest and len(text.encode()) > longest:
+            reading.error(
+                "too-long", f"'{text}' is longer than {longest} characters", frame, statement, index + 1
+            )
+            text = None
+        return (NOTHING if text is None else text), index + 2
+
+    return Kind(what, take=take, high=f"{longest} characters" if longest else "")
+
+
+def option_integer(low: int, high: int, *, unit: str = "") -> Kind:
+    def take(reading: Reading, frame: Frame, statement: Statement, index: int) -> tuple[object, int]:
+        if option_text(reading, frame, statement, index) is None:
+            return NOTHING, index + 1
+        value = number_of(reading, frame, statement, index + 1, low, high)
+        return (NOTHING if value is None else value), index + 2
+
+    return Kind("integer", take=take, unit=unit, low=str(low), high=str(high))
+
+
+def option_flag() -> Kind:
+    return Kind("flag", take=lambda reading, frame, statement, index: (True, index + 1))

@@ -1,0 +1,238 @@
+"""Commands that a configuration asks to run: keepalived's script word grammar, and as whom they run.
+
+A value is read twice: first the line is split on blanks with both kinds of quotes and escapes left alone,
+then the first piece is split again, now with escapes, into argv. The pieces after it are user and group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kad.config.machine import User
+from kad.config.model.script import ScriptCommand
+from kad.config.schema import NOTHING, Frame, Kind, Reading
+from kad.config.tree import Statement
+from kad.errors import ExitStatus
+
+DEFAULT_SCRIPT_USER = "keepalived_script"
+_BLANKS = " \t\f\n\r\v"
+_ESCAPES = {"a": "\a", "b": "\b", "E": "\x1b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+_HEX = "0123456789abcdefABCDEF"
+_OCTAL = "01234567"
+
+
+class UnterminatedQuoteError(ValueError):
+    """A quote is not closed, or a backslash ends the line."""
+
+
+def split_script_words(text: str, *, escapes: bool) -> list[str]:
+    """Split on blanks; quotes of either kind group, adjacent parts join, ``escapes`` are resolved or kept."""
+    found: list[str] = []
+    position = 0
+    while True:
+        while position < len(text) and text[position] in _BLANKS:
+            position += 1
+        if position == len(text):
+            return found
+        word, position = _one_word(text, position, escapes)
+        found.append(word)
+
+
+def _one_word(text: str, position: int, escapes: bool) -> tuple[str, int]:
+    parts: list[str] = []
+    quote = ""
+    while position < len(text):
+        character = text[position]
+        if character == "\\":
+            part, position = _escape(text, position, escapes)
+            parts.append(part)
+            continue
+        if quote:
+            if character == quote:
+                quote = ""
+            else:
+                parts.append(character)
+        elif character in "'\"":
+            quote = character
+        elif character in _BLANKS:
+            break
+        else:
+            parts.append(character)
+        position += 1
+    if quote:
+        raise UnterminatedQuoteError(f"the closing {quote} is missing")
+    return "".join(parts), position
+
+
+def _escape(text: str, position: int, escapes: bool) -> tuple[str, int]:
+    """The character that a backslash at ``position`` stands for, and where it ends."""
+    position += 1
+    if position == len(text):
+        raise UnterminatedQuoteError("a backslash ends the line")
+    character = text[position]
+    if not escapes:
+        return "\\" + character, position + 1
+    following = text[position + 1 : position + 2]
+    if character == "x" and following and following in _HEX:
+        end = position + 2
+        if text[end : end + 1] and text[end] in _HEX:
+            end += 1
+        return chr(int(text[position + 1 : end], 16)), end
+    if character == "c" and following:
+        return chr(ord(following) & 0x1F), position + 2
+    if character in _OCTAL:
+        end = position + 1
+        while end < position + 3 and text[end : end + 1] and text[end] in _OCTAL:
+            end += 1
+        return chr(int(text[position:end], 8) & 0xFF), end
+    return _ESCAPES.get(character, character), position + 1
+
+
+class Identity:
+    """As whom a script runs; ``known`` False: not looked up (``--offline``)."""
+
+    __slots__ = ("groups", "known", "user")
+
+    def __init__(self, user: User, groups: tuple[int, ...], known: bool = True) -> None:
+        self.user = user
+        self.groups = groups
+        self.known = known
+
+
+_UNKNOWN = Identity(User("", 0, 0), (), known=False)
+
+
+def identity(reading: Reading, names: list[str]) -> Identity | str:
+    """The identity that ``user [[:]group]`` names, or what is wrong with it, for people."""
+    if reading.machine is None:
+        return _UNKNOWN
+    user = reading.machine.user_named(names[0])
+    if user is None:
+        return f"the user '{names[0]}' does not exist"
+    supplementary = bool(reading.globals.get("set_supplementary_groups"))
+    group = names[1] if len(names) > 1 else ""
+    if group.startswith(":"):
+        supplementary, group = True, group[1:]
+    groups = reading.machine.groups_of(user) if supplementary else ()
+    if group:
+        gid = reading.machine.group_named(group)
+        if gid is None:
+            return f"the group '{group}' does not exist"
+        user = User(user.name, user.uid, gid)
+    return Identity(user, groups)
+
+
+def default_identity(reading: Reading, frame: Frame, statement: Statement) -> Identity | None:
+    """script_user, else keepalived_script, else (without enable_script_security) the user kad runs as.
+
+    None: there is none, and scripts without a user of their own cannot run; the reason is reported once.
+    """
+    known = reading.default_identity
+    if isinstance(known, Identity):
+        return known
+    if known == "failed":
+        return None
+    if reading.machine is None:
+        return _UNKNOWN
+    found = identity(reading, [DEFAULT_SCRIPT_USER])
+    if isinstance(found, str):
+        if reading.globals.get("enable_script_security"):
+            reading.default_identity = "failed"
+            reading.error(
+                "no-script-user",
+                f"enable_script_security needs the user {DEFAULT_SCRIPT_USER}, which does not exist;"
+                " scripts without a user of their own do not run",
+                frame,
+                statement,
+                remedy=f"create {DEFAULT_SCRIPT_USER}, or name a script_user in global_defs",
+                machine=True,
+            )
+            return None
+        found = Identity(reading.machine.current_user(), ())
+    reading.default_identity = found
+    return found
+
+
+def read_script_user(reading: Reading, frame: Frame, statement: Statement) -> object:
+    """``script_user USER [GROUP]`` of global_defs."""
+    names = [word.text for word in statement.words[1:]]
+    if not names:
+        reading.error("missing-value", "'script_user' names no user", frame, statement, 0)
+        return NOTHING
+    found = identity(reading, names)
+    if isinstance(found, str):
+        reading.default_identity = "failed"
+        reading.error(
+            "bad-script-user",
+            f"'script_user': {found}; scripts without a user of their own do not run",
+            frame,
+            statement,
+            1,
+            machine=True,
+        )
+    elif found.known:
+        reading.default_identity = found
+    return tuple(names)
+
+
+def script(appended: str = "") -> Kind:
+    """A command, and ``[USER [GROUP]]``. ``appended``: arguments added when it runs, for people."""
+
+    def read(reading: Reading, frame: Frame, statement: Statement) -> object:
+        if len(statement.words) < 2:
+            reading.missing(frame, statement, "command")
+            return NOTHING
+        command = read_command(reading, frame, statement)
+        if command is None:
+            return NOTHING
+        argv, names = command
+        who = script_identity(reading, frame, statement, names)
+        return NOTHING if who is None else command_of(argv, who)
+
+    return Kind("script [user [group]]" + (f" ({appended} appended)" if appended else ""), read)
+
+
+def read_command(reading: Reading, frame: Frame, statement: Statement) -> tuple[list[str], list[str]] | None:
+    """argv and what follows it (user, group); None after reporting."""
+    try:
+        pieces = split_script_words(statement.raw, escapes=False)
+        argv = split_script_words(pieces[0], escapes=True) if pieces else []
+    except UnterminatedQuoteError as error:
+        reading.error(
+            "unmatched-quote", f"'{statement.words[0].text}': {error}; ignored", frame, statement, 1
+        )
+        return None
+    if not argv:
+        reading.missing(frame, statement, "command")
+        return None
+    return argv, pieces[1:]
+
+
+def script_identity(
+    reading: Reading, frame: Frame, statement: Statement, names: list[str]
+) -> Identity | None:
+    """Who runs the script of this line. keepalived only logs a failure here: the status is not changed."""
+    if not names:
+        who = default_identity(reading, frame, statement)
+        reason = "there is no default script user"
+    else:
+        found = identity(reading, names)
+        who, reason = (None, found) if isinstance(found, str) else (found, "")
+    if who is None:
+        reading.error(
+            "script-user",
+            f"'{statement.words[0].text}' is ignored: {reason}",
+            frame,
+            statement,
+            0,
+            status=ExitStatus.OK,
+            machine=True,
+        )
+    return who
+
+
+def command_of(argv: list[str], who: Identity) -> ScriptCommand:
+    return ScriptCommand(tuple(argv), "", who.user.uid, who.user.gid, who.groups)
+
+
+Vet = Callable[[ScriptCommand], ScriptCommand | None]
