@@ -12,14 +12,11 @@ would be the worst case, and the supervisor has a successor running within milli
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
-from kad.errors import ExitStatus
+from kad.runtime import process
 from kad.runtime.clock import monotonic_us
 from kad.runtime.core import Core
 from kad.runtime.selector import TimerSelector
@@ -86,7 +83,7 @@ class Driver(Generic[E, A]):
         self._feeding = False
         self._told_us = 0
         self._unfinished: list[Drain] = []
-        self._last_chores: list[Callable[[], None]] = []
+        self._chores: list[Callable[[], bool]] = []
         self._selector = TimerSelector()
         self.lateness = Lateness()
         self.loop = asyncio.SelectorEventLoop(self._selector)
@@ -105,9 +102,12 @@ class Driver(Generic[E, A]):
     def remove_reader(self, descriptor: int) -> None:
         self.loop.remove_reader(descriptor)
 
-    def each_turn(self, chore: Callable[[], None]) -> None:
-        """Have ``chore`` called at the end of every turn, after the timers (before the loop sleeps)."""
-        self._last_chores.append(chore)
+    def each_turn(self, chore: Callable[[], bool]) -> None:
+        """Have ``chore`` called at the end of every turn, after the timers; True: turn again at once.
+
+        For work that comes in heaps and is done a share at a time.
+        """
+        self._chores.append(chore)
 
     def feed(self, event: E) -> None:
         """Hand one event to the core and carry out what it wants.
@@ -138,7 +138,7 @@ class Driver(Generic[E, A]):
             self._arm(monotonic_us())
             self.loop.run_forever()
         except BaseException as error:  # noqa: BLE001 - nothing may escape: the process ends here
-            _die(self.loop, {"message": "the event loop failed", "exception": error})
+            process.die(error)
 
     def stop(self) -> None:
         self.loop.stop()
@@ -154,9 +154,12 @@ class Driver(Generic[E, A]):
         if deadline_us is not None and deadline_us <= now_us:
             self.lateness.count(now_us - deadline_us)
             self.feed(self._time_reached)
-        for chore in self._last_chores:
-            chore()
+        again = False
+        for chore in self._chores:
+            again |= chore()
         self._arm(max(now_us, self._told_us))
+        if again:
+            self._selector.deadline_us = now_us
 
     def _drain_rest(self) -> None:
         """Go round the descriptors that had more than a batch, fairly, and no further than the limit."""
@@ -181,13 +184,9 @@ class Driver(Generic[E, A]):
             self._heartbeat.tick(now_us)
 
 
-def _die(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """asyncio's exception handler: say what happened and leave, at once and without clean-up."""
+def _die(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> NoReturn:
+    """asyncio's exception handler."""
     error = context.get("exception")
-    text = f"fatal: {context.get('message')}\n"
-    if isinstance(error, BaseException):
-        text += "".join(traceback.format_exception(error))
-    # Straight to the descriptor: a log queue would die with us.
-    with contextlib.suppress(OSError):
-        os.write(2, text.encode(errors="backslashreplace"))
-    os._exit(ExitStatus.SOFTWARE)
+    if not isinstance(error, BaseException):
+        error = RuntimeError(f"event loop: {context.get('message')}")
+    process.die(error)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from kad.runtime.clock import monotonic_us
-from kad.runtime.driver import BATCH, ROUNDS, Driver, Lateness
+from kad.runtime.driver import BATCH, IDLE_WAKE_US, ROUNDS, Driver, Lateness
 
 
 @dataclass
@@ -151,15 +151,17 @@ def test_chores_run_each_turn_and_may_feed() -> None:
     core = Recorder()
     driver, _, _ = make(core)
 
-    def chore() -> None:
-        if "chore" not in core.heard:
-            driver.feed("chore")
-        driver.stop()
+    def chore() -> bool:
+        driver.feed("chore")
+        if len(core.heard) == 3:
+            driver.stop()
+        return len(core.heard) < 3
 
+    start = monotonic_us()
     driver.each_turn(chore)
-    driver.loop.call_soon(lambda: None)
     driver.run()
-    assert core.heard[0] == "chore"
+    assert core.heard == ["chore"] * 3
+    assert monotonic_us() - start < IDLE_WAKE_US * 2
     driver.close()
 
 

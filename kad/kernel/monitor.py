@@ -1,0 +1,152 @@
+"""Listens to the kernel about links and addresses: subscribe, then dump, on one socket.
+
+Dump and notifications come through the same queue, so the table is never older than the last word read. A
+lost notification (ENOBUFS) makes everything unknown: dump again.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable
+
+from kad.kernel.batch import force_receive_buffer
+from kad.kernel.encoder import (
+    NLM_F_DUMP,
+    NLM_F_DUMP_INTR,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    MalformedMessage,
+    Message,
+    answer,
+    message,
+    messages,
+)
+from kad.kernel.links import ADDRESS_REQUEST, LINK_REQUEST, RTM_GETADDR, RTM_GETLINK, LinkTable
+
+_GROUPS = 0x1 | 0x10 | 0x100  # RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
+_READ_SIZE = 1 << 16
+_READS = 64
+_REPEATS = 20
+_RECEIVE_BUFFER = 4 << 20
+_DUMPS = ((RTM_GETLINK, LINK_REQUEST), (RTM_GETADDR, ADDRESS_REQUEST))
+
+
+class LinkMonitor:
+    """Keeps a :class:`LinkTable` true. Readable: :meth:`drain`.
+
+    ``on_news`` is called after every drain in which something was applied, once the first dump is whole;
+    ``resynced`` in it is True when a dump has just ended.
+    """
+
+    def __init__(self, table: LinkTable, on_news: Callable[[bool], None], *, receive_buffer: int = 0) -> None:
+        self.table = table
+        self._on_news = on_news
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        self._socket = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+        force_receive_buffer(self._socket, receive_buffer or _RECEIVE_BUFFER)
+        self._socket.bind((0, _GROUPS))
+        self._port_id: int = self._socket.getsockname()[0]
+        self._buffer = memoryview(bytearray(_READ_SIZE))
+        self._sequence = 0
+        self._step: int | None = None
+        """Which of the dumps is under way."""
+        self._again = False
+        self._repeats = 0
+        self._overrun = False
+        self.synced = False
+        self.resyncs = 0
+        """Dumps begun, the first included."""
+        self.incomplete = 0
+        """Dumps given up as interrupted again and again; they removed nothing from the table."""
+        self.malformed = 0
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def resync(self) -> None:
+        """Dump everything; when a dump is under way, once more after it."""
+        if self._step is not None:
+            self._again = True
+            return
+        self.resyncs += 1
+        self.table.begin_dump()
+        self._request(0)
+
+    def drain(self) -> bool:
+        """Read what the kernel said; True when there may be more."""
+        heard = ended = False
+        more = True
+        for _ in range(_READS):
+            try:
+                length, sender = self._socket.recvfrom_into(self._buffer)
+            except BlockingIOError:
+                more = False
+                break
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                self._overrun = True
+                continue
+            if sender[0] == 0:
+                heard = True
+                ended |= self._read(bytes(self._buffer[:length]))
+        if self._overrun and not more:
+            # Not before the queue is empty: a dump cannot begin in a full one.
+            self._overrun = False
+            self.resync()
+        if heard and self.synced:
+            self._on_news(ended)
+        return more
+
+    def _read(self, data: bytes) -> bool:
+        """True when the last dump has ended."""
+        ended = False
+        try:
+            for heard in messages(data):
+                if heard.port_id == self._port_id and heard.sequence == self._sequence:
+                    ended |= self._read_dump(heard)
+                self.table.apply(heard)
+        except MalformedMessage:
+            self.malformed += 1
+        return ended
+
+    def _read_dump(self, heard: Message) -> bool:
+        if heard.flags & NLM_F_DUMP_INTR:
+            self._again = True
+        if self._step is None or heard.kind not in (NLMSG_DONE, NLMSG_ERROR):
+            return False
+        if answer(heard).error:
+            self._again = True
+        if self._step + 1 < len(_DUMPS):
+            self._request(self._step + 1)
+            return False
+        self._step = None
+        return self._end_dump()
+
+    def _end_dump(self) -> bool:
+        """True when the table may be believed now."""
+        if self._again and self._repeats < _REPEATS:
+            # Changed under the kernel's hands: what it did not mention may be there all the same.
+            self._again = False
+            self._repeats += 1
+            self.resync()
+            return False
+        if self._again:
+            self.incomplete += 1
+            self.table.abandon_dump()
+        else:
+            self.table.end_dump()
+        self._again = False
+        self._repeats = 0
+        self.synced = True
+        return True
+
+    def _request(self, step: int) -> None:
+        self._step = step
+        self._sequence = self._sequence % 0xFFFF_FFFF + 1
+        kind, body = _DUMPS[step]
+        self._socket.sendto(message(kind, NLM_F_DUMP, self._sequence, body), (0, 0))

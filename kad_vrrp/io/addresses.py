@@ -1,0 +1,309 @@
+"""Adds and removes virtual addresses, and notices when somebody else does.
+
+A plan goes to the kernel as one batch, each command with its own answer. While it is under way nothing is
+judged; after its last answer everything the kernel said meanwhile is read, and only then the plan is done.
+
+Removing a primary IPv4 address takes its secondaries with it, whoever set them, and the kernel reports those
+losses under the number of *our* request: they are put back. Any other loss of an address we hold is an
+AddressDeleted. (IPv6 losses carry no request's number; there is no such collateral there.)
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from collections.abc import Callable
+from struct import Struct as Layout
+
+from msgspec import Struct
+
+from kad.addresses import packed, unpacked
+from kad.kernel.batch import Outcome, Request, RequestQueue
+from kad.kernel.encoder import NLM_F_CREATE, NLM_F_EXCL, attribute, text, u8, u32
+from kad.kernel.links import (
+    AF_INET,
+    AF_INET6,
+    IFA_ADDRESS,
+    IFA_BROADCAST,
+    IFA_CACHEINFO,
+    IFA_FLAGS,
+    IFA_LABEL,
+    IFA_LOCAL,
+    IFA_PROTO,
+    RTM_DELADDR,
+    RTM_NEWADDR,
+    Address,
+    AddressKey,
+    Link,
+    LinkTable,
+    Loss,
+    address_body,
+)
+from kad.kernel.monitor import LinkMonitor
+from kad_vrrp.core.actions import AddressEntry, ChangeAddresses
+from kad_vrrp.core.events import (
+    AddressDeleted,
+    AddressFailure,
+    Event,
+    LinkChanged,
+    LinkRemoved,
+    PlanDone,
+)
+
+PROTOCOL_MARK = 18
+"""IFA_PROTO of addresses kad sets: the number keepalived's have too."""
+
+FOREVER = 0xFFFFFFFF
+_CACHE_INFO = Layout("=IIII")
+_ADD_FLAGS = NLM_F_CREATE | NLM_F_EXCL
+_ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENXIO})
+
+
+class _Step(Struct, frozen=True):
+    """One command of a plan."""
+
+    key: AddressKey
+    entry: AddressEntry
+    adding: bool
+
+
+class _Plan:
+    """A ChangeAddresses on its way."""
+
+    __slots__ = ("action", "failures", "lost", "steps")
+
+    def __init__(self, action: ChangeAddresses) -> None:
+        self.action = action
+        self.steps: list[_Step] = []
+        self.failures: list[AddressFailure] = []
+        self.lost = False
+        """One of its addresses was seen to go away while it was under way, and not by itself."""
+
+
+class Addresses:
+    """The one writer of virtual addresses, and the teller of links.
+
+    ``feed`` takes the events for the engine, ``log`` lines for people. ``on_synced`` is called once, when
+    the first dump is whole and every link has been told.
+    """
+
+    def __init__(
+        self,
+        feed: Callable[[Event], None],
+        log: Callable[[str], None],
+        on_synced: Callable[[], None],
+        *,
+        receive_buffer: int = 0,
+    ) -> None:
+        self._feed = feed
+        self._log = log
+        self._on_synced: Callable[[], None] | None = on_synced
+        self._plans: list[_Plan] = []
+        self._held: dict[AddressKey, AddressEntry] = {}
+        """What plans have added and not removed, in order."""
+        self._foreign: set[AddressKey] = set()
+        """Those of ``_held`` that somebody else had set before us."""
+        self._removing: Counter[AddressKey] = Counter()
+        self._adding: Counter[AddressKey] = Counter()
+        self.table = LinkTable(self._is_virtual)
+        self.monitor = LinkMonitor(self.table, self._on_news, receive_buffer=receive_buffer)
+        self.requests = RequestQueue()
+        self.put_back = 0
+        """Addresses restored after a removal of ours took them along."""
+
+    def start(self) -> None:
+        """Subscribe, then dump: the links are told when the dump is whole."""
+        self.monitor.resync()
+
+    @property
+    def busy(self) -> bool:
+        """A plan is under way."""
+        return bool(self._plans) or self.requests.busy
+
+    def close(self) -> None:
+        self.monitor.close()
+        self.requests.close()
+
+    # Plans -----------------------------------------------------------------------------------------------
+
+    def change(self, action: ChangeAddresses) -> None:
+        """Carry out a plan; PlanDone follows, possibly from within this call."""
+        plan = _Plan(action)
+        for entry in action.remove:
+            self._add_step(plan, entry, adding=False)
+        for entry in action.add:
+            self._add_step(plan, entry, adding=True)
+        self._plans.append(plan)
+        requests = [_request(step) for step in plan.steps]
+        self.requests.submit(requests, lambda outcomes: self._finish(plan, outcomes))
+
+    def _add_step(self, plan: _Plan, entry: AddressEntry, *, adding: bool) -> None:
+        index = self.table.index_of(entry.interface)
+        if index is None:
+            # Without its interface an address is as good as removed.
+            if adding:
+                plan.failures.append(AddressFailure(entry, True, f"no interface {entry.interface}"))
+            return
+        key = AddressKey(index, packed(entry.address), entry.prefix_length)
+        plan.steps.append(_Step(key, entry, adding))
+        if adding:
+            self._adding[key] += 1
+            self._held[key] = entry
+            present = self.table.address(key)
+            if present is not None and present.protocol != PROTOCOL_MARK:
+                self._foreign.add(key)
+        else:
+            self._removing[key] += 1
+            self._let_go(key)
+
+    def _finish(self, plan: _Plan, outcomes: list[Outcome]) -> None:
+        # The kernel's words about our own commands lie before us: read them while they count as ours.
+        if outcomes:
+            while self.monitor.drain():
+                pass
+        existed: list[AddressEntry] = []
+        for step, outcome in zip(plan.steps, outcomes, strict=True):
+            self._weigh(plan, step, outcome, existed)
+        for step in plan.steps:
+            _decrease(self._adding if step.adding else self._removing, step.key)
+        self._plans.remove(plan)
+        action = plan.action
+        self._feed(PlanDone(action.instance, action.serial, tuple(existed), tuple(plan.failures)))
+        if plan.lost:
+            # By whom, and whether before or after we set it, only the kernel's present state can tell.
+            self.monitor.resync()
+
+    def _weigh(self, plan: _Plan, step: _Step, outcome: Outcome, existed: list[AddressEntry]) -> None:
+        error, key = outcome.error, step.key
+        if error == 0 or (not step.adding and error in _ABSENT):
+            return
+        if step.adding and error == errno.EEXIST:
+            present = self.table.address(key)
+            if present is None or present.protocol != PROTOCOL_MARK:
+                self._foreign.add(key)
+                existed.append(step.entry)
+            return
+        plan.failures.append(AddressFailure(step.entry, step.adding, outcome.reason))
+        if step.adding and self._held.get(key) is step.entry:
+            self._let_go(key)
+
+    def _let_go(self, key: AddressKey) -> None:
+        self._held.pop(key, None)
+        self._foreign.discard(key)
+
+    def _is_virtual(self, address: Address) -> bool:
+        """Not a source address for us. One that was there before us is: an address owner's own."""
+        key = address.key
+        return address.protocol == PROTOCOL_MARK or (key in self._held and key not in self._foreign)
+
+    # News ------------------------------------------------------------------------------------------------
+
+    def _on_news(self, resynced: bool) -> None:
+        gone, changed = self.table.changes()
+        for name in gone:
+            self._feed(LinkRemoved(name))
+        if gone:
+            for key in [key for key in self._held if not self.table.name_of(key.index)]:
+                self._let_go(key)
+        for link in changed:
+            self._feed(_link_changed(link))
+        for loss in self.table.losses():
+            self._judge(loss)
+        if resynced:
+            self._compare()
+
+    def _judge(self, loss: Loss) -> None:
+        key = loss.address.key
+        if self.table.address(key) is not None:
+            return  # there again
+        if loss.port_id == self.requests.port_id:
+            if key not in self._removing:
+                self._restore(loss)
+        elif key in self._adding:
+            for plan in self._plans:
+                plan.lost |= any(step.adding and step.key == key for step in plan.steps)
+        elif key in self._held:
+            self._tell_deleted(key)
+
+    def _compare(self) -> None:
+        """After a whole dump: what we hold must be there."""
+        for key in [key for key in self._held if self.table.address(key) is None]:
+            if key not in self._adding:
+                self._tell_deleted(key)
+        if self._on_synced is not None:
+            on_synced, self._on_synced = self._on_synced, None
+            on_synced()
+
+    def _tell_deleted(self, key: AddressKey) -> None:
+        entry = self._held[key]
+        self._let_go(key)
+        self._feed(AddressDeleted(entry.interface, entry.address, entry.prefix_length))
+
+    def _restore(self, loss: Loss) -> None:
+        """The kernel's own description of what it removed is a request to set it again."""
+        key = loss.address.key
+        self.put_back += 1
+
+        def weigh(outcomes: list[Outcome]) -> None:
+            outcome = outcomes[0]
+            if outcome.error in (0, errno.EEXIST):
+                return
+            name = self.table.name_of(key.index)
+            self._log(f"{name}: cannot restore {unpacked(key.data)}/{key.prefix_length}: {outcome.reason}")
+            if key in self._held:
+                self._tell_deleted(key)
+
+        self.requests.submit([Request(RTM_NEWADDR, _ADD_FLAGS, loss.address.body)], weigh)
+
+
+def _decrease(counter: Counter[AddressKey], key: AddressKey) -> None:
+    counter[key] -= 1
+    if counter[key] <= 0:
+        del counter[key]
+
+
+def _link_changed(link: Link) -> LinkChanged:
+    return LinkChanged(
+        name=link.name,
+        index=link.index,
+        up=link.up,
+        mac=link.mac,
+        mtu=link.mtu,
+        arp=link.arp,
+        multicast=link.multicast,
+        addresses=link.addresses,
+    )
+
+
+def _request(step: _Step) -> Request:
+    if step.adding:
+        return Request(RTM_NEWADDR, _ADD_FLAGS, addition(step.key, step.entry))
+    return Request(RTM_DELADDR, 0, deletion(step.key, step.entry))
+
+
+def addition(key: AddressKey, entry: AddressEntry) -> bytes:
+    """The body of the request that sets an address."""
+    peer = packed(entry.peer) if entry.peer else key.data
+    parts = [attribute(IFA_LOCAL, key.data), attribute(IFA_ADDRESS, peer)]
+    if entry.broadcast:
+        parts.append(attribute(IFA_BROADCAST, packed(entry.broadcast)))
+    if entry.label:
+        parts.append(text(IFA_LABEL, entry.label))
+    if entry.flags:
+        parts.append(u32(IFA_FLAGS, entry.flags))
+    if entry.preferred_lifetime != FOREVER:
+        lifetimes = _CACHE_INFO.pack(entry.preferred_lifetime, FOREVER, 0, 0)
+        parts.append(attribute(IFA_CACHEINFO, lifetimes))
+    parts.append(u8(IFA_PROTO, PROTOCOL_MARK))
+    return address_body(_family(key), key.prefix_length, entry.flags, entry.scope, key.index, b"".join(parts))
+
+
+def deletion(key: AddressKey, entry: AddressEntry) -> bytes:
+    """The body of the request that removes an address. Without IFA_ADDRESS any prefix length would do."""
+    peer = packed(entry.peer) if entry.peer else key.data
+    parts = attribute(IFA_LOCAL, key.data) + attribute(IFA_ADDRESS, peer)
+    return address_body(_family(key), key.prefix_length, 0, 0, key.index, parts)
+
+
+def _family(key: AddressKey) -> int:
+    return AF_INET if len(key.data) == 4 else AF_INET6

@@ -1,0 +1,242 @@
+"""The raw sockets VRRP speaks through: one per transport, both ways.
+
+A multicast socket is bound to its interface and to the group, so the kernel wakes us for nothing else; a
+unicast one to its source address. IPv4 packets carry a header of our own (IP_HDRINCL); for IPv6 the kernel
+computes and checks the checksum.
+
+Errors of sending are counted and not fatal: the link events tell the engine what it must know.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections import Counter
+from collections.abc import Callable
+
+from kad.kernel.batch import force_receive_buffer
+from kad.runtime.driver import BATCH
+from kad_vrrp.core.actions import SendAdvert, Transport
+from kad_vrrp.core.events import AdvertReceived
+
+_IP_FREEBIND = 15
+_IP_MULTICAST_ALL = 49
+_IPV6_MULTICAST_ALL = 29
+_IPV6_CHECKSUM = 7
+_IPV6_FREEBIND = 78
+_CHECKSUM_AT = 6
+_PRIORITY_CONTROL = 7
+_INTERNET_CONTROL = 0xC0
+_HOP_LIMIT_MULTICAST = 255
+
+_READ_SIZE = 8192
+"""More than the longest advertisement (255 IPv6 addresses and a trailer); what is longer is cut, and bad."""
+
+_ANCILLARY_SIZE = 256
+_PACKET_INFO = struct.Struct("=16sI")
+_INT = struct.Struct("=i")
+
+Deliver = Callable[[AdvertReceived], None]
+
+
+class OpenSocket:
+    """One transport, open."""
+
+    def __init__(self, number: int, transport: Transport, deliver: Deliver) -> None:
+        self.number = number
+        self.transport = transport
+        self.receive_errors: Counter[str] = Counter()
+        self._deliver = deliver
+        self._buffer = bytearray(_READ_SIZE)
+        self._view = memoryview(self._buffer)
+        self._sources: dict[bytes, str] = {}
+        self._packet_info: dict[str, list[tuple[int, int, bytes]]] = {}
+        self._index = socket.if_nametoindex(transport.interface) if transport.interface else 0
+        family = socket.AF_INET6 if transport.family == 6 else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, transport.protocol)
+        try:
+            self._prepare()
+        except OSError:
+            self.socket.close()
+            raise
+        self.drain = self._drain6 if transport.family == 6 else self._drain4
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def send(self, action: SendAdvert) -> None:
+        """Raises OSError."""
+        if self.transport.family == 4:
+            self.socket.sendto(action.data, (action.destination, 0))
+            return
+        # One socket serves instances with different source addresses.
+        ancillary = self._packet_info.get(action.source)
+        if ancillary is None:
+            ancillary = self._remember_source(action.source)
+        self.socket.sendmsg((action.data,), ancillary, 0, (action.destination, 0, 0, self._index))
+
+    def _remember_source(self, source: str) -> list[tuple[int, int, bytes]]:
+        packed = socket.inet_pton(socket.AF_INET6, source)
+        info = _PACKET_INFO.pack(packed, self._index)
+        if len(self._packet_info) > 1024:  # source addresses come and go over the months
+            self._packet_info.clear()
+        self._packet_info[source] = [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, info)]
+        return self._packet_info[source]
+
+    # Opening ---------------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        made, transport = self.socket, self.transport
+        made.setblocking(False)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, _PRIORITY_CONTROL)
+        if transport.rx_buffer:
+            force_receive_buffer(made, transport.rx_buffer)
+        if device := transport.interface or transport.vrf:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode() + b"\0")
+        if transport.family == 6:
+            self._prepare6()
+        else:
+            self._prepare4()
+
+    def _prepare4(self) -> None:
+        made, transport = self.socket, self.transport
+        made.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
+        if transport.source:
+            # The address may come later than we do.
+            made.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+            made.bind((transport.source, 0))
+            return
+        group = socket.inet_aton(transport.group)
+        membership = struct.pack("=4s4si", group, bytes(4), self._index)
+        made.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
+        made.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
+        made.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, membership)
+        made.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+        made.bind((transport.group, 0))
+
+    def _prepare6(self) -> None:
+        made, transport = self.socket, self.transport
+        made.setsockopt(socket.IPPROTO_IPV6, _IPV6_CHECKSUM, _CHECKSUM_AT)
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _INTERNET_CONTROL)
+        if transport.source:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, transport.unicast_ttl)
+            made.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+            made.bind((transport.source, 0, 0, self._index))
+            return
+        group = socket.inet_pton(socket.AF_INET6, transport.group)
+        made.setsockopt(socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL, 0)
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, _HOP_LIMIT_MULTICAST)
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, self._index)
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, struct.pack("=16si", group, self._index))
+        made.bind((transport.group, 0, 0, self._index))
+
+    # Receiving -------------------------------------------------------------------------------------------
+
+    def _drain4(self) -> bool:
+        receive, view, number = self.socket.recv_into, self._view, self.number
+        for _ in range(BATCH):
+            try:
+                length = receive(view)
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                self._count(error)
+                continue
+            data = bytes(view[:length])
+            self._deliver(AdvertReceived(number, data, self._text4(data[12:16])))
+        return True
+
+    def _text4(self, packed: bytes) -> str:
+        """The few neighbours' addresses are written once."""
+        text = self._sources.get(packed)
+        if text is None:
+            if len(self._sources) > 1024:  # forged sources may not fill the memory
+                self._sources.clear()
+            text = self._sources[packed] = socket.inet_ntoa(packed.ljust(4, b"\0"))
+        return text
+
+    def _drain6(self) -> bool:
+        receive, buffers, view = self.socket.recvmsg_into, [self._buffer], self._view
+        for _ in range(BATCH):
+            try:
+                length, ancillary, _, sender = receive(buffers, _ANCILLARY_SIZE)
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                self._count(error)
+                continue
+            hop_limit, destination = _read_ancillary(ancillary)
+            # The scope of a link-local address is the interface's, and known.
+            source = sender[0].partition("%")[0]
+            self._deliver(AdvertReceived(self.number, bytes(view[:length]), source, hop_limit, destination))
+        return True
+
+    def _count(self, error: OSError) -> None:
+        self.receive_errors[errno.errorcode.get(error.errno or 0, "?")] += 1
+
+
+def _read_ancillary(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, str]:
+    """(hop limit, destination); -1 and "" where the kernel did not say."""
+    hop_limit, destination = -1, ""
+    for level, kind, data in ancillary:
+        if level != socket.IPPROTO_IPV6:
+            continue
+        if kind == socket.IPV6_HOPLIMIT:
+            hop_limit = _INT.unpack(data)[0]
+        elif kind == socket.IPV6_PKTINFO:
+            destination = socket.inet_ntop(socket.AF_INET6, data[:16])
+    return hop_limit, destination
+
+
+class Transports:
+    """All transports of the engine, by its numbers."""
+
+    def __init__(
+        self,
+        deliver: Deliver,
+        add_reader: Callable[[int, Callable[[], bool]], None],
+        remove_reader: Callable[[int], None],
+    ) -> None:
+        self._deliver = deliver
+        self._add_reader = add_reader
+        self._remove_reader = remove_reader
+        self._open: dict[int, OpenSocket] = {}
+        self.send_errors: Counter[str] = Counter()
+
+    def open(self, number: int, transport: Transport) -> str:
+        """ "" or why it could not be opened. A number in use is opened anew."""
+        self.close(number)
+        try:
+            made = OpenSocket(number, transport, self._deliver)
+        except OSError as error:
+            return f"{transport.interface or transport.source}: {error.strerror or error}"
+        self._open[number] = made
+        self._add_reader(made.socket.fileno(), made.drain)
+        return ""
+
+    def close(self, number: int) -> None:
+        found = self._open.pop(number, None)
+        if found is not None:
+            self._remove_reader(found.socket.fileno())
+            found.close()
+
+    def close_all(self) -> None:
+        for number in list(self._open):
+            self.close(number)
+
+    def send(self, action: SendAdvert) -> bool:
+        """False: it did not go out, and the error is counted."""
+        found = self._open.get(action.transport)
+        if found is None:
+            self.send_errors["closed"] += 1
+            return False
+        try:
+            found.send(action)
+        except OSError as error:
+            self.send_errors[errno.errorcode.get(error.errno or 0, str(error))] += 1
+            return False
+        return True
