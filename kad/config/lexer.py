@@ -6,14 +6,18 @@ thinks of others; at the ends of a line only blanks and tabs are dropped.
 
 import re
 
+WHITE_SPACE = " \t\f\n\r\v"
 BLANKS = " \t"
 
 find_special = re.compile(r"[^\t\x0b\x0c %&'()*+,\-./0-9:;<=>?A-Z\[\]^_`a-z|]").search
 """Finds a character that may need more than splitting at white space; most lines have none."""
 
 _WORD = re.compile(r'"([^"]*)"|([^ \t\f\n\r\v"]+)|"')
+_UNQUOTED_WORDS = re.compile(r"[^ \t\f\n\r\v]+").findall
 _COMMENT_STOP = re.compile(r'[!#"\\]')
-_BRACE_STOP = re.compile(r'[{}"]')
+_BRACE_STOP = re.compile(r'[{}"]|\$\{[^{}"]*\}')
+_QUOTED = re.compile(r'"[^"]*(?:"|\Z)')
+_REFERENCE = re.compile(r'\$\{([^{}"]*)\}')
 
 
 def decomment(line: str) -> tuple[str, bool, int]:
@@ -56,6 +60,8 @@ def split_words(text: str) -> list[str]:
 
     A quote begins a new word wherever it stands. What follows a quote without a partner is dropped.
     """
+    if '"' not in text:
+        return _UNQUOTED_WORDS(text)
     return [word for word, _, _, _ in locate_words(text)]
 
 
@@ -72,22 +78,29 @@ def locate_words(text: str) -> list[tuple[str, int, int, bool]]:
     return found
 
 
-def has_unpaired_quote(text: str) -> bool:
-    """Whether the ordinary grammar finds a double quote without a partner (escapes do not count there)."""
-    return text.count('"') % 2 == 1
-
-
 def first_brace(text: str) -> int:
     """Index of the first brace that ends a statement: any outside double quotes; -1 when there is none.
 
-    A quote without a partner hides the rest of the line.
+    A quote without a partner hides the rest of the line. The braces of ``${NAME}`` do not count: where such
+    a reference is left, its definition is missing (keepalived tears the blocks apart there).
     """
     position = 0
     while (stop := _BRACE_STOP.search(text, position)) is not None:
         position = stop.start()
-        if text[position] != '"':
+        if text[position] == "$":
+            position = stop.end()
+        elif text[position] != '"':
             return position
-        position = text.find('"', position + 1) + 1
-        if position == 0:
-            return -1
+        else:
+            position = text.find('"', position + 1) + 1
+            if position == 0:
+                return -1
     return -1
+
+
+def first_reference(text: str) -> str | None:
+    """What stands between the braces of the first ``${…}`` outside double quotes."""
+    if "${" not in text:
+        return None
+    match = _REFERENCE.search(_QUOTED.sub(" ", text))
+    return match[1] if match is not None else None

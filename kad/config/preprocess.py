@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from msgspec import Struct
 
-from kad.config.lexer import BLANKS, decomment, first_brace
+from kad.config.diagnostics import nearest
+from kad.config.lexer import BLANKS, decomment, first_brace, first_reference
+from kad.errors import Severity
 
 MAX_LINE_BYTES = 1_022
 """Longest line, before and after substitution, without its line end: keepalived's buffer is 1024."""
@@ -36,8 +38,8 @@ _SEQUENCE = re.compile(r"~SEQ(x?)[ \t]*\([ \t]*([^ \t,){][^ \t,)]*)[ \t]*,([^)]*
 _NUMBER = re.compile(r"\s*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)?[ \t]*")
 _LONG_MAX = 2**63 - 1
 
-Report = Callable[[str, str, str], None]
-"""Called with code, message and remedy of a finding about the current line."""
+Report = Callable[[Severity, str, str, str], None]
+"""Called with severity, code, message and remedy of a finding about the current line."""
 
 
 class BudgetExceeded(Exception):
@@ -51,17 +53,22 @@ class Budget:
         self.steps = steps
         self.statements = statements
 
-    def step(self) -> None:
-        self.steps -= 1
+    def spend_steps(self, count: int) -> None:
+        self.steps -= count
         if self.steps < 0:
             raise BudgetExceeded(f"definitions and loops take more than {MAX_STEPS} steps")
 
+    def spend_statements(self, count: int) -> None:
+        self.statements -= count
+        if self.statements < 0:
+            raise BudgetExceeded(f"the configuration has more than {MAX_STATEMENTS} statements")
+
 
 class Definition(Struct, frozen=True):
-    """A ``$NAME``: text, further lines when it is a multi-line one, or a function of its parameters."""
+    """A ``$NAME`` that is more than text: several lines, or a function of its parameters."""
 
-    text: str = ""
-    more: tuple[str, ...] | None = None
+    first: str = ""
+    more: tuple[str, ...] = ()
     function: Callable[[list[str]], str] | None = None
     parameters: tuple[int, int] = (0, 0)
     numeric: bool = False
@@ -93,13 +100,12 @@ class Preprocessor:
         self._environment = environment or {}
         self._random = random.Random(seed)
         self._collecting: tuple[str, list[str]] | None = None
+        self._texts = {"_HASH": "#", "_BANG": "!"}
         self._definitions = {
             "_PWD": Definition(function=lambda _: self.directory),
             "_INSTANCE": Definition(function=lambda _: self._config_id or ""),
             "_RANDOM": Definition(function=self._random_number, parameters=(0, 2), numeric=True),
             "_ENV": Definition(function=self._environment_value, parameters=(1, 1)),
-            "_HASH": Definition("#"),
-            "_BANG": Definition("!"),
         }
 
     def reseed(self, seed: int) -> None:
@@ -112,21 +118,22 @@ class Preprocessor:
         return self._collecting is not None
 
     def collect(self, line: str) -> None:
-        """Take a physical line into the multi-line definition that is open.
+        """Take a physical line into the multi-line definition that is open; one without a backslash ends it.
 
-        An empty line ends it; a line of only a comment or only a backslash does not count.
+        A backslash at the end of a comment counts, as up to keepalived 2.3; 2.4 overlooks it.
         """
         assert self._collecting is not None
         name, lines = self._collecting
-        if not line:
-            self._collecting = None
         text, _, _ = decomment(line)
-        if not text:
-            if self._collecting is None:
-                self._set_lines(name, lines)
-            return
         if text.endswith("\\"):
             text = text[:-1].rstrip(BLANKS)
+        elif line.rstrip(BLANKS).endswith("\\"):
+            self._report(
+                Severity.WARNING,
+                "continued-by-comment",
+                "the backslash in this comment continues the definition; keepalived 2.4 ends it here",
+                "end the line with the backslash alone, and put the comment outside the definition",
+            )
         else:
             self._collecting = None
         if text:
@@ -145,7 +152,7 @@ class Preprocessor:
             else:
                 stack.pop()
                 continue
-            self._budget.step()
+            self._budget.spend_steps(1)
             if len(stack) > MAX_NESTED_EXPANSIONS:
                 raise BudgetExceeded(
                     f"loops and definitions contain each other more than {MAX_NESTED_EXPANSIONS} deep"
@@ -154,8 +161,13 @@ class Preprocessor:
             if ready is None or not ready.text:
                 continue
             piece, rest = _split_at_brace(ready)
+            if (missing := first_reference(piece.text)) is not None:
+                self._missing(missing)
             if piece.text:
                 yield piece
+
+    def _error(self, code: str, message: str, remedy: str = "") -> None:
+        self._report(Severity.ERROR, code, message, remedy)
 
     def _work_off(self, line: Line, stack: list[Iterator[Line]]) -> Line | None:
         """One line through condition, definition, loop and substitution; None when nothing is left of it."""
@@ -179,12 +191,28 @@ class Preprocessor:
             replaced = self._substitute(line.text, stack)
             if replaced is None:
                 return line
-            # a '#' of a definition begins a comment too: ${_HASH} before a keyword switches its line off
-            line = Line(decomment(replaced)[0])
+            line = Line(replaced)
             if not line.text:
                 return None
-        self._report("definition-loop", "the line turns into another one without end; it is ignored", "")
+        self._error("definition-loop", "the line turns into another one without end; it is ignored")
         return None
+
+    def _missing(self, reference: str) -> None:
+        words = reference.split()
+        name = words[0] if words else ""
+        if name in self._definitions and not self._definitions[name].function:
+            why = "has several lines, so it is put in only at the end of a line"
+        elif name in self._definitions or name in self._texts:
+            why = "does not take these parameters"
+        else:
+            why = "is not defined"
+        similar = nearest(name, frozenset((*self._definitions, *self._texts)))
+        remedy = (
+            f"is ${{{similar}}} meant?"
+            if similar not in (None, name)
+            else f"${name}=… defines it, further up"
+        )
+        self._error("definition-missing", f"${{{reference}}} {why}; it stays as it is", remedy)
 
     def _condition(self, line: Line) -> Line | None:
         match = _CONDITION.fullmatch(line.text)
@@ -206,63 +234,76 @@ class Preprocessor:
             self._collecting = (name, lines)
             self._set_lines(name, lines)
         else:
-            self._definitions[name] = Definition(value)
+            self._set_lines(name, [value])
         return True
 
     def _set_lines(self, name: str, lines: list[str]) -> None:
-        # without any line it is an ordinary empty definition, which may stand anywhere
-        self._definitions[name] = Definition(lines[0], tuple(lines[1:])) if lines else Definition()
+        if (self._collecting is not None and lines) or len(lines) > 1:
+            self._definitions[name] = Definition(lines[0], tuple(lines[1:]))
+            self._texts.pop(name, None)
+        else:
+            self._texts[name] = lines[0] if lines else ""
 
     def _substitute(self, text: str, stack: list[Iterator[Line]]) -> str | None:
         """The line with its definitions put in, late and recursively; None when there is none to put in."""
-        position, count = 0, 0
+        position = count = 0
         while (match := _REFERENCE.search(text, position)) is not None:
-            value = self._value(match, text, stack)
-            if value is None:
-                position = match.start() + 1
-                continue
-            self._budget.step()
-            count += 1
-            text = text[: match.start()] + value + text[match.end() :]
             position = match.start()
+            braced, parameters, bare = match.groups()
+            value = self._texts.get(braced or bare) if not parameters else None
+            if value is None:
+                value = self._value(braced or bare, parameters or "", match.end() == len(text), stack)
+            if value is None:
+                position += 1
+                continue
+            count += 1
+            text = text[:position] + value + text[match.end() :]
+            if "#" in value or "!" in value:
+                # a definition may begin a comment: ${_HASH} before a keyword switches its line off. What
+                # follows is not text any more, so a multi-line definition there is not put in (keepalived
+                # puts in all of its lines but the first).
+                text, position = decomment(text)[0], 0
             if count > MAX_LINE_SUBSTITUTIONS:
-                self._report("definition-loop", "a definition contains itself; the line is ignored", "")
+                self._error("definition-loop", "a definition contains itself; the line is ignored")
                 return ""
             if too_long(text):
-                self._report(
-                    "line-too-long",
-                    f"with its definitions the line is longer than {MAX_LINE_BYTES} bytes",
-                    "",
-                )
+                what = f"with its definitions the line is longer than {MAX_LINE_BYTES} bytes; it is ignored"
+                self._error("line-too-long", what)
                 return ""
-            if text.startswith("~"):
+            if value.lstrip(BLANKS).startswith("~") and text.lstrip(BLANKS).startswith("~"):
                 break  # its loop sets further definitions, which must be put in later
-        return text if count else None
+        self._budget.spend_steps(count)
+        return text.strip(BLANKS) if count else None
 
-    def _value(self, match: re.Match[str], text: str, stack: list[Iterator[Line]]) -> str | None:
-        definition = self._definitions.get(match[1] or match[3])
+    def _value(self, name: str, words: str, at_end: bool, stack: list[Iterator[Line]]) -> str | None:
+        """The value of a definition that is more than text; None when the reference stays as it is."""
+        definition = self._definitions.get(name)
         if definition is None:
             return None
-        if definition.more is not None and match.end() != len(text):
-            return None  # a multi-line definition only at the end of a line
-        parameters = (match[2] or "").split()
-        if parameters and not self._parameters_fit(match[1], definition, parameters):
-            return None
         if definition.function is not None:
-            return definition.function(parameters)
+            parameters = words.split()
+            return (
+                definition.function(parameters)
+                if self._parameters_fit(name, definition, parameters)
+                else None
+            )
+        if words or not at_end:
+            return None  # a multi-line definition only at the end of a line
         if definition.more:
             stack.append(map(Line, definition.more))
-        return definition.text
+        return definition.first
 
     def _parameters_fit(self, name: str, definition: Definition, parameters: list[str]) -> bool:
         low, high = definition.parameters
+        if not parameters:
+            return True  # ${_ENV} alone is empty, ${_RANDOM} has its defaults
         if not high:
             return False
         if definition.numeric and not all(p.isdecimal() for p in parameters):
-            self._report("definition-parameters", f"${{{name}}} takes numbers only", f"${{{name} 0 9}}")
+            self._error("definition-parameters", f"${{{name}}} takes numbers only", f"${{{name} 0 9}}")
             return False
         if not low <= len(parameters) <= high:
-            self._report("definition-parameters", f"${{{name}}} takes {low} to {high} parameters", "")
+            self._error("definition-parameters", f"${{{name}}} takes {low} to {high} parameters")
             return False
         return True
 
@@ -270,7 +311,7 @@ class Preprocessor:
         low = int(parameters[0]) if parameters else 0
         high = int(parameters[1]) if len(parameters) > 1 else 32_767
         if low > high:
-            self._report("random-bounds", f"the minimum {low} is above the maximum {high}; {low} is used", "")
+            self._error("random-bounds", f"the minimum {low} is above the maximum {high}; {low} is used")
             high = low
         return str(self._random.randint(low, high))
 
@@ -287,7 +328,7 @@ class Preprocessor:
         return None
 
     def _bad_loop(self, why: str, remedy: str) -> Iterator[Line]:
-        self._report("loop-invalid", f"{why}; the line is ignored", remedy)
+        self._error("loop-invalid", f"{why}; the line is ignored", remedy)
         return iter(())
 
     def _sequence(self, text: str) -> Iterator[Line]:
@@ -315,16 +356,16 @@ class Preprocessor:
 
     def _turns(self, names: list[str], values: Iterable[tuple[str, ...]], text: str) -> Iterator[Line]:
         for turn in values:
-            self._budget.step()
+            self._budget.spend_steps(1)
             for name, value in zip(names, turn, strict=True):
-                self._definitions[name] = Definition(value)
+                self._texts[name] = value
             yield Line(text)
 
 
 def _split_at_brace(line: Line) -> tuple[Line, Line | None]:
     """The part of a line up to its first brace, or the brace it begins with, and what follows."""
     text, start = line.text, line.start
-    brace = first_brace(text)
+    brace = first_brace(text) if "{" in text or "}" in text else -1
     if brace < 0:
         return line, None
     cut = brace if brace > 0 else 1

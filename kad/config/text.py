@@ -13,11 +13,12 @@ from collections.abc import Iterable, Mapping
 from enum import Flag
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from kad.config.diagnostics import Findings
 from kad.config.lexer import BLANKS, decomment, find_special, split_words
 from kad.config.preprocess import (
     MAX_LINE_BYTES,
-    MAX_STATEMENTS,
     Budget,
     BudgetExceeded,
     Preprocessor,
@@ -112,12 +113,14 @@ def parse_text(
     return read_tree(name, config_id=config_id, reader=TextReader({name: text}), seed=seed)
 
 
-class _Open(NamedTuple):
+class _Open(Struct, gc=False):
     """A block whose closing brace is yet to come. ``owner`` is None for braces that belong to nothing."""
 
     block: list[Statement]
     owner: Statement | None
-    span: Span
+    file: str
+    line: int
+    column: int
     source_line: str
 
 
@@ -139,7 +142,7 @@ class _Builder:
         self._include_check = include_check
         self._budget = Budget()
         self._pre = Preprocessor(
-            self._report, self._budget, config_id=config_id, environment=environment, seed=seed
+            self._finding, self._budget, config_id=config_id, environment=environment, seed=seed
         )
         self._bytes_left = MAX_TOTAL_BYTES
         self._files_left = MAX_FILES
@@ -226,31 +229,45 @@ class _Builder:
             lines[index] = ""
 
     def _read_lines(self, lines: list[str]) -> None:
-        if len(lines) > MAX_STATEMENTS:
-            raise BudgetExceeded(f"the configuration has more than {MAX_STATEMENTS} lines")
+        self._budget.spend_statements(len(lines))
         file = self._file
         numbered = enumerate(lines, 1)
         for number, line in numbered:
-            if find_special(line) is None:
+            special = find_special(line)
+            if special is None:
                 texts = line.split()
-                if not texts:
-                    continue
-                if texts[0] not in _ACTED_ON:
+                if texts and texts[0] not in _ACTED_ON:
                     self._last = statement = Statement(texts, file, number, line, line)
                     self._block.append(statement)
                     continue
+                if not texts:
+                    continue
             self._line, self._source_line = number, line
+            if special is not None and self._is_brace_line(line, special.start()):
+                continue
             self._read_special(line)
-            while self._pre.collecting:
-                following = next(numbered, None)
-                if following is None:
-                    break
+            while self._pre.collecting and (following := next(numbered, None)) is not None:
+                self._line, self._source_line = following
                 self._pre.collect(following[1])
-        self._budget.statements -= len(lines)
-        if self._budget.statements < 0:
-            raise BudgetExceeded(f"the configuration has more than {MAX_STATEMENTS} statements")
 
     # --- lines -------------------------------------------------------------------------------------------
+
+    def _is_brace_line(self, line: str, special: int) -> bool:
+        """Take the usual lines with a brace: ``words {`` and ``}`` alone. Anything else is left undone."""
+        if len(line.rstrip(BLANKS)) != special + 1:
+            return False
+        if line[special] == "{":
+            texts = line[:special].split()
+            if texts:
+                text = line[:special].rstrip(BLANKS)
+                self._last = Statement(texts, self._file, self._line, line, text)
+                self._block.append(self._last)
+            self._open_block(special)
+            return True
+        if line[special] == "}" and not line[:special].strip(BLANKS):
+            self._close_block(special)
+            return True
+        return False
 
     def _read_special(self, line: str) -> None:
         text, unescaped, quote = decomment(line)
@@ -271,9 +288,7 @@ class _Builder:
         elif (include := _INCLUDE.fullmatch(text)) is not None:
             self._include(include[1], include[2])
         else:
-            self._budget.statements -= 1
-            if self._budget.statements < 0:
-                raise BudgetExceeded(f"the configuration has more than {MAX_STATEMENTS} statements")
+            self._budget.spend_statements(1)
             texts = split_words(text)
             if not texts:
                 return
@@ -298,31 +313,26 @@ class _Builder:
     # --- braces ------------------------------------------------------------------------------------------
 
     def _open_block(self, start: int) -> None:
-        span = self._span_at(start)
         owner = self._last
         self._last = None
         if len(self._open) >= MAX_BLOCK_DEPTH:
             self._too_deep += 1
-            self._report(
-                "blocks-too-deep",
-                f"blocks are more than {MAX_BLOCK_DEPTH} deep here; this one is skipped",
-                "",
-                span,
-            )
+            what = f"blocks are more than {MAX_BLOCK_DEPTH} deep here; this one is skipped"
+            self._report("blocks-too-deep", what, "", self._span_at(start))
             self._block = []
             return
         block: list[Statement] = []
+        self._block = block
         if owner is None:
             self._report(
                 "unexpected-opening-brace",
                 "this '{' belongs to no keyword; its block is skipped",
                 "put the keyword before it, or remove it with its '}'",
-                span,
+                self._span_at(start),
             )
         else:
             owner.block = block
-        self._open.append(_Open(block, owner, span, self._source_line))
-        self._block = block
+        self._open.append(_Open(block, owner, self._file, self._line, start + 1, self._source_line))
 
     def _close_block(self, start: int) -> None:
         self._last = None
@@ -357,7 +367,7 @@ class _Builder:
                 Severity.ERROR,
                 "missing-closing-brace",
                 f"the block '{name}' is never closed",
-                opened.span,
+                Span(opened.file, opened.line, max(0, opened.column)),
                 source_line=opened.source_line,
                 remedy=f"add '}}', probably {where}",
                 identity=name,
@@ -428,19 +438,24 @@ class _Builder:
             Span(self._file, self._line, column),
         )
 
-    def _report(self, code: str, message: str, remedy: str, span: Span | None = None) -> None:
+    def _report(self, code: str, message: str, remedy: str = "", span: Span | None = None) -> None:
         """An error about the line being worked on."""
-        if span is None:
-            line = self._source_line
-            span = Span(self._file, self._line, first_column(line), max(1, len(line.strip())))
+        self._finding(Severity.ERROR, code, message, remedy, span)
+
+    def _finding(
+        self, severity: Severity, code: str, message: str, remedy: str = "", span: Span | None = None
+    ) -> None:
+        """Something keepalived, too, answers with exit status 5, about the line being worked on."""
+        line = self._source_line
         self.findings.add(
-            Severity.ERROR,
+            severity,
             code,
             message,
-            span,
-            source_line=self._source_line,
+            span or Span(self._file, self._line, first_column(line), max(1, len(line.strip()))),
+            source_line=line,
             remedy=remedy,
-            identity=self._source_line.strip(),
+            identity=line.strip(),
+            exit_status=ExitStatus.CONFIG_ERRORS,
         )
 
     def _fatal(self, code: str, message: str, path: str) -> None:
@@ -461,7 +476,7 @@ def _first_outdented(opened: _Open) -> Statement | None:
     """The first statement of an unclosed block that stands no further right than the block's own line."""
     column = first_column(opened.source_line)
     for statement in opened.block:
-        if statement.line > opened.span.line and first_column(statement.source_line) <= column:
+        if statement.line > opened.line and first_column(statement.source_line) <= column:
             return statement
     return None
 

@@ -19,8 +19,15 @@ class Word(Struct, frozen=True, gc=False):
     """One word of a statement under the ordinary word grammar (double quotes group, no escapes)."""
 
     text: str
-    span: Span
+    file: str
+    line: int
+    column: int
+    length: int
     quoted: bool = False
+
+    @property
+    def span(self) -> Span:
+        return Span(self.file, self.line, self.column, self.length)
 
 
 class Statement(Struct, gc=False):
@@ -55,7 +62,13 @@ class Statement(Struct, gc=False):
     @property
     def words(self) -> tuple[Word, ...]:
         if self.located is None:
-            self.located = tuple(self._locate())
+            if self.start >= 0:
+                file, line, offset = self.file, self.line, self.start + 1
+                self.located = tuple(
+                    [Word(t, file, line, offset + start, n, q) for t, start, n, q in locate_words(self.text)]
+                )
+            else:
+                self.located = tuple(self._search_words())
         return self.located
 
     @property
@@ -69,7 +82,7 @@ class Statement(Struct, gc=False):
         words = self.words
         if len(words) == 1:
             return self.span
-        last, first = words[-1].span, words[1].span
+        first, last = words[1], words[-1]
         return Span(self.file, self.line, first.column, max(1, last.column + last.length - first.column))
 
     @property
@@ -80,18 +93,18 @@ class Statement(Struct, gc=False):
         """
         return self.text.count('"') % 2 == 1
 
-    def _locate(self) -> Iterator[Word]:
+    def _search_words(self) -> Iterator[Word]:
+        """Words made by substitution have the place where they were written, if they were written out."""
         searched = 0
+        indent = first_column(self.source_line)
         for text, start, length, quoted in locate_words(self.text):
-            if self.start >= 0:
-                column = self.start + start + 1
+            found = self.source_line.find(self.text[start : start + length], searched)
+            if found >= 0:
+                searched = found + length
+                yield Word(text, self.file, self.line, found + 1, max(1, length), quoted)
             else:
-                # made by substitution: where the word was written, if it was written out
-                found = self.source_line.find(self.text[start : start + length], searched)
-                column = found + 1 if found >= 0 else first_column(self.source_line)
-                searched = max(searched, found + length) if found >= 0 else searched
-                length = length if found >= 0 else len(self.source_line.strip())
-            yield Word(text, Span(self.file, self.line, column, max(1, length)), quoted)
+                whole = max(1, len(self.source_line.strip()))
+                yield Word(text, self.file, self.line, indent, whole, quoted)
 
 
 def first_column(line: str) -> int:
