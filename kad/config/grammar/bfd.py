@@ -5,8 +5,27 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from kad.addresses import family_of
-from kad.config.model.bfd import DEFAULT_HOP_LIMIT_IPV6, DEFAULT_TTL_IPV4, NAME_MAX_LENGTH, BfdInstance
-from kad.config.schema import BFD, CHECK, CLOSING, NOTHING, VRRP, Block, Frame, Kind, Reading, Row
+from kad.config.model.bfd import (
+    DEFAULT_HOP_LIMIT_IPV6,
+    DEFAULT_TTL_IPV4,
+    NAME_MAX_LENGTH,
+    BfdConfiguration,
+    BfdInstance,
+)
+from kad.config.schema import (
+    BFD,
+    CHECK,
+    CLOSING,
+    NOTHING,
+    VRRP,
+    Block,
+    Frame,
+    Kind,
+    Reading,
+    Repeat,
+    Row,
+    opens,
+)
 from kad.config.tree import Statement
 from kad.config.values import address, boolean, decimal, flag, integer, number_of
 from kad.errors import ExitStatus
@@ -29,7 +48,7 @@ def _interval(low_ms: int) -> Kind:
         if isinstance(value, int) and value > SENSIBLE_INTERVAL_MS * US_PER_MS:
             reading.warning(
                 "large-interval",
-                f"'{statement.words[0].text} {statement.words[1].text}' is in milliseconds: over 10 seconds",
+                f"'{statement.texts[0]} {statement.texts[1]}' is in milliseconds: over 10 seconds",
                 frame,
                 statement,
                 1,
@@ -41,18 +60,18 @@ def _interval(low_ms: int) -> Kind:
 
 
 def _weight(reading: Reading, frame: Frame, statement: Statement) -> object:
-    words = statement.words
+    words = statement.texts
     if len(words) < 2:
         reading.missing(frame, statement, "number")
         return NOTHING
     weight = number_of(reading, frame, statement, 1, -WEIGHT_LIMIT, WEIGHT_LIMIT)
     if len(words) > 2:
-        if words[2].text == "reverse":
+        if words[2] == "reverse":
             frame.fields["weight_reverse"] = True
         else:
             reading.error(
                 "bad-choice",
-                f"'weight': '{words[2].text}' is ignored",
+                f"'weight': '{words[2]}' is ignored",
                 frame,
                 statement,
                 2,
@@ -75,10 +94,10 @@ _NEIGHBOR = address("address")
 def _open(reading: Reading, frame: Frame) -> bool:
     statement = frame.statement
     assert statement is not None
-    if len(statement.words) < 2:
+    if len(statement.texts) < 2:
         reading.missing(frame, statement, "name")
         return False
-    name = statement.words[1].text
+    name = statement.texts[1]
     if len(name.encode()) > NAME_MAX_LENGTH:
         reading.error(
             "too-long",
@@ -110,7 +129,7 @@ def _close(reading: Reading, frame: Frame) -> object:
     neighbor = fields.get("neighbor_address", "")
     default_ttl = DEFAULT_TTL_IPV4 if family_of(neighbor) == 4 else DEFAULT_HOP_LIMIT_IPV6
     instance = BfdInstance(
-        name=statement.words[1].text,
+        name=statement.texts[1],
         neighbor_address=neighbor,
         ttl=fields.get("ttl", default_ttl),
         events_to_vrrp=fields.get("events_to_vrrp", not named),
@@ -265,3 +284,18 @@ BFD_INSTANCE = Block(
     roles=BFD,
     parameters=-1,
 )
+
+ROOT_ROWS = (
+    Row(
+        BFD_INSTANCE_KEYWORD,
+        opens(BFD_INSTANCE),
+        "A BFD session with a neighbour.",
+        roles=(*BFD, *VRRP, *CHECK),
+        repeat=Repeat.ADD,
+    ),
+)
+
+
+def finish(reading: Reading, root: Frame) -> BfdConfiguration:
+    """What the BFD child is told, once the whole file has been read."""
+    return BfdConfiguration(tuple(root.fields.get(BFD_INSTANCE_KEYWORD, ())))

@@ -41,3 +41,9 @@ class BfdInstance(Struct, frozen=True, omit_defaults=True):
     @property
     def family(self) -> int:
         return 6 if ":" in self.neighbor_address else 4
+
+
+class BfdConfiguration(Struct, frozen=True, omit_defaults=True):
+    """Everything the BFD child is told, in the order of the file."""
+
+    instances: tuple[BfdInstance, ...] = ()

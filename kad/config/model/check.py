@@ -11,6 +11,7 @@ from typing import Literal
 from msgspec import Struct
 
 from kad.config.model.script import ScriptCommand
+from kad.config.model.track import TrackFile
 
 DEFAULT_SCHEDULER = "wlc"
 SCHEDULERS = ("rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "fo", "ovf", "sed", "nq", "twos")
@@ -315,3 +316,13 @@ class VirtualServer(Struct, frozen=True, omit_defaults=True):
 def protocol_name(protocol: Protocol | None) -> str:
     """The name of a protocol inside a server's name."""
     return protocol.value.lower() if protocol else "none"
+
+
+class CheckConfiguration(Struct, frozen=True, omit_defaults=True):
+    """Everything the check child is told about services, in the order of the file."""
+
+    virtual_servers: tuple[VirtualServer, ...] = ()
+    groups: tuple[VirtualServerGroup, ...] = ()
+    ssl: SslContext | None = None
+    files: tuple[TrackFile, ...] = ()
+    """Those that a FILE_CHECK follows."""
