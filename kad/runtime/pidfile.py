@@ -1,9 +1,10 @@
 """Pid files, where keepalived puts them and with the locks it believes in.
 
-kad and keepalived must never run on the same pid file. keepalived 2.3.2 and later hold an open-file-description
-write lock over the whole file; earlier ones only look whether the process of that number exists. So kad takes
-the same lock, and where it gets it, reads the number that is there: a keepalived or kad of that number that is
-alive is refused. A number nobody has, or that something else has by now, is stale and never blocks.
+kad and keepalived must never run on the same pid file. keepalived 2.3.2 and later hold an
+open-file-description write lock over the whole file; earlier ones only look whether the process of that
+number exists. So kad takes the same lock, and where it gets it, reads the number that is there: a keepalived
+or kad of that number that is alive is refused. A number nobody has, or that something else has by now, is
+stale and never blocks.
 """
 
 from __future__ import annotations
@@ -116,7 +117,14 @@ def is_daemon(pid: int) -> bool:
     """Whether ``pid`` is a living keepalived or kad, other than this process."""
     if pid <= 1 or pid == os.getpid():
         return False
-    return process_name(pid).startswith(OUR_NAMES)
+    name = process_name(pid)
+    if not name:
+        return False
+    # keepalived can be told to call itself anything; its program keeps its name.
+    with contextlib.suppress(OSError):
+        if os.path.basename(os.readlink(f"/proc/{pid}/exe")).startswith("keepalived"):
+            return True
+    return name.startswith(OUR_NAMES)
 
 
 def _lock(descriptor: int, path: str) -> bool:

@@ -11,7 +11,7 @@ import resource
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import IO, TYPE_CHECKING, NoReturn
 
 import setproctitle
@@ -209,18 +209,6 @@ def die(error: BaseException) -> NoReturn:
     with contextlib.suppress(OSError):
         os.write(descriptor, text.encode(errors="replace"))
     os._exit(ExitStatus.SOFTWARE)
-
-
-def run_role(main: Callable[[ChildContext], int], context: ChildContext, kept: Iterable[int]) -> NoReturn:
-    """The whole life of a child, from the fork to its exit."""
-    try:
-        become_child(context, kept)
-        status = main(context)
-    except SystemExit as error:
-        status = error.code if isinstance(error.code, int) else ExitStatus.FATAL
-    except BaseException as error:  # noqa: BLE001 (the outermost frame: what comes here ends the process)
-        die(error)
-    os._exit(status)
 
 
 def _prctl(option: int, value: int) -> None:

@@ -1,27 +1,28 @@
 """The run directory: /run/kad/NAME, 0700, one daemon at a time.
 
-Every process of the daemon holds the directory's lock through the same open file, so the lock is free only when
-the last of them is gone. A new supervisor therefore waits, for a bounded time, while the children of a supervisor
-that was killed still withdraw; where the supervisor itself lives, it is told no at once.
+Every process of the daemon holds the directory's lock through the same open file, so the lock is free only
+when the last of them is gone. A new supervisor therefore waits, for a bounded time, while the children of a
+supervisor that was killed still withdraw; where the supervisor itself lives, it is told no at once.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import select
 import stat
-import time
 
 from msgspec import Struct
 
 from kad.errors import KadError
+from kad.runtime.clock import monotonic_us
 from kad.runtime.pidfile import is_daemon
 from kad.runtime.process import Options
 
 ROOT = "/run/kad"
 WAIT_US = 5_000_000
 """How long an old family may take to withdraw."""
-_POLL_S = 0.01
+_POLL_MS = 10
 
 
 class RunDirectoryInUse(KadError):
@@ -77,7 +78,7 @@ def _make(path: str) -> None:
 
 
 def _wait_for_lock(lock: int, path: str, wait_us: int) -> None:
-    deadline_us = time.monotonic_ns() // 1000 + wait_us
+    deadline_us = monotonic_us() + wait_us
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -87,9 +88,9 @@ def _wait_for_lock(lock: int, path: str, wait_us: int) -> None:
         owner = _owner(lock)
         if is_daemon(owner):
             raise RunDirectoryInUse(f"kad is running as process {owner} (run directory {path})")
-        if time.monotonic_ns() // 1000 >= deadline_us:
+        if monotonic_us() >= deadline_us:
             raise RunDirectoryInUse(f"processes of an earlier kad still hold the run directory {path}")
-        time.sleep(_POLL_S)
+        select.poll().poll(_POLL_MS)
 
 
 def _owner(lock: int) -> int:

@@ -1,7 +1,7 @@
 """What the service manager is told (sd_notify), without its library.
 
-Only the supervisor speaks to it. The variables are taken out of the environment, so that no child and no script
-can speak in its name.
+Only the supervisor speaks to it. The variables are taken out of the environment, so that no child and no
+script can speak in its name.
 """
 
 from __future__ import annotations

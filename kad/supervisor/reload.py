@@ -42,25 +42,38 @@ class Generations:
 
 
 class ReloadRequests:
-    """Which HUP is passed on when. A load is in progress from the start."""
+    """Which HUP is passed to control, and when. Each method returns True when one is to be passed now."""
 
     def __init__(self) -> None:
-        self._busy = True
-        self._queued = False
+        self._control_listens = False
+        self._in_progress = False
+        self._owed = False
 
     @property
-    def busy(self) -> bool:
-        return self._busy
+    def in_progress(self) -> bool:
+        return self._in_progress
 
     def request(self) -> bool:
-        """A HUP came. True: pass it on now; else it is owed, once, however many there are."""
-        if self._busy:
-            self._queued = True
-            return False
-        self._busy = True
-        return True
+        """A HUP came. While a load or reload runs, one is owed, however many come."""
+        self._owed = True
+        return self._next()
 
     def finished(self) -> bool:
-        """The load or reload ended, or control did. True: pass the owed one on now."""
-        self._busy, self._queued = self._queued, False
-        return self._busy
+        """The load or reload ended, well or not."""
+        self._in_progress = False
+        return self._next()
+
+    def control_started(self, *, loading: bool) -> bool:
+        """``loading``: it begins with a load of its own, because nothing was committed yet."""
+        self._control_listens, self._in_progress = True, loading
+        return self._next()
+
+    def control_died(self) -> None:
+        """The reload it was at is lost, and not asked for again: it may be what control died of."""
+        self._control_listens = self._in_progress = False
+
+    def _next(self) -> bool:
+        passed = self._owed and self._control_listens and not self._in_progress
+        if passed:
+            self._owed, self._in_progress = False, True
+        return passed

@@ -1,0 +1,75 @@
+"""From the options to the daemon's exit status: locks, imports, shared memory, then the supervisor's loop."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Mapping
+
+from kad.errors import ExitStatus
+from kad.ipc.messages import Role
+from kad.runtime import logs
+from kad.runtime.journal import Journal
+from kad.runtime.pidfile import PidFile, PidFileInUse, pid_file_path
+from kad.runtime.process import Options, become_subreaper, raise_nofile_limit, set_title
+from kad.runtime.rundir import RunDirectory, RunDirectoryInUse
+from kad.runtime.systemd import ServiceManager
+from kad.supervisor import signals
+from kad.supervisor.daemonise import Starter, daemonise
+from kad.supervisor.spawn import ENTRIES, freeze, load_entries
+from kad.supervisor.supervisor import Supervisor
+
+DEFAULT_UMASK = 0o177
+"""keepalived's: what it and its scripts create is for its user alone unless the user says otherwise."""
+
+
+def run(options: Options, entries: Mapping[Role, str] = ENTRIES) -> int:
+    """Be the daemon. Returns its exit status when everything has stopped.
+
+    ``kad.supervisor.signals.block`` should have been called first thing in the process: only what comes
+    before that can kill the daemon.
+    """
+    signals.block()
+    os.umask(DEFAULT_UMASK if options.umask is None else options.umask)
+    starter = Starter(quiet=options.log_console) if options.foreground else daemonise()
+    logs.open(None, options, direct=True)
+    try:
+        status = _supervise(options, entries, starter)
+    except (RunDirectoryInUse, PidFileInUse, OSError) as error:
+        logs.error(str(error))
+        starter.tell(ExitStatus.FATAL, str(error))
+        status = ExitStatus.FATAL
+    except Exception as error:  # noqa: BLE001 (the last frame: the children withdraw when we are gone)
+        for line in traceback.format_exception(error):
+            logs.error(line.rstrip())
+        starter.tell(ExitStatus.SOFTWARE, repr(error))
+        status = ExitStatus.SOFTWARE
+    logs.close()
+    return int(status)
+
+
+def _supervise(options: Options, entries: Mapping[Role, str], starter: Starter) -> int:
+    pid_file = PidFile.acquire(pid_file_path(options, None))
+    set_title("kad: supervisor", "kad")
+    pid_file.write(os.getpid())
+    run_directory = RunDirectory.acquire(options)
+    manager = ServiceManager.from_environment()
+    if not options.foreground:
+        manager.main_pid(os.getpid())
+    raise_nofile_limit()
+    become_subreaper()
+    journal = Journal.create()
+    mains = load_entries(_wanted(options, entries))
+    freeze()
+    queue = signals.SignalQueue()
+    return Supervisor(options, mains, run_directory, pid_file, journal, queue, manager, starter).run()
+
+
+def _wanted(options: Options, entries: Mapping[Role, str]) -> dict[Role, str]:
+    """The roles that may ever run: those -P, -C and -B leave out need not be in memory."""
+    left_out = {
+        Role.VRRP: not options.run_vrrp,
+        Role.CHECK: not options.run_check,
+        Role.BFD: not options.run_bfd,
+    }
+    return {role: entry for role, entry in entries.items() if not left_out.get(role)}

@@ -1,0 +1,101 @@
+"""Fork: everything imported beforehand, one thread, and the child's first steps."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import NoReturn
+
+from kad.errors import ExitStatus
+from kad.ipc.messages import Role
+from kad.runtime import logs
+from kad.runtime.process import ChildContext, become_child, die
+
+Main = Callable[[ChildContext], int]
+
+ENTRIES: dict[Role, str] = {
+    Role.CONTROL: "kad.control.app:main",
+    Role.VRRP: "kad_vrrp.app:main",
+    Role.CHECK: "kad_check.app:main",
+    Role.BFD: "kad_bfd.app:main",
+}
+"""Where each role begins, as text: kad imports no child."""
+
+PREIMPORTS = (
+    "_strptime",
+    "asyncio",
+    "concurrent.futures.thread",
+    "encodings.ascii",
+    "encodings.cp437",
+    "encodings.idna",
+    "encodings.latin_1",
+    "encodings.unicode_escape",
+    "encodings.utf_8",
+    "encodings.utf_8_sig",
+    "grp",
+    "linecache",
+    "locale",
+    "pwd",
+    "runpy",
+    "stringprep",
+    "tokenize",
+    "traceback",
+    "unicodedata",
+    "zlib",
+)
+"""What the standard library imports only when it is first needed. Nothing is imported after the freeze: an
+upgrade or a removal of the files on disk must not reach a daemon that runs."""
+
+
+def load_entries(entries: Mapping[Role, str]) -> dict[Role, Main]:
+    """Import every role's module and what they import late.
+
+    A module may have a ``preimport()`` of its own, called here, for what it would import later. Raises
+    ImportError, AttributeError.
+    """
+    for name in PREIMPORTS:
+        importlib.import_module(name)
+    mains: dict[Role, Main] = {}
+    for role, entry in entries.items():
+        module_name, _, function = entry.partition(":")
+        module = importlib.import_module(module_name)
+        if hasattr(module, "preimport"):
+            module.preimport()
+        mains[role] = getattr(module, function)
+    return mains
+
+
+def freeze() -> None:
+    """What exists now belongs to all processes: no collection touches its pages, so they stay shared."""
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+
+
+def fork_child(main: Main, context: ChildContext, kept: Iterable[int]) -> int:
+    """Fork a child that runs ``main`` and never returns. Its pid. Raises OSError.
+
+    Signals must be blocked: the child unblocks them when no handler of the parent's can run in it.
+    """
+    assert len(os.listdir("/proc/self/task")) == 1, "another thread's locks would stay locked in the child"
+    gc.freeze()
+    pid = os.fork()
+    if pid == 0:
+        _run(main, context, kept)
+    return pid
+
+
+def _run(main: Main, context: ChildContext, kept: Iterable[int]) -> NoReturn:
+    """The whole life of a child, from the fork to its exit."""
+    try:
+        become_child(context, kept)
+        logs.open(context.role, context.options)
+        status = main(context)
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else ExitStatus.FATAL
+    except BaseException as error:  # noqa: BLE001 (the outermost frame: what comes here ends the process)
+        die(error)
+    logs.close()
+    os._exit(status)

@@ -1,0 +1,495 @@
+"""The supervisor: forks, reaps, restarts, passes signals on, sees to it that nobody hangs.
+
+As dull as an init: one thread, one poll. It never reads a configuration, never opens a ZeroMQ socket and
+never touches the network, so there is almost nothing in it that can fail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+from collections.abc import Mapping
+from typing import assert_never
+
+from kad.errors import ExitStatus
+from kad.ipc.messages import (
+    AllApplied,
+    CommitGeneration,
+    Committed,
+    ControlToSupervisor,
+    LoadFailed,
+    ProcessTable,
+    ReloadFinished,
+    ReloadRequested,
+    Role,
+    SignalReceived,
+    StopDaemon,
+    SupervisorSettings,
+)
+from kad.runtime import logs
+from kad.runtime.clock import monotonic_us
+from kad.runtime.journal import Journal, Phase
+from kad.runtime.pidfile import PidFile, PidFileInUse, pid_file_path
+from kad.runtime.process import ChildContext, Options, crash_file
+from kad.runtime.rundir import RunDirectory
+from kad.runtime.systemd import ServiceManager
+from kad.supervisor.channel import Channel, ChannelError, read_generation
+from kad.supervisor.child import (
+    IMMEDIATE_RESTARTS,
+    Action,
+    Child,
+    EndDaemon,
+    Event,
+    Exited,
+    Fork,
+    Forked,
+    ForkFailed,
+    ForkWithdraw,
+    Hung,
+    Kill,
+    Ready,
+    Start,
+    State,
+    StateChanged,
+    Stop,
+    TimePassed,
+    WithdrawExited,
+    WithdrawForked,
+)
+from kad.supervisor.daemonise import Starter
+from kad.supervisor.hang import HangWatch, Verdict
+from kad.supervisor.observe import observe
+from kad.supervisor.reload import Generations, ReloadRequests
+from kad.supervisor.signals import FORWARDED, SignalInfo, SignalQueue
+from kad.supervisor.spawn import Main, fork_child
+
+START_LOOK_US = 10_000
+"""How often to look whether a starting child is READY."""
+CONTROL_WAIT_US = 1_000_000
+"""How long control may take to leave, after all the others have."""
+LONGEST_SLEEP_US = 1_000_000
+WITHDRAWING = frozenset({Role.VRRP})
+
+
+class Supervisor:
+    """Everything the supervising process knows. ``run`` returns the daemon's exit status."""
+
+    def __init__(
+        self,
+        options: Options,
+        mains: Mapping[Role, Main],
+        run_directory: RunDirectory,
+        pid_file: PidFile,
+        journal: Journal,
+        signals: SignalQueue,
+        manager: ServiceManager,
+        starter: Starter,
+    ) -> None:
+        self._options = options
+        self._mains = mains
+        self._run_directory = run_directory
+        self._pid_files: dict[Role | None, PidFile] = {None: pid_file}
+        self._journal = journal
+        self._signals = signals
+        self._manager = manager
+        self._starter = starter
+        self._children = {
+            role: Child(role, withdraws=role in WITHDRAWING, respawn=options.respawn) for role in Role
+        }
+        self._watches: dict[Role, HangWatch] = {}
+        self._generations = Generations()
+        self._requests = ReloadRequests()
+        self._settings = SupervisorSettings()
+        self._channel: Channel | None = None
+        self._poll = select.poll()
+        self._poll.register(signals.descriptor, select.POLLIN)
+        self._look_at_us = 0
+        self._alive_at_us = 0
+        self._exit_status: int | None = None
+        self._told_ready = False
+        self._table_is_stale = True
+
+    # The loop --------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        self._tell(Role.CONTROL, Start())
+        while not self._is_over():
+            self._wait()
+            signals = self._signals.read()
+            # What a dead control said before it died still counts, so its messages come first.
+            self._receive()
+            for info in signals:
+                self._handle_signal(info)
+            self._reap()
+            self._pass_time()
+            self._stop_control_last()
+            self._send_table()
+        for role in list(self._pid_files):
+            self._pid_files.pop(role).remove()
+        assert self._exit_status is not None
+        return self._exit_status
+
+    def _is_over(self) -> bool:
+        stopped = all(child.state == State.STOPPED for child in self._children.values())
+        return self._exit_status is not None and stopped
+
+    def _wait(self) -> None:
+        now_us = monotonic_us()
+        wake_us = [self._look_at_us, now_us + LONGEST_SLEEP_US]
+        wake_us += [child.deadline_us for child in self._children.values() if child.deadline_us is not None]
+        if self._manager.watchdog_period_us:
+            wake_us.append(self._alive_at_us)
+        channel = self._channel
+        if channel is not None:
+            writing = select.POLLOUT if channel.wants_write else 0
+            self._poll.modify(channel.fileno(), select.POLLIN | writing)
+        for descriptor, _ in self._poll.poll(max(0, -(-(min(wake_us) - now_us) // 1000))):
+            if channel is not None and descriptor == channel.fileno():
+                channel.flush()
+
+    def _pass_time(self) -> None:
+        now_us = monotonic_us()
+        for role, child in self._children.items():
+            deadline_us = child.deadline_us
+            if deadline_us is not None and deadline_us <= now_us:
+                self._tell(role, TimePassed())
+        if self._look_at_us <= now_us:
+            self._look(now_us)
+        if self._manager.watchdog_period_us and self._alive_at_us <= now_us:
+            self._manager.alive()
+            self._alive_at_us = now_us + self._manager.watchdog_period_us
+
+    # Children --------------------------------------------------------------------------------------------
+
+    def _tell(self, role: Role, event: Event) -> None:
+        child = self._children[role]
+        for action in child.handle(event, monotonic_us()):
+            self._perform(child, action)
+
+    def _perform(self, child: Child, action: Action) -> None:
+        match action:
+            case Fork():
+                self._fork(child, action)
+            case ForkWithdraw():
+                self._fork_withdraw(child, action)
+            case Kill():
+                # Not reaped yet, so the number is still that process's.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(action.pid, action.signum)
+            case EndDaemon():
+                self._begin_stop(action.status, action.text)
+            case StateChanged():
+                self._state_changed(child, action)
+            case _:
+                assert_never(action)
+
+    def _fork(self, child: Child, action: Fork) -> None:
+        role = child.role
+        self._journal.heartbeat(role).begin(action.incarnation)
+        kept = [self._run_directory.lock]
+        if role in self._pid_files:
+            kept.append(self._pid_files[role].descriptor)
+        control_fd = -1
+        if role == Role.CONTROL:
+            self._channel = Channel()
+            control_fd = self._channel.theirs.fileno()
+            kept.append(control_fd)
+        context = self._context(child, action.incarnation, control_fd=control_fd)
+        context.hold_preemption = action.hold_preemption
+        try:
+            pid = fork_child(self._mains[role], context, kept)
+        except OSError as error:
+            self._close_channel(role)
+            self._tell(role, ForkFailed(str(error), withdraw=False))
+            return
+        self._watches[role] = HangWatch(self._settings.hang_limit_us)
+        self._look_at_us = 0
+        self._write_pid_file(role, pid)
+        self._tell(role, Forked(pid))
+        if role == Role.CONTROL:
+            self._control_started()
+
+    def _fork_withdraw(self, child: Child, action: ForkWithdraw) -> None:
+        context = self._context(child, action.incarnation)
+        context.withdraw = True
+        try:
+            pid = fork_child(self._mains[child.role], context, [self._run_directory.lock])
+        except OSError as error:
+            logs.error(f"{child.role}: nobody withdraws: {error}")
+            self._tell(child.role, ForkFailed(str(error), withdraw=True))
+            return
+        logs.info(f"{child.role}: process {pid} withdraws what the one before left")
+        self._tell(child.role, WithdrawForked(pid))
+
+    def _context(self, child: Child, incarnation: int, *, control_fd: int = -1) -> ChildContext:
+        return ChildContext(
+            role=child.role,
+            incarnation=incarnation,
+            options=self._options,
+            run_directory=self._run_directory.path,
+            journal=self._journal,
+            generation=self._generations.current,
+            supervisor_pid=os.getpid(),
+            control_fd=control_fd,
+            previous_generation=self._generations.previous,
+        )
+
+    def _reap(self) -> None:
+        """Every child that has ended: ours, and orphans of ours that became our children."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            self._reaped(pid, os.waitstatus_to_exitcode(status))
+
+    def _reaped(self, pid: int, code: int) -> None:
+        for role, child in self._children.items():
+            if pid == child.pid:
+                self._watches.pop(role, None)
+                # Last words first: a commit that was sent before the death is a commit.
+                if role == Role.CONTROL:
+                    self._control_died()
+                self._tell(role, Exited(code))
+                self._give_up_on_control()
+                return
+            if pid == child.withdraw_pid:
+                if code != 0:
+                    logs.warning(f"{role}: the withdrawing process {pid} ended with {code}")
+                self._tell(role, WithdrawExited(code))
+                return
+
+    def _state_changed(self, child: Child, change: StateChanged) -> None:
+        self._table_is_stale = True
+        if change.new == State.STOPPED and child.role in self._pid_files:
+            self._pid_files.pop(child.role).remove()
+        text = f"{child.role}: {change.old} → {change.new}: {change.reason}"
+        if change.new == State.BACKOFF:
+            logs.error(f"{text}; see {crash_file(self._run_directory.path, child.role)}")
+        else:
+            logs.info(text)
+
+    # Hangs -----------------------------------------------------------------------------------------------
+
+    def _look(self, now_us: int) -> None:
+        starting = False
+        for role, child in self._children.items():
+            heartbeat = self._journal.heartbeat(role)
+            phase = heartbeat.phase
+            if child.state == State.STARTING and phase == Phase.READY:
+                self._tell(role, Ready())
+            starting |= child.state == State.STARTING
+            watch = self._watches.get(role)
+            if watch is not None and child.alive and watch.is_still(heartbeat.ticks, phase, now_us):
+                self._judge(child, watch, now_us)
+        self._tell_ready()
+        period_us = self._settings.hang_limit_us // 5
+        self._look_at_us = now_us + (min(START_LOOK_US, period_us) if starting else period_us)
+
+    def _judge(self, child: Child, watch: HangWatch, now_us: int) -> None:
+        observation = observe(child.pid)
+        if observation is None:
+            return
+        verdict = watch.judge(observation, now_us)
+        condition = watch.condition.name.lower()
+        if verdict == Verdict.LOG:
+            logs.warning(f"{child.role}: process {child.pid} is late, but {condition}: it is let be")
+        elif verdict in (Verdict.ABORT, Verdict.KILL):
+            logs.error(f"{child.role}: process {child.pid} hangs ({condition}) and is killed")
+            self._tell(child.role, Hung(verdict == Verdict.ABORT, f"hung, {condition}"))
+
+    def _tell_ready(self) -> None:
+        """To the service manager and the shell, once: a configuration runs and every child has been READY."""
+        generation = self._generations.current
+        if self._told_ready or generation is None or self._exit_status is not None:
+            return
+        if all(self._children[role].been_ready for role in (Role.CONTROL, *generation.roles)):
+            self._told_ready = True
+            self._manager.ready(f"generation {generation.number}")
+            self._starter.tell(ExitStatus.OK)
+
+    # Control ---------------------------------------------------------------------------------------------
+
+    def _control_started(self) -> None:
+        assert self._channel is not None
+        self._channel.theirs.close()
+        self._poll.register(self._channel.fileno(), select.POLLIN)
+        self._table_is_stale = True
+        if self._requests.control_started(loading=self._generations.current is None):
+            self._pass_reload()
+
+    def _control_died(self) -> None:
+        try:
+            self._obey_all()
+        except ChannelError as error:
+            logs.error(str(error))
+        if self._requests.in_progress and self._generations.current is not None:
+            logs.error("the reload ended with control's process; what was committed runs on")
+            self._manager.ready()
+        self._requests.control_died()
+        self._close_channel(Role.CONTROL)
+
+    def _close_channel(self, role: Role) -> None:
+        if role == Role.CONTROL and self._channel is not None:
+            with contextlib.suppress(KeyError):
+                self._poll.unregister(self._channel.fileno())
+            self._channel.close()
+            self._channel = None
+
+    def _give_up_on_control(self) -> None:
+        """Nothing runs yet and control cannot even load: that is a failed start."""
+        control = self._children[Role.CONTROL]
+        if self._generations.current is None and control.restarts > IMMEDIATE_RESTARTS:
+            self._begin_stop(ExitStatus.SOFTWARE, f"the configuration cannot be loaded: {control.last_exit}")
+
+    def _receive(self) -> None:
+        try:
+            self._obey_all()
+        except ChannelError as error:
+            # A control that talks nonsense is as good as dead; the next one begins afresh.
+            logs.error(str(error))
+            self._perform(
+                self._children[Role.CONTROL], Kill(self._children[Role.CONTROL].pid, signal.SIGKILL)
+            )
+            self._close_channel(Role.CONTROL)
+
+    def _obey_all(self) -> None:
+        """Everything control has said so far. Raises ChannelError."""
+        messages = self._channel.receive() if self._channel is not None else []
+        for message, descriptor in messages:
+            try:
+                self._obey(message, descriptor)
+            finally:
+                if descriptor >= 0:
+                    os.close(descriptor)
+
+    def _obey(self, message: ControlToSupervisor, descriptor: int) -> None:
+        match message:
+            case CommitGeneration():
+                self._commit(message, descriptor)
+            case AllApplied():
+                if self._generations.all_applied(message.number):
+                    logs.debug(f"generation {message.number} runs everywhere")
+            case LoadFailed():
+                self._load_failed(message)
+            case ReloadFinished():
+                self._reload_finished(message)
+            case StopDaemon():
+                self._begin_stop(ExitStatus.OK, message.reason)
+            case _:
+                assert_never(message)
+
+    def _commit(self, message: CommitGeneration, descriptor: int) -> None:
+        generation = read_generation(descriptor)
+        first = self._generations.current is None
+        try:
+            self._take_pid_files(message.roles)
+        except (PidFileInUse, OSError) as error:
+            if first:
+                self._begin_stop(ExitStatus.FATAL, str(error))
+                return
+            logs.error(str(error))
+        complaint = self._generations.commit(message, generation)
+        if complaint:
+            logs.error(f"not committed: {complaint}")
+        else:
+            self._adopt(message)
+        if self._channel is not None:
+            self._channel.send(Committed(self._generations.number))
+        if first and self._requests.finished():
+            self._pass_reload()
+
+    def _adopt(self, message: CommitGeneration) -> None:
+        logs.info(f"generation {message.number} is committed")
+        self._settings = message.settings
+        for role in self._watches:
+            self._watches[role] = HangWatch(message.settings.hang_limit_us)
+        for role, child in self._children.items():
+            child.least_master_down_us = message.settings.least_master_down_us
+            if role == Role.CONTROL:
+                continue
+            if role in message.roles:
+                if self._exit_status is None:
+                    self._tell(role, Start())
+            else:
+                self._tell(role, Stop(message.settings.child_wait_us))
+
+    def _load_failed(self, message: LoadFailed) -> None:
+        if self._generations.current is None:
+            self._begin_stop(message.exit_status, message.text)
+        else:
+            logs.error(message.text)
+
+    def _reload_finished(self, message: ReloadFinished) -> None:
+        (logs.info if message.accepted else logs.error)(f"reload: {message.text}")
+        self._manager.ready(message.text)
+        if self._requests.finished():
+            self._pass_reload()
+
+    def _pass_reload(self) -> None:
+        assert self._channel is not None
+        self._manager.reloading(monotonic_us())
+        self._channel.send(ReloadRequested())
+
+    def _send_table(self) -> None:
+        if self._table_is_stale and self._channel is not None:
+            self._table_is_stale = False
+            table = tuple(child.info() for child in self._children.values())
+            self._channel.send(ProcessTable(table))
+
+    # Signals and the end -----------------------------------------------------------------------------------
+
+    def _handle_signal(self, info: SignalInfo) -> None:
+        number = info.number
+        if number == signal.SIGHUP:
+            if self._requests.request():
+                self._pass_reload()
+            else:
+                logs.info("reload: asked for while one is in progress; it follows")
+        elif number == signal.SIGINT and self._options.ignore_sigint:
+            logs.info("SIGINT is ignored")
+        elif number in (signal.SIGTERM, signal.SIGINT):
+            self._begin_stop(ExitStatus.OK, f"{signal.Signals(number).name} from process {info.sender_pid}")
+        elif number == signal.SIGXCPU:
+            logs.warning("the limit of real-time processor use was reached (SIGXCPU)")
+        elif number in FORWARDED:
+            logs.info(f"signal {number} does nothing yet")
+            if self._channel is not None:
+                self._channel.send(SignalReceived(number))
+
+    def _begin_stop(self, status: int, reason: str) -> None:
+        """Every child but control is told to go; control follows when they have."""
+        if self._exit_status is not None:
+            return
+        self._exit_status = int(status)
+        (logs.error if status else logs.info)(f"stopping: {reason}")
+        self._manager.stopping()
+        self._starter.tell(int(status), reason if status else "")
+        for role in self._children:
+            if role != Role.CONTROL:
+                self._tell(role, Stop(self._settings.child_wait_us))
+
+    def _stop_control_last(self) -> None:
+        if self._exit_status is None or self._children[Role.CONTROL].state == State.STOPPED:
+            return
+        others = (child for role, child in self._children.items() if role != Role.CONTROL)
+        if all(child.state == State.STOPPED for child in others):
+            self._tell(Role.CONTROL, Stop(CONTROL_WAIT_US))
+
+    # Pid files -------------------------------------------------------------------------------------------
+
+    def _take_pid_files(self, roles: tuple[Role, ...]) -> None:
+        for role in roles:
+            if role not in self._pid_files:
+                self._pid_files[role] = PidFile.acquire(pid_file_path(self._options, role))
+
+    def _write_pid_file(self, role: Role, pid: int) -> None:
+        if role in self._pid_files:
+            try:
+                self._pid_files[role].write(pid)
+            except (OSError, PidFileInUse) as error:
+                logs.warning(f"pid file: {error}")
