@@ -95,6 +95,9 @@ class Capture:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self.socket.close()
 
     def drain(self) -> list[Frame]:

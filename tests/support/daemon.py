@@ -32,12 +32,14 @@ class Daemon:
 
     program: ClassVar[str]
 
-    def __init__(self, node: Node, text: str, *options: str, wrapper: Sequence[str] = ()) -> None:
+    def __init__(
+        self, node: Node, text: str, *options: str, wrapper: Sequence[str] = (), name: str = "daemon.conf"
+    ) -> None:
         self.node = node
         self.options = options
         self.wrapper = wrapper
         self.directory = Path(tempfile.mkdtemp(prefix="kd-"))
-        self.config = self.directory / "daemon.conf"
+        self.config = self.directory / name
         self.log = self.directory / "log"
         self.log.touch()
         self.configure(text)
