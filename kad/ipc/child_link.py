@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import assert_never
 
 from kad.ipc.codec import DropReason, Drops
-from kad.ipc.link import DealerEnd, Reactor, control_path
+from kad.ipc.link import DealerEnd, Reactor, child_identity, control_path
 from kad.ipc.messages import (
     Abandon,
     Applied,
@@ -74,12 +74,14 @@ class ChildLink:
         context = self._context
         if context.generation is not None:
             self._begin(context.generation.number, context.generation.slices.get(context.role, {}))
-        identity = f"{context.role}.{context.incarnation}.{os.getpid()}".encode()
+        if context.withdraw:
+            # It is nobody's child to steer: it cleans up, says goodbye to the network and exits.
+            return
         self._end = DealerEnd(
             self._reactor,
             control_path(context.run_directory),
             ControlToChild,
-            identity=identity,
+            identity=child_identity(context.role, context.incarnation, os.getpid()),
             on_message=self._receive,
         )
 

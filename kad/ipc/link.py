@@ -236,6 +236,11 @@ def check_path(path: str) -> None:
         raise LinkError(f"the path of a socket may have {PATH_LIMIT} bytes at most: {path}")
 
 
+def child_identity(role: str, incarnation: int, pid: int) -> bytes:
+    """The name one life of a child has on its link."""
+    return f"{role}.{incarnation}.{pid}".encode()
+
+
 def control_path(run_directory: str) -> str:
     """Where control listens to its children."""
     return os.path.join(run_directory, "control.ipc")
