@@ -21,7 +21,7 @@ def read_root(reading: Reading, block: Block, statements: list[Statement]) -> Fr
     early: list[Statement] = []
     later: list[Statement] = []
     for statement in statements:
-        row = table.get(statement.words[0].text)
+        row = table.get(statement.texts[0])
         (early if row is not None and row.early else later).append(statement)
     read_statements(reading, root, early)
     read_statements(reading, root, later)
@@ -34,7 +34,7 @@ def read_statements(reading: Reading, frame: Frame, statements: list[Statement])
     table, item = block.table, block.item
     fields, places = frame.fields, frame.places
     for statement in statements:
-        row = table.get(statement.words[0].text)
+        row = table.get(statement.texts[0])
         if row is None:
             if item is not None:
                 _read_item(reading, frame, item, statement)
@@ -83,11 +83,11 @@ def _read_item(reading: Reading, frame: Frame, item: Row, statement: Statement) 
 def _enter(reading: Reading, parent: Frame, block: Block, statement: Statement) -> object:
     """Read a nested block: NOTHING when it is not to be stored."""
     frame = Frame(block, statement, parent)
-    if 0 <= block.parameters < len(statement.words) - 1:
-        extra = " ".join(word.text for word in statement.words[block.parameters + 1 :])
+    if 0 <= block.parameters < len(statement.texts) - 1:
+        extra = " ".join(statement.texts[block.parameters + 1 :])
         reading.error(
             "extra-words",
-            f"'{statement.words[0].text}' takes no '{extra}'; it is ignored",
+            f"'{statement.texts[0]}' takes no '{extra}'; it is ignored",
             parent,
             statement,
             block.parameters + 1,
@@ -97,11 +97,11 @@ def _enter(reading: Reading, parent: Frame, block: Block, statement: Statement) 
     if statement.block is None:
         reading.error(
             "no-block",
-            f"'{statement.words[0].text}' opens a block, but no '{{' follows",
+            f"'{statement.texts[0]}' opens a block, but no '{{' follows",
             parent,
             statement,
             0,
-            remedy=f"{statement.words[0].text} {{ … }}",
+            remedy=f"{statement.texts[0]} {{ … }}",
         )
     else:
         read_statements(reading, frame, statement.block)
@@ -109,7 +109,7 @@ def _enter(reading: Reading, parent: Frame, block: Block, statement: Statement) 
 
 
 def _unknown(reading: Reading, frame: Frame, statement: Statement) -> None:
-    word = statement.words[0].text
+    word = statement.texts[0]
     what = "block" if statement.block is not None else "keyword"
     where = f"in {frame.block.path}" if frame.block.path != "(root)" else "outside every block"
     tail = "; it is skipped whole" if statement.block else ""
@@ -130,7 +130,7 @@ def _skip(reading: Reading, frame: Frame, statements: list[Statement], word: str
     for statement in statements:
         reading.error(
             "skipped",
-            f"'{statement.words[0].text}' has no effect: it stands within '{word}' of line {line}, skipped",
+            f"'{statement.texts[0]}' has no effect: it stands within '{word}' of line {line}, skipped",
             frame,
             statement,
             0,
@@ -190,7 +190,7 @@ def _deprecated(reading: Reading, frame: Frame, row: Row, statement: Statement) 
 
 def _repeated(reading: Reading, frame: Frame, statement: Statement, what: str) -> None:
     reading.error(
-        "repeated", f"'{statement.words[0].text}' stands here a second time; {what}", frame, statement, 0
+        "repeated", f"'{statement.texts[0]}' stands here a second time; {what}", frame, statement, 0
     )
 
 
@@ -198,10 +198,10 @@ def _unexpected_block(reading: Reading, frame: Frame, statement: Statement) -> N
     reading.report(
         Severity.ERROR,
         "unexpected-block",
-        f"'{statement.words[0].text}' opens no block; what stands in its braces is skipped",
+        f"'{statement.texts[0]}' opens no block; what stands in its braces is skipped",
         frame,
         statement,
         0,
         status=ExitStatus.CONFIG_ERRORS,
     )
-    _skip(reading, frame, statement.block or [], statement.words[0].text, statement.span.line)
+    _skip(reading, frame, statement.block or [], statement.texts[0], statement.span.line)

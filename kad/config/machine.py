@@ -13,6 +13,9 @@ from typing import Protocol
 
 from msgspec import Struct
 
+LARGEST_SECRET = 140
+"""Bytes of a key file: 64 bytes in hexadecimal, and a little."""
+
 
 class User(Struct, frozen=True):
     name: str
@@ -37,6 +40,11 @@ class Machine(Protocol):
 
     def processors(self) -> int:
         """How many there are."""
+
+    def is_directory(self, path: str) -> bool: ...
+
+    def secret(self, path: str) -> tuple[str | None, str]:
+        """The content of a small file without its last line end, and a complaint about it or ""."""
 
 
 class LocalMachine:
@@ -77,3 +85,20 @@ class LocalMachine:
 
     def processors(self) -> int:
         return os.cpu_count() or 1
+
+    def is_directory(self, path: str) -> bool:
+        return os.path.isdir(path)
+
+    def secret(self, path: str) -> tuple[str | None, str]:
+        try:
+            with open(
+                os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK), "rb"
+            ) as file:
+                mode = os.fstat(file.fileno()).st_mode
+                content = file.read(LARGEST_SECRET + 1)
+        except OSError as error:
+            return None, f"'{path}' cannot be read: {error.strerror}"
+        if len(content) > LARGEST_SECRET:
+            return None, f"'{path}' is too large for a key"
+        complaint = f"'{path}' is open to group or others" if mode & 0o077 else ""
+        return content.rstrip(b"\r\n").decode(errors="surrogateescape"), complaint

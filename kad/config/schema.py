@@ -21,13 +21,14 @@ How to write rows (kad/config/grammar/*.py)::
   ``Block.close(reading, frame)`` turns ``frame.fields`` into the value that is stored in the parent frame
   under the row's field (a model Struct), or returns NOTHING. Without ``close`` the frame itself is stored.
 * **List items** (a block whose lines are values, not keywords): ``Block("…/unicast_peer", (),
-  item=Row("<IPADDR>", Kind(…), "…"))``; item readers see ``statement.words[0]`` as the first value.
+  item=Row("<IPADDR>", Kind(…), "…"))``; item readers see ``statement.texts[0]`` as the first value.
   ``close`` finds the values in ``frame.items``. A block may have rows *and* an item: what is no row's name
   is an item.
 * **Options within a line** (``dev``, ``label`` … of a virtual_ipaddress): ``Kind(…, options=(Row("dev",
   Kind("interface", take=…), "…"), …))``; see :func:`kad.config.values.read_options`.
 * **Nested Structs**: a field ``"garp.master_delay_us"`` fills a field of a Struct within the model
   (:func:`kad.config.resolve.assemble`).
+* Readers use ``statement.texts`` (plain strings); ``statement.words`` has places and is made on demand.
 * **Aliases**: a row of its own with ``alias_of="the other name"`` and the same ``field``; when it is old as
   well, ``deprecated="what to write instead"`` makes every use a warning with exit status 5 (keepalived's
   answer); with ``deprecated_status=ExitStatus.OK`` it is said but does not count.
@@ -181,15 +182,15 @@ class Frame:
         """Field -> the statement that last set it."""
         self.items: list[Any] = []
         self.name = ""
-        if statement is not None and len(statement.words) > 1:
-            self.name = " ".join(word.text for word in statement.words[1:])
+        if statement is not None and len(statement.texts) > 1:
+            self.name = " ".join(statement.texts[1:])
 
     def path(self) -> str:
         """For the identity of findings: block names outwards, by name, without lines."""
         parts = []
         frame: Frame | None = self
         while frame is not None and frame.statement is not None:
-            parts.append(f"{frame.statement.words[0].text} {frame.name}".rstrip())
+            parts.append(f"{frame.statement.texts[0]} {frame.name}".rstrip())
             frame = frame.parent
         return " / ".join(reversed(parts))
 
@@ -230,7 +231,7 @@ class Reading:
         self, frame: Frame, statement: Statement, index: int, *, status: int = ExitStatus.CONFIG_ERRORS
     ) -> bool:
         """Does the interface named by word ``index`` exist (or may it come later)? False after reporting."""
-        name = statement.words[index].text
+        name = statement.texts[index]
         if self.machine is None or self.globals.get("settings.dynamic_interfaces"):
             return True
         if self.machine.has_interface(name):
@@ -341,10 +342,10 @@ class Reading:
     def missing(self, frame: Frame, statement: Statement, what: str = "value", *, soft: bool = False) -> None:
         """A keyword lacks its argument: keepalived stops at once with status 2; ``soft``: it says so."""
         if soft:
-            keyword = statement.words[0].text
+            keyword = statement.texts[0]
             self.error("missing-value", f"'{keyword}' lacks its {what}; ignored", frame, statement, 0)
             return
-        keyword = statement.words[0].text
+        keyword = statement.texts[0]
         self.fatal(
             "missing-argument",
             f"'{keyword}' lacks its {what}",
@@ -359,12 +360,12 @@ class Reading:
 def _place(statement: Statement | None, word: int | None) -> tuple[Span | None, str, str]:
     if statement is None:
         return None, "", ""
-    words = statement.words
-    about = " ".join(each.text for each in words)
+    about = " ".join(statement.texts)
     if word == CLOSING and statement.closing is not None:
         return statement.closing, "", about
     if word is None or word < 0:
         word = 0
+    words = statement.words
     span = words[min(word, len(words) - 1)].span
     return span, statement.source_line, about
 

@@ -155,7 +155,7 @@ def default_identity(reading: Reading, frame: Frame, statement: Statement) -> Id
 
 def read_script_user(reading: Reading, frame: Frame, statement: Statement) -> object:
     """``script_user USER [GROUP]`` of global_defs."""
-    names = [word.text for word in statement.words[1:]]
+    names = statement.texts[1:]
     if not names:
         reading.error("missing-value", "'script_user' names no user", frame, statement, 0)
         return NOTHING
@@ -179,7 +179,7 @@ def script(appended: str = "") -> Kind:
     """A command, and ``[USER [GROUP]]``. ``appended``: arguments added when it runs, for people."""
 
     def read(reading: Reading, frame: Frame, statement: Statement) -> object:
-        if len(statement.words) < 2:
+        if len(statement.texts) < 2:
             reading.missing(frame, statement, "command")
             return NOTHING
         command = read_command(reading, frame, statement)
@@ -198,9 +198,7 @@ def read_command(reading: Reading, frame: Frame, statement: Statement) -> tuple[
         pieces = split_script_words(statement.raw, escapes=False)
         argv = split_script_words(pieces[0], escapes=True) if pieces else []
     except UnterminatedQuoteError as error:
-        reading.error(
-            "unmatched-quote", f"'{statement.words[0].text}': {error}; ignored", frame, statement, 1
-        )
+        reading.error("unmatched-quote", f"'{statement.texts[0]}': {error}; ignored", frame, statement, 1)
         return None
     if not argv:
         reading.missing(frame, statement, "command")
@@ -221,7 +219,7 @@ def script_identity(
     if who is None:
         reading.error(
             "script-user",
-            f"'{statement.words[0].text}' is ignored: {reason}",
+            f"'{statement.texts[0]}' is ignored: {reason}",
             frame,
             statement,
             0,

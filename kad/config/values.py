@@ -27,7 +27,7 @@ def number_of(
     reading: Reading, frame: Frame, statement: Statement, index: int, low: int, high: int
 ) -> int | None:
     """Word ``index`` as an integer of [low, high]; None after reporting. The word must be there."""
-    text = statement.words[index].text
+    text = statement.texts[index]
     if text.isascii() and text.isdigit() and len(text) < 20:
         value, tail = int(text), ""
     else:
@@ -54,7 +54,7 @@ def number_of(
 def _bad_number(
     reading: Reading, frame: Frame, statement: Statement, index: int, what: str, low: object, high: object
 ) -> None:
-    keyword = statement.words[0].text
+    keyword = statement.texts[0]
     reading.error(
         "bad-number",
         f"'{keyword}': {what}; the line is ignored",
@@ -75,7 +75,7 @@ def decimal_of(
     places: int,
 ) -> int | None:
     """Word ``index`` as a decimal scaled by 10**places, as low and high are; None after reporting."""
-    text = statement.words[index].text
+    text = statement.texts[index]
     found = _DECIMAL.match(text)
     whole, fraction = (found[1], found[2]) if found else ("", None)
     limits = _scaled(low, places), _scaled(high, places)
@@ -132,7 +132,7 @@ def integer(
     """
 
     def read(reading: Reading, frame: Frame, statement: Statement) -> object:
-        if len(statement.words) < 2:
+        if len(statement.texts) < 2:
             if bare is not None:
                 return bare * scale
             reading.missing(frame, statement, "number", soft=soft)
@@ -141,7 +141,7 @@ def integer(
         if value is None:
             return NOTHING
         if least is not None and value < least:
-            keyword = statement.words[0].text
+            keyword = statement.texts[0]
             reading.warning("too-small", f"'{keyword}' is at least {least}: it is used", frame, statement, 1)
             value = least
         return value * scale
@@ -158,7 +158,7 @@ def decimal(
     """
 
     def read(reading: Reading, frame: Frame, statement: Statement) -> object:
-        if len(statement.words) < 2:
+        if len(statement.texts) < 2:
             reading.missing(frame, statement, "number")
             return NOTHING
         value = decimal_of(reading, frame, statement, 1, low, high, places)
@@ -167,7 +167,7 @@ def decimal(
         if value == 0 and zero is not None:
             used = _scaled(zero, places)
             reading.warning(
-                "zero", f"'{statement.words[0].text}' cannot be 0: {used} is used", frame, statement, 1
+                "zero", f"'{statement.texts[0]}' cannot be 0: {used} is used", frame, statement, 1
             )
             value = zero
         return value * scale
@@ -201,13 +201,13 @@ def boolean() -> Kind:
     """A flag that may be followed by on/off/true/false/yes/no."""
 
     def read(reading: Reading, frame: Frame, statement: Statement) -> object:
-        if len(statement.words) < 2:
+        if len(statement.texts) < 2:
             return True
-        value = _BOOLEANS.get(statement.words[1].text)
+        value = _BOOLEANS.get(statement.texts[1])
         if value is None:
             reading.error(
                 "bad-boolean",
-                f"'{statement.words[0].text}': '{statement.words[1].text}' is not a truth value; ignored",
+                f"'{statement.texts[0]}': '{statement.texts[1]}' is not a truth value; ignored",
                 frame,
                 statement,
                 1,
@@ -223,10 +223,10 @@ def word(what: str = "value", *, longest: int = 0, soft: bool = False) -> Kind:
     """One word. ``longest`` > 0: a longer one is refused. ``soft``: see :func:`integer`."""
 
     def read(reading: Reading, frame: Frame, statement: Statement) -> object:
-        if len(statement.words) < 2:
+        if len(statement.texts) < 2:
             reading.missing(frame, statement, what, soft=soft)
             return NOTHING
-        text = statement.words[1].text
+        text = statement.texts[1]
         if longest and len(text.encode()) > longest:
             reading.error(
                 "too-long", f"'{text}' is longer than {longest} characters; ignored", frame, statement, 1
@@ -241,7 +241,7 @@ def optional_word(what: str, bare: object) -> Kind:
     """One word, or ``bare`` without one."""
 
     def read(reading: Reading, frame: Frame, statement: Statement) -> object:
-        return statement.words[1].text if len(statement.words) > 1 else bare
+        return statement.texts[1] if len(statement.texts) > 1 else bare
 
     return Kind(f"[{what}]", read)
 
@@ -250,10 +250,10 @@ def words(what: str) -> Kind:
     """Every word after the keyword, at least one, as a tuple."""
 
     def read(reading: Reading, frame: Frame, statement: Statement) -> object:
-        if len(statement.words) < 2:
+        if len(statement.texts) < 2:
             reading.missing(frame, statement, what)
             return NOTHING
-        return tuple(each.text for each in statement.words[1:])
+        return tuple(statement.texts[1:])
 
     return Kind(what, read)
 
@@ -263,15 +263,15 @@ def choice(*allowed: str, fold: bool = False) -> Kind:
     known = {each.lower() if fold else each: each for each in allowed}
 
     def read(reading: Reading, frame: Frame, statement: Statement) -> object:
-        if len(statement.words) < 2:
+        if len(statement.texts) < 2:
             reading.missing(frame, statement)
             return NOTHING
-        text = statement.words[1].text
+        text = statement.texts[1]
         value = known.get(text.lower() if fold else text)
         if value is None:
             reading.error(
                 "bad-choice",
-                f"'{statement.words[0].text}' cannot be '{text}'; the line is ignored",
+                f"'{statement.texts[0]}' cannot be '{text}'; the line is ignored",
                 frame,
                 statement,
                 1,
@@ -287,14 +287,14 @@ def address(what: str = "address") -> Kind:
     """One IPv4 or IPv6 address, as canonical text."""
 
     def read(reading: Reading, frame: Frame, statement: Statement) -> object:
-        if len(statement.words) < 2:
+        if len(statement.texts) < 2:
             reading.missing(frame, statement, what)
             return NOTHING
-        value = parse_address(statement.words[1].text)
+        value = parse_address(statement.texts[1])
         if value is None:
             reading.error(
                 "bad-address",
-                f"'{statement.words[0].text}': '{statement.words[1].text}' is not an address; ignored",
+                f"'{statement.texts[0]}': '{statement.texts[1]}' is not an address; ignored",
                 frame,
                 statement,
                 1,
@@ -314,10 +314,10 @@ def read_options(
 ) -> dict[str, Any]:
     """The options of a line from word ``start`` on: field -> value. Unknown words are reported, skipped."""
     found: dict[str, Any] = {}
-    words = statement.words
+    words = statement.texts
     index = start
     while index < len(words):
-        row = options.get(words[index].text)
+        row = options.get(words[index])
         if row is None or row.kind.take is None:
             unknown_option(reading, frame, statement, index, options)
             index += 1
@@ -333,7 +333,7 @@ def read_options(
 def unknown_option(
     reading: Reading, frame: Frame, statement: Statement, index: int, options: dict[str, Row]
 ) -> None:
-    text = statement.words[index].text
+    text = statement.texts[index]
     near = nearest(text, frozenset(options))
     reading.error(
         "unknown-option",
@@ -347,11 +347,9 @@ def unknown_option(
 
 def option_text(reading: Reading, frame: Frame, statement: Statement, index: int) -> str | None:
     """The word after the option at ``index``; None after reporting that there is none."""
-    if index + 1 < len(statement.words):
-        return statement.words[index + 1].text
-    reading.error(
-        "missing-value", f"'{statement.words[index].text}' lacks its value", frame, statement, index
-    )
+    if index + 1 < len(statement.texts):
+        return statement.texts[index + 1]
+    reading.error("missing-value", f"'{statement.texts[index]}' lacks its value", frame, statement, index)
     return None
 
 

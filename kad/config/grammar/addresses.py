@@ -29,7 +29,7 @@ SCOPES = {"global": 0, "universe": 0, "site": 200, "link": 253, "host": 254, "no
 
 def read_prefix(reading: Reading, frame: Frame, statement: Statement, index: int) -> Prefix | None:
     """Word ``index`` as ADDRESS[/LENGTH]; a bad length becomes that of a host, said. None after reporting."""
-    text = statement.words[index].text
+    text = statement.texts[index]
     host, slash, length = text.partition("/")
     address = parse_address(host)
     widest = 128 if ":" in host else 32
@@ -95,7 +95,7 @@ def _take_broadcast(reading: Reading, frame: Frame, statement: Statement, index:
     if text is None:
         frame.fields["(drop)"] = True
         return NOTHING, index + 1
-    if ":" in statement.words[0].text:
+    if ":" in statement.texts[0]:
         reading.error(
             "broadcast-ipv6", "IPv6 has no broadcast address; the line is ignored", frame, statement, index
         )
@@ -135,7 +135,7 @@ def _take_peer(reading: Reading, frame: Frame, statement: Statement, index: int)
         frame.fields["(drop)"] = True
         return NOTHING, index + 1
     address = parse_address(text)
-    if address is None or family_of(address) != family_of(statement.words[0].text):
+    if address is None or family_of(address) != family_of(statement.texts[0]):
         reading.error(
             "bad-address",
             f"the peer '{text}' is not an address of the same family",

@@ -53,10 +53,10 @@ _HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX
 
 
 def _process_name(reading: Reading, frame: Frame, statement: Statement) -> object:
-    if len(statement.words) < 2:
+    if len(statement.texts) < 2:
         reading.missing(frame, statement, "name")
         return NOTHING
-    name = statement.words[1].text
+    name = statement.texts[1]
     if len(name.encode()) > 15:
         reading.warning(
             "truncated", f"a process name has 15 characters: '{name}' is cut", frame, statement, 1
@@ -76,10 +76,10 @@ def _process_names(reading: Reading, frame: Frame, statement: Statement) -> obje
 
 
 def _mail_sender(reading: Reading, frame: Frame, statement: Statement) -> object:
-    if len(statement.words) < 2:
+    if len(statement.texts) < 2:
         reading.missing(frame, statement, "address", soft=True)
         return NOTHING
-    if len(statement.words) > 2:
+    if len(statement.texts) > 2:
         reading.error(
             "extra-words",
             "words after the address are ignored",
@@ -88,16 +88,16 @@ def _mail_sender(reading: Reading, frame: Frame, statement: Statement) -> object
             2,
             remedy='"NAME <ADDRESS>"',
         )
-    return statement.words[1].text
+    return statement.texts[1]
 
 
 def _smtp_server(reading: Reading, frame: Frame, statement: Statement) -> object:
-    if len(statement.words) < 2:
+    if len(statement.texts) < 2:
         reading.missing(frame, statement, "host")
         return NOTHING
-    host = statement.words[1].text
+    host = statement.texts[1]
     port: int | None = 25
-    if len(statement.words) > 2:
+    if len(statement.texts) > 2:
         port = number_of(reading, frame, statement, 2, 1, 65535)
     if parse_address(host) is None and (not set(host) <= _HOST_CHARACTERS or host.startswith("-")):
         reading.error("bad-host", f"'{host}' is no address and no host name; no mail", frame, statement, 1)
@@ -106,7 +106,7 @@ def _smtp_server(reading: Reading, frame: Frame, statement: Statement) -> object
 
 
 def _recipient(reading: Reading, frame: Frame, statement: Statement) -> object:
-    frame.items.extend(each.text for each in statement.words)
+    frame.items.extend(statement.texts)
     return NOTHING
 
 
@@ -126,13 +126,13 @@ NOTIFICATION_EMAIL = Block(
 
 
 def _dynamic_interfaces(reading: Reading, frame: Frame, statement: Statement) -> object:
-    if len(statement.words) > 1:
-        if statement.words[1].text == "allow_if_changes":
+    if len(statement.texts) > 1:
+        if statement.texts[1] == "allow_if_changes":
             frame.fields["settings.allow_if_changes"] = True
         else:
             reading.error(
                 "unknown-option",
-                f"'dynamic_interfaces' knows no '{statement.words[1].text}'",
+                f"'dynamic_interfaces' knows no '{statement.texts[1]}'",
                 frame,
                 statement,
                 1,
@@ -143,10 +143,10 @@ def _dynamic_interfaces(reading: Reading, frame: Frame, statement: Statement) ->
 
 def _multicast_group(family: int) -> Read:
     def read(reading: Reading, frame: Frame, statement: Statement) -> object:
-        if len(statement.words) < 2:
+        if len(statement.texts) < 2:
             reading.missing(frame, statement, "address")
             return NOTHING
-        address = parse_address(statement.words[1].text)
+        address = parse_address(statement.texts[1])
         reason = ""
         if address is None:
             reason = "is not an address"
@@ -155,7 +155,7 @@ def _multicast_group(family: int) -> Read:
         elif not is_multicast(address):
             reason = "is not a multicast address"
         if reason:
-            text = statement.words[1].text
+            text = statement.texts[1]
             reading.error("bad-address", f"'{text}' {reason}; ignored", frame, statement, 1)
             return NOTHING
         if family == INET6 and address is not None and not address.lower().startswith("ff02:"):
@@ -178,8 +178,8 @@ def extra_if(low: int) -> Read:
     def read(reading: Reading, frame: Frame, statement: Statement) -> object:
         prefix = "instance." if frame.parent is None or frame.block is GLOBAL_DEFS else ""
         value: int | None = None
-        for index in range(1, len(statement.words)):
-            if statement.words[index].text == "all":
+        for index in range(1, len(statement.texts)):
+            if statement.texts[index] == "all":
                 frame.fields[f"{prefix}garp.extra_if_all"] = True
                 continue
             value = number_of(reading, frame, statement, index, low, 86400)
@@ -194,7 +194,7 @@ def extra_if(low: int) -> Read:
 
 
 def _lvs_timeouts(reading: Reading, frame: Frame, statement: Statement) -> object:
-    if len(statement.words) < 3:
+    if len(statement.texts) < 3:
         reading.missing(frame, statement, "protocol and timeout", soft=True)
         return NOTHING
     found = read_options(reading, frame, statement, 1, _TIMEOUT_TABLE)
@@ -212,19 +212,19 @@ _TIMEOUT_TABLE = {row.name: row for row in _TIMEOUT_OPTIONS}
 
 
 def _sync_daemon(reading: Reading, frame: Frame, statement: Statement) -> object:
-    words = statement.words
+    words = statement.texts
     if len(words) < 2:
         reading.missing(frame, statement, "interface", soft=True)
         return NOTHING
-    if len(words[1].text) > 15:
-        reading.error("too-long", f"interface name '{words[1].text}' is too long", frame, statement, 1)
+    if len(words[1]) > 15:
+        reading.error("too-long", f"interface name '{words[1]}' is too long", frame, statement, 1)
         return NOTHING
     start, old = 2, {}
-    if len(words) > 2 and words[2].text not in _SYNC_TABLE:
+    if len(words) > 2 and words[2] not in _SYNC_TABLE:
         # The form of old: lvs_sync_daemon IF INSTANCE [ID]
-        old["instance"] = words[2].text
+        old["instance"] = words[2]
         start = 3
-        if len(words) > 3 and words[3].text not in _SYNC_TABLE:
+        if len(words) > 3 and words[3] not in _SYNC_TABLE:
             value = number_of(reading, frame, statement, 3, 0, 255)
             if value is not None:
                 reading.warning(
@@ -241,7 +241,7 @@ def _sync_daemon(reading: Reading, frame: Frame, statement: Statement) -> object
         found.setdefault("sync_id", int(old["sync_id"]))
     if "instance" in old:
         found.setdefault("instance", old["instance"])
-    return SyncDaemon(words[1].text, **found)
+    return SyncDaemon(words[1], **found)
 
 
 SYNC_OPTIONS = (
@@ -256,16 +256,16 @@ _SYNC_TABLE = {row.name: row for row in SYNC_OPTIONS}
 
 
 def _flush_on_stop(reading: Reading, frame: Frame, statement: Statement) -> object:
-    if len(statement.words) < 2:
+    if len(statement.texts) < 2:
         return "all"
-    if statement.words[1].text == "VS":
+    if statement.texts[1] == "VS":
         return "VS"
-    reading.error("bad-choice", f"'{statement.words[1].text}' is not VS", frame, statement, 1, remedy="VS")
+    reading.error("bad-choice", f"'{statement.texts[1]}' is not VS", frame, statement, 1, remedy="VS")
     return NOTHING
 
 
 def _realtime_priority(reading: Reading, frame: Frame, statement: Statement) -> object:
-    if len(statement.words) < 2:
+    if len(statement.texts) < 2:
         reading.missing(frame, statement, "priority", soft=True)
         return NOTHING
     value = number_of(reading, frame, statement, 1, INT_MIN, INT_MAX)
@@ -278,12 +278,12 @@ def _realtime_priority(reading: Reading, frame: Frame, statement: Statement) -> 
 
 
 def _cpu_affinity(reading: Reading, frame: Frame, statement: Statement) -> object:
-    if len(statement.words) < 2:
+    if len(statement.texts) < 2:
         reading.missing(frame, statement, "processor number", soft=True)
         return NOTHING
     highest = reading.machine.processors() - 1 if reading.machine is not None else 4095
     found = []
-    for index in range(1, len(statement.words)):
+    for index in range(1, len(statement.texts)):
         value = number_of(reading, frame, statement, index, 0, highest)
         if value is None:
             return NOTHING
@@ -292,7 +292,7 @@ def _cpu_affinity(reading: Reading, frame: Frame, statement: Statement) -> objec
 
 
 def _rlimit(reading: Reading, frame: Frame, statement: Statement) -> object:
-    if len(statement.words) < 2:
+    if len(statement.texts) < 2:
         reading.missing(frame, statement, "limit")
         return NOTHING
     value = number_of(reading, frame, statement, 1, 1, UNSIGNED_MAX)
@@ -306,10 +306,10 @@ NICE = integer(-20, 19, soft=True)
 
 
 def _fifo(reading: Reading, frame: Frame, statement: Statement) -> object:
-    if len(statement.words) < 2:
+    if len(statement.texts) < 2:
         reading.missing(frame, statement, "path", soft=True)
         return NOTHING
-    names = [each.text for each in statement.words[2:]]
+    names = statement.texts[2:]
     who = identity(reading, names) if names else default_identity(reading, frame, statement)
     if who is None or isinstance(who, str):
         reason = who or "there is no default script user"
@@ -317,7 +317,7 @@ def _fifo(reading: Reading, frame: Frame, statement: Statement) -> object:
             "script-user", f"the FIFO is not used: {reason}", frame, statement, 0, status=0, machine=True
         )
         return NOTHING
-    return Fifo(statement.words[1].text, who.user.uid, who.user.gid)
+    return Fifo(statement.texts[1], who.user.uid, who.user.gid)
 
 
 FIFO = Kind("path [user [group]]", _fifo)
@@ -325,7 +325,7 @@ FIFO = Kind("path [user [group]]", _fifo)
 
 def _names(what: str, longest: int, most: int, bare: tuple[str, ...]) -> Read:
     def read(reading: Reading, frame: Frame, statement: Statement) -> object:
-        names = tuple(each.text for each in statement.words[1 : most + 1])
+        names = tuple(statement.texts[1 : most + 1])
         for index, name in enumerate(names, 1):
             if not name or len(name) > longest:
                 reading.error(
@@ -342,12 +342,12 @@ def _names(what: str, longest: int, most: int, bare: tuple[str, ...]) -> Read:
 
 
 def _rx_bufs_policy(reading: Reading, frame: Frame, statement: Statement) -> object:
-    if len(statement.words) < 2:
+    if len(statement.texts) < 2:
         reading.missing(frame, statement, "policy or size", soft=True)
         return NOTHING
     given = {}
-    for index in range(1, len(statement.words)):
-        text = statement.words[index].text.upper()
+    for index in range(1, len(statement.texts)):
+        text = statement.texts[index].upper()
         if text in ("MTU", "ADVERT"):
             given[text] = text
         else:
@@ -378,10 +378,10 @@ _UMASK_BITS = {
 
 
 def _umask(reading: Reading, frame: Frame, statement: Statement) -> object:
-    if len(statement.words) < 2:
+    if len(statement.texts) < 2:
         reading.missing(frame, statement, "mask")
         return NOTHING
-    text = " ".join(each.text for each in statement.words[1:])
+    text = " ".join(statement.texts[1:])
     mask = _umask_of(text)
     if mask is None:
         reading.error(
@@ -416,9 +416,9 @@ def _umask_of(text: str) -> int | None:
 
 def _include_check(reading: Reading, frame: Frame, statement: Statement) -> object:
     kinds = ("read", "match", "wildcard_match", "brace_match")
-    chosen = set(kinds) if len(statement.words) == 1 else set()
-    for index in range(1, len(statement.words)):
-        text = statement.words[index].text
+    chosen = set(kinds) if len(statement.texts) == 1 else set()
+    for index in range(1, len(statement.texts)):
+        text = statement.texts[index]
         sign, name = (text[0], text[1:]) if text[:1] in "+-" else ("", text)
         if name == "readable":  # what the manual calls it
             name = "read"

@@ -1,0 +1,159 @@
+"""What each child gets of a configuration: object name -> encoded object, and back.
+
+A slice is a mapping so that the cost of a reload follows the change: equal bytes under the same name mean an
+unchanged object. Names are ``KIND/NAME`` (``instance/VI_1``) or ``KIND/NUMBER`` for objects without a name, in
+the order of the file; the child's own settings are ``settings``. ``decode_*`` is what the child calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from kad.config.model.bfd import BfdConfiguration, BfdInstance
+from kad.config.model.check import CheckConfiguration, SslContext, VirtualServer, VirtualServerGroup
+from kad.config.model.config import Config
+from kad.config.model.track import TrackFile, TrackProcess, TrackScript
+from kad.config.model.vrrp import (
+    GarpGroup,
+    LinkbeatInterface,
+    ObjectSpec,
+    SyncGroup,
+    TrackGroup,
+    VirtualAddress,
+    VrrpConfiguration,
+    VrrpInstance,
+    VrrpSettings,
+)
+from kad.ipc.messages import Role, SupervisorSettings
+
+_encode = msgspec.msgpack.Encoder().encode
+
+Kinds = tuple[tuple[str, str, type[Struct]], ...]
+"""Kind in the object's name, field of the configuration, type."""
+
+_VRRP_KINDS: Kinds = (
+    ("script", "scripts", TrackScript),
+    ("file", "files", TrackFile),
+    ("process", "processes", TrackProcess),
+    ("instance", "instances", VrrpInstance),
+    ("sync_group", "sync_groups", SyncGroup),
+    ("garp_group", "garp_groups", GarpGroup),
+    ("linkbeat", "linkbeat_interfaces", LinkbeatInterface),
+    ("track_group", "track_groups", TrackGroup),
+    ("static_address", "static_addresses", VirtualAddress),
+    ("static_route", "static_routes", ObjectSpec),
+    ("static_rule", "static_rules", ObjectSpec),
+)
+_CHECK_KINDS: Kinds = (
+    ("group", "groups", VirtualServerGroup),
+    ("file", "files", TrackFile),
+    ("virtual_server", "virtual_servers", VirtualServer),
+)
+_BFD_KINDS: Kinds = (("session", "instances", BfdInstance),)
+
+_DECODERS: dict[type[Struct], Any] = {
+    kind: msgspec.msgpack.Decoder(kind)
+    for kind in {
+        *(each[2] for each in (*_VRRP_KINDS, *_CHECK_KINDS, *_BFD_KINDS)),
+        VrrpSettings,
+        SslContext,
+    }
+}
+
+_T = TypeVar("_T", bound=Struct)
+
+
+def slices(config: Config) -> dict[Role, dict[str, bytes]]:
+    """The slice of every child that has something to do."""
+    made = {
+        Role.VRRP: {"settings": _encode(config.vrrp.settings), **_objects(config.vrrp, _VRRP_KINDS)},
+        Role.CHECK: _objects(config.check, _CHECK_KINDS),
+        Role.BFD: _objects(config.bfd, _BFD_KINDS),
+    }
+    if config.check.ssl is not None:
+        made[Role.CHECK]["ssl"] = _encode(config.check.ssl)
+    return {role: slice_ for role, slice_ in made.items() if role in roles(config)}
+
+
+def roles(config: Config) -> tuple[Role, ...]:
+    """The children that a configuration needs, in the order keepalived starts them."""
+    vrrp = config.vrrp
+    needed = {
+        Role.CHECK: bool(config.check.virtual_servers),
+        Role.VRRP: bool(vrrp.instances or vrrp.static_addresses or vrrp.static_routes or vrrp.static_rules),
+        Role.BFD: bool(config.bfd.instances),
+    }
+    return tuple(role for role, need in needed.items() if need)
+
+
+def supervisor_settings(config: Config) -> SupervisorSettings:
+    """What the supervisor must know. Without instances the usual master-down interval stands."""
+    downs = [master_down_us(instance) for instance in config.vrrp.instances]
+    usual = SupervisorSettings()
+    return SupervisorSettings(
+        child_wait_us=config.globals.child_wait_us,
+        least_master_down_us=min(downs, default=usual.least_master_down_us),
+    )
+
+
+def master_down_us(instance: VrrpInstance) -> int:
+    """RFC 9568 §6.1 (skew in parts of the interval), RFC 3768 §6.1 (in parts of a second)."""
+    base = instance.advert_int_us if instance.version == 3 else 1_000_000
+    skew = (256 - instance.priority) * base // 256
+    return instance.down_timer_adverts * instance.advert_int_us + skew
+
+
+def decode_vrrp(slice_: Mapping[str, bytes]) -> VrrpConfiguration:
+    """The VRRP child's configuration; raises msgspec.MsgspecError on bytes that control did not write."""
+    settings = slice_.get("settings")
+    lists = _lists(slice_, _VRRP_KINDS)
+    if settings is not None:
+        lists["settings"] = _DECODERS[VrrpSettings].decode(settings)
+    return VrrpConfiguration(**lists)
+
+
+def decode_check(slice_: Mapping[str, bytes]) -> CheckConfiguration:
+    """The check child's configuration; raises msgspec.MsgspecError."""
+    lists = _lists(slice_, _CHECK_KINDS)
+    if "ssl" in slice_:
+        lists["ssl"] = _DECODERS[SslContext].decode(slice_["ssl"])
+    return CheckConfiguration(**lists)
+
+
+def decode_bfd(slice_: Mapping[str, bytes]) -> BfdConfiguration:
+    """The BFD child's configuration; raises msgspec.MsgspecError."""
+    return BfdConfiguration(**_lists(slice_, _BFD_KINDS))
+
+
+def _objects(configuration: Struct, kinds: Kinds) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for kind, field, _ in kinds:
+        for key, value in _named(kind, getattr(configuration, field)):
+            found[key] = _encode(value)
+    return found
+
+
+def _named(kind: str, objects: Iterable[Any]) -> Iterable[tuple[str, Any]]:
+    """Names of objects; those without a name, or with a name that another one has, are numbered."""
+    seen: set[str] = set()
+    for number, value in enumerate(objects):
+        name = getattr(value, "name", "")
+        key = f"{kind}/{name}" if name else f"{kind}/{number}"
+        if key in seen:
+            key = f"{key}#{number}"
+        seen.add(key)
+        yield key, value
+
+
+def _lists(slice_: Mapping[str, bytes], kinds: Kinds) -> dict[str, Any]:
+    fields = {kind: (field, _DECODERS[struct].decode) for kind, field, struct in kinds}
+    lists: dict[str, list[Any]] = {}
+    for key, data in slice_.items():
+        known = fields.get(key.partition("/")[0])
+        if known is not None:
+            lists.setdefault(known[0], []).append(known[1](data))
+    return {field: tuple(values) for field, values in lists.items()}
