@@ -1,0 +1,132 @@
+"""Runs the measurements asked for (all without a name) on both daemons in turn and prints the table."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from tests.bench import measurements as m
+from tests.bench.stage import PROGRAMS, NotMeasuredError, Program, Row, at_most, within
+from tests.support.namespaces import reason_not_possible
+
+Measure = Callable[[Program], m.Values]
+Judge = Callable[[float, float], bool]
+Columns = list[tuple[str, str, str, str, Judge | None]]
+"""Key, what it is, unit, target in words, target."""
+
+MEASUREMENTS: dict[str, tuple[Measure, Columns]] = {}
+
+
+def measure(name: str, function: Measure, *columns: tuple[str, str, str, str, Judge | None]) -> None:
+    MEASUREMENTS[name] = (function, list(columns))
+
+
+for count, start, factor in ((1, 200, 0.0), (100, 220, 2.5), (1020, 400, 1.5)):
+    measure(
+        f"masters-{count}",
+        partial(m.masters, count=count),
+        ("start", f"start -> all {count} advertise", "ms", f"<= {start}", at_most(start)),
+        (
+            "cpu",
+            f"vrrp cpu, {count} masters at 1 s",
+            "s/min",
+            f"<= {factor}x" if factor else "",
+            within(factor) if factor else None,
+        ),
+        ("memory", f"whole daemon, PSS, {count} masters", "MB", "<= 60", at_most(60)),
+        ("stop", f"stop, {count} masters", "ms", "", None),
+    )
+for count in (100, 1020):
+    measure(
+        f"backups-{count}",
+        partial(m.backups, count=count),
+        ("cpu", f"vrrp cpu, {count} backups at 1 s", "s/min", "<= 2x", within(2)),
+    )
+for interval, tries in ((1, 3), (0.1, 10), (0.01, 10)):
+    measure(
+        f"take-over-{interval:g}",
+        partial(m.take_over, advert_int=interval, tries=tries),
+        ("killed", f"take-over after kill -9 at {interval:g} s, late", "ms", "<= 0.5", at_most(0.5)),
+        ("worst", "  … the worst", "ms", "", None),
+        ("stopped", f"take-over after stop at {interval:g} s, late", "ms", "<= 0.5", at_most(0.5)),
+    )
+measure(
+    "lost-child",
+    partial(m.lost_child, tries=20),
+    ("silence", "kill -9 of vrrp child at 0.1 s -> next advert", "ms", "<= 20", at_most(20)),
+    ("worst", "  … the worst of 20", "ms", "", None),
+    ("taken", "  … peer took over, of 20", "", "0", at_most(0)),
+)
+measure(
+    "reload",
+    partial(m.reload_one_of_many, count=1020),
+    ("applied", "reload, 1020, one address: applied", "ms", "<= 300", at_most(300)),
+    ("gap", "  … longest silence at 1 s", "ms", "<= 1010", at_most(1010)),
+    ("lost", "  … masterships lost", "", "0", at_most(0)),
+)
+for servers, limit in ((100, 200), (1000, 250), (10000, 600)):
+    measure(
+        f"test-{servers}",
+        partial(m.config_test, servers=servers),
+        ("took", f"-t, {servers} real servers", "ms", f"<= {limit}", at_most(limit)),
+    )
+
+
+def values_of(name: str, function: Measure, program: Program) -> m.Values:
+    print(f"… {name}: {Path(program.program).name}", file=sys.stderr, flush=True)
+    try:
+        return function(program)
+    except (NotMeasuredError, AssertionError, OSError) as error:
+        print(f"  not measured: {error}", file=sys.stderr, flush=True)
+        return {}
+
+
+def rows_of(name: str) -> list[Row]:
+    function, columns = MEASUREMENTS[name]
+    kad, keepalived = (values_of(name, function, program) for program in PROGRAMS)
+    rows = []
+    for key, what, unit, target, judge in columns:
+        ours, theirs = kad.get(key), keepalived.get(key)
+        met = None if judge is None or ours is None else judge(ours, theirs if theirs is not None else 0.0)
+        rows.append(Row(what, unit, ours, theirs, target, met))
+    return rows
+
+
+def number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def line(row: Row) -> str:
+    ratio = "" if not row.kad or not row.keepalived else f"{row.kad / row.keepalived:.2f}"
+    verdict = {None: "", True: "met", False: "MISSED"}[row.met]
+    return (
+        f"{row.what:47} {row.unit:6} {number(row.kad):>8} {number(row.keepalived):>10} {ratio:>7}"
+        f"  {row.target:9} {verdict}"
+    )
+
+
+def main(names: list[str]) -> int:
+    if reason := reason_not_possible():
+        print(f"cannot measure: {reason}", file=sys.stderr)
+        return 1
+    if unknown := [name for name in names if name not in MEASUREMENTS]:
+        print(
+            f"no such measurement: {' '.join(unknown)}\nthere are: {' '.join(MEASUREMENTS)}", file=sys.stderr
+        )
+        return 2
+    rows = [row for name in names or MEASUREMENTS for row in rows_of(name)]
+    print("\n" + " beside ".join(m.version(program) for program in PROGRAMS))
+    print(f"{'':47} {'':6} {'kad':>8} {'keepalived':>10} {'ratio':>7}  target")
+    for row in rows:
+        print(line(row))
+    if path := os.environ.get("KAD_BENCH_JSON"):
+        Path(path).write_text(json.dumps([row.__dict__ for row in rows], indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,214 @@
+"""What is measured. Each function takes the daemon to be measured and returns values by name."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from tests.bench.stage import (
+    CABLES,
+    NotMeasuredError,
+    Program,
+    Watch,
+    cables,
+    largest_gap,
+    many,
+    median,
+    now_us,
+    processor_per_minute,
+)
+from tests.support.capture import Advert
+from tests.support.daemon import Daemon, Keepalived, descendants, proportional_memory, wait_until
+from tests.support.keepalived import configuration, vrrp_instance
+from tests.support.namespaces import Node
+
+LOOK_SECONDS = 20.0
+"""How long processor time is looked at."""
+
+Values = dict[str, float]
+
+
+def masters(program: Program, count: int) -> Values:
+    """Start, processor time and memory of ``count`` masters (owners) at 1 s."""
+    with cables() as (one, two), Watch(two) as watch, program(one, many(count, priority=255)) as daemon:
+        started = now_us()
+        watch.wait_for_all(count, 20)
+        first = [series[0].time_us for series in watch.adverts().values()]
+        values = {"start": (max(first) - started) / 1000}
+        settle(watch, daemon)
+        values["cpu"] = processor_per_minute(daemon.vrrp_pid(), LOOK_SECONDS)
+        family = [daemon.pid, *descendants(daemon.pid)]
+        values["memory"] = proportional_memory(family) / 1e6
+        started_stop = time.monotonic()
+        daemon.stop()
+        values["stop"] = (time.monotonic() - started_stop) * 1000
+        return values
+
+
+def settle(watch: Watch, daemon: Daemon) -> None:
+    """Past the second burst of announcements, five seconds after becoming master."""
+    wait_until(lambda: False, 7)
+    watch.clear()
+    assert daemon.process is not None
+    if daemon.process.poll() is not None:
+        raise NotMeasuredError(f"it left with {daemon.process.returncode}")
+
+
+def backups(program: Program, count: int) -> Values:
+    """Processor time of ``count`` backups at 1 s; the master is keepalived for both."""
+    with (
+        cables() as (one, two),
+        Watch(one) as watch,
+        Keepalived(two, many(count, priority=255)),
+        program(one, many(count, priority=100)) as daemon,
+    ):
+        watch.wait_for_all(count, 20)
+        settle(watch, daemon)
+        value = processor_per_minute(daemon.vrrp_pid(), LOOK_SECONDS)
+        if watch.adverts(outgoing=True):
+            raise NotMeasuredError("a backup advertised")
+        return {"cpu": value}
+
+
+def pair_text(priority: int, advert_int: float) -> str:
+    return configuration(vrrp_instance(version=3, priority=priority, advert_int=advert_int))
+
+
+def pair_addresses(one: Node, two: Node) -> None:
+    one.ip("addr", "add", "192.0.2.1/24", "dev", "eth0")
+    two.ip("addr", "add", "192.0.2.2/24", "dev", "eth0")
+
+
+def spoken(watch: Watch, since_us: int, *, outgoing: bool) -> list[Advert]:
+    return watch.adverts(since_us, outgoing=outgoing).get((0, 51), [])
+
+
+def first_spoken(watch: Watch, since_us: int, seconds: float, *, outgoing: bool) -> Advert:
+    if wait_until(lambda: bool(spoken(watch, since_us, outgoing=outgoing)), seconds) is None:
+        raise NotMeasuredError("the peer did not take over" if outgoing else "the master is silent")
+    return spoken(watch, since_us, outgoing=outgoing)[0]
+
+
+def elect(high: Daemon, low: Daemon, watch: Watch, advert_int: float) -> None:
+    """Both run, the higher one is master and has said so twice to a backup that listens."""
+    high.start()
+    high.wait_for("(VI_1) Entering MASTER STATE")
+    low.start()
+    low.wait_for("(VI_1) Entering BACKUP STATE")
+    since = now_us()
+    if wait_until(lambda: len(spoken(watch, since, outgoing=False)) > 2, 3 + 5 * advert_int) is None:
+        raise NotMeasuredError("the master does not advertise")
+
+
+def take_over(program: Program, advert_int: float, tries: int) -> Values:
+    """After kill -9 of the master's whole daemon: how much later than 3 intervals and the skew, in ms.
+
+    And after an orderly stop: how much later than the skew.
+    """
+    killed, stopped = [], []
+    skew_us = (256 - 100) / 256 * advert_int * 1e6
+    with cables(1) as (one, two), Watch(two, 1) as watch:
+        pair_addresses(one, two)
+        for attempt in range(2 * tries):
+            watch.clear()
+            high = program(one, pair_text(150, advert_int))
+            low = program(two, pair_text(100, advert_int))
+            try:
+                elect(high, low, watch, advert_int)
+                moment = now_us()
+                if attempt % 2:
+                    high.stop()
+                else:
+                    high.kill_all()
+                first = first_spoken(watch, moment, 5 * advert_int + 1, outgoing=True).time_us
+                last = [x for x in spoken(watch, 0, outgoing=False) if x.time_us < first][-1]
+                due = skew_us if attempt % 2 else skew_us + 3e6 * advert_int
+                (stopped if attempt % 2 else killed).append((first - last.time_us - due) / 1000)
+            finally:
+                high.close()
+                low.close()
+                for node in (one, two):
+                    node.ip("addr", "flush", "dev", "eth0", "to", "192.0.2.100/32")
+    return {"killed": median(killed), "worst": max(killed), "stopped": median(stopped)}
+
+
+def lost_child(program: Program, tries: int) -> Values:
+    """kill -9 of the VRRP process of a master at 0.1 s: ms to its next advert; how often the peer took over.
+
+    A fresh daemon for each try, so that no back-off from the try before applies; the blows are spread evenly
+    between two adverts.
+    """
+    silences, taken = [], 0
+    with cables(1) as (one, two), Watch(two, 1) as watch:
+        pair_addresses(one, two)
+        for attempt in range(tries):
+            watch.clear()
+            high, low = program(one, pair_text(150, 0.1)), program(two, pair_text(100, 0.1))
+            try:
+                elect(high, low, watch, 0.1)
+                time.sleep(0.1 * attempt / tries)
+                moment = now_us()
+                os.kill(high.vrrp_pid(), signal.SIGKILL)
+                silences.append((first_spoken(watch, moment, 6, outgoing=False).time_us - moment) / 1000)
+                wait_until(lambda: False, 0.5)
+                taken += bool(spoken(watch, moment, outgoing=True))
+            finally:
+                high.close()
+                low.close()
+                for node in (one, two):
+                    node.ip("addr", "flush", "dev", "eth0", "to", "192.0.2.100/32")
+    return {"silence": median(silences), "worst": max(silences), "taken": taken}
+
+
+def reload_one_of_many(program: Program, count: int) -> Values:
+    """One address of ``count`` instances changed: ms until it is there, longest silence, masterships lost."""
+    with cables() as (one, two), Watch(two) as watch, program(one, many(count, priority=255)) as daemon:
+        watch.wait_for_all(count, 20)
+        settle(watch, daemon)
+        watch.wait_for_all(count, 5)
+        last = count - 1
+        address = f"10.{last % CABLES}.200.{last // CABLES + 1}"
+        daemon.configure(many(count, priority=255, changed=True))
+        moment = time.monotonic()
+        daemon.reload()
+        if wait_until(lambda: one.holds(address), 15, every=0.02) is None:
+            raise NotMeasuredError("the address was not changed")
+        applied = (time.monotonic() - moment) * 1000
+        wait_until(lambda: False, 2.5)
+        lost = daemon.count("Entering BACKUP STATE") - daemon.count("Entering BACKUP STATE (init)")
+        return {"applied": applied, "gap": largest_gap(watch.adverts()), "lost": lost}
+
+
+def config_test(program: Program, servers: int, tries: int = 5) -> Values:
+    """``-t`` of a file with this many real servers, ten a virtual one; ms."""
+    with cables(1) as (one, _), tempfile.TemporaryDirectory() as directory:
+        file = Path(directory, "servers.conf")
+        file.write_text(configuration(*(virtual_server(i) for i in range(servers // 10))))
+        took = []
+        for _ in range(tries):
+            start = time.monotonic()
+            done = one.run([program.program, "-t", "-f", str(file)], check=False)
+            took.append((time.monotonic() - start) * 1000)
+            if done.returncode:
+                raise NotMeasuredError(f"-t: status {done.returncode}\n{done.stderr[:300]}")
+        return {"took": median(took)}
+
+
+def virtual_server(index: int) -> str:
+    high, low = divmod(index, 250)
+    servers = "\n".join(
+        f"real_server 10.{high}.{low}.{n} 80 {{\nweight 1\nHTTP_GET {{\n"
+        f"url {{\npath /\nstatus_code 200\n}}\nconnect_timeout 3\n}}\n}}"
+        for n in range(1, 11)
+    )
+    head = "delay_loop 6\nlvs_sched rr\nlvs_method NAT\nprotocol TCP"
+    return f"virtual_server 192.168.{high}.{low + 1} 80 {{\n{head}\n{servers}\n}}\n"
+
+
+def version(program: Program) -> str:
+    done = subprocess.run([program.program, "-v"], capture_output=True, text=True, check=False)
+    return ((done.stderr or done.stdout).splitlines() or ["?"])[0]
