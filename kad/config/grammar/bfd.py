@@ -187,8 +187,8 @@ def _usable(reading: Reading, frame: Frame, instance: BfdInstance) -> bool:
     if instance.source_address and family_of(instance.source_address) != instance.family:
         reading.error(
             "family-mismatch",
-            f"source_ip {instance.source_address} and neighbor_ip {instance.neighbor_address} differ:"
-            " two families; the session is disabled",
+            f"source_ip {instance.source_address} and neighbor_ip {instance.neighbor_address} are not of"
+            " one family; the session is disabled",
             frame,
             frame.place("source_address"),
             1,

@@ -141,11 +141,11 @@ def _lenient_numbers(count: int, what: str) -> Kind:
         keyword = statement.texts[0]
         reading.error(
             "bad-number",
-            f"'{keyword}' is ignored: it takes {what}",
+            f"'{keyword}' is ignored: it takes {'a number' if count == 1 else f'{count} numbers'}",
             frame,
             statement,
             0,
-            remedy=f"{keyword} {what.upper()}",
+            remedy=f"{keyword} {what}",
             status=SUFFERED,
         )
         return NOTHING
@@ -168,7 +168,7 @@ def _stack(reading: Reading, frame: Frame, statement: Statement) -> object:
     return value
 
 
-_STACK = _lenient_numbers(2, "start maximum")
+_STACK = _lenient_numbers(2, "START MAXIMUM")
 assert _STACK.read is not None
 _STACK_READ = _STACK.read
 _REGEX_FIELDS = ("regex_options", "regex_no_match", "regex_min_offset", "regex_max_offset", "regex_stack")
@@ -250,17 +250,17 @@ def _url_block(keyword: str) -> Block:
             Row("regex_options", Kind("option …", _regex_options), "PCRE2 options of the pattern."),
             Row(
                 "regex_min_offset",
-                _lenient_numbers(1, "offset"),
+                _lenient_numbers(1, "OFFSET"),
                 "Matches may not start before this byte of the body.",
             ),
             Row(
                 "regex_max_offset",
-                _lenient_numbers(1, "offset"),
+                _lenient_numbers(1, "OFFSET"),
                 "Matches may not start after this byte of the body.",
             ),
             Row(
                 "regex_stack",
-                Kind("start maximum", _stack, "bytes"),
+                Kind("START MAXIMUM", _stack, "bytes"),
                 "Memory the matcher may use.",
             ),
             _tls_row(keyword),
