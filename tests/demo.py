@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from tests.support.capture import Advert, Capture
-from tests.support.daemon import Kad, wait_until
-from tests.support.namespaces import Network
+from tests.support.daemon import Kad
+from tests.support.namespaces import Network, wait_until
 from tests.support.neighbours import who_answers
 
 CONF = Path(__file__).parents[1] / "conf"

@@ -22,9 +22,9 @@ from tests.bench.stage import (
     processor_per_minute,
 )
 from tests.support.capture import Advert
-from tests.support.daemon import Daemon, Keepalived, descendants, proportional_memory, wait_until
+from tests.support.daemon import Daemon, Keepalived, descendants, proportional_memory
 from tests.support.keepalived import configuration, vrrp_instance
-from tests.support.namespaces import Node
+from tests.support.namespaces import Node, wait_until
 
 LOOK_SECONDS = 20.0
 """How long processor time is looked at."""
@@ -150,7 +150,7 @@ def lost_child(program: Program, tries: int) -> Values:
             high, low = program(one, pair_text(150, 0.1)), program(two, pair_text(100, 0.1))
             try:
                 elect(high, low, watch, 0.1)
-                time.sleep(0.1 * attempt / tries)
+                wait_until(lambda: False, 0.1 * attempt / tries)
                 moment = now_us()
                 os.kill(high.vrrp_pid(), signal.SIGKILL)
                 silences.append((first_spoken(watch, moment, 6, outgoing=False).time_us - moment) / 1000)

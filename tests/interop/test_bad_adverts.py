@@ -87,7 +87,7 @@ class Sender:
             self.sent += 1
             ahead = start + self.sent / self.rate - time.monotonic()
             if ahead > 0.0005:
-                time.sleep(ahead)
+                self.stop.wait(ahead)
 
 
 def gaps(adverts: list[Advert]) -> list[int]:

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.support.capture import Advert, Capture
-from tests.support.daemon import Daemon, Kad, Keepalived, wait_until
+from tests.support.daemon import Daemon, Kad, Keepalived
 from tests.support.keepalived import configuration, needs_keepalived, vrrp_instance
-from tests.support.namespaces import Network, Node, needs_namespaces
+from tests.support.namespaces import Network, Node, needs_namespaces, wait_until
 from tests.support.neighbours import who_answers
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.slow]

@@ -19,8 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -207,13 +206,3 @@ def proportional_memory(pids: Sequence[int]) -> int:
             if line.startswith("Pss:"):
                 total += int(line.split()[1]) * 1024
     return total
-
-
-def wait_until(condition: Callable[[], bool], seconds: float, every: float = 0.001) -> float | None:
-    """Seconds until the condition holds, or None: for measuring, where a miss is a result, not a failure."""
-    start = time.monotonic()
-    while time.monotonic() - start < seconds:
-        if condition():
-            return time.monotonic() - start
-        time.sleep(every)
-    return None

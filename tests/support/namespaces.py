@@ -66,6 +66,16 @@ def poll(condition: Callable[[], T], what: str, *, seconds: float = 5.0, every: 
         time.sleep(every)
 
 
+def wait_until(condition: Callable[[], bool], seconds: float, every: float = 0.001) -> float | None:
+    """Seconds until the condition holds, or None: for measuring, where a miss is a result, not a failure."""
+    start = time.monotonic()
+    while time.monotonic() - start < seconds:
+        if condition():
+            return time.monotonic() - start
+        time.sleep(every)
+    return None
+
+
 def remains(condition: Callable[[], bool], what: str, *, seconds: float, every: float = 0.005) -> None:
     """Fail the test if ``condition`` is false at any look during ``seconds``."""
     limit = time.monotonic() + seconds
