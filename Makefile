@@ -4,11 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
-.PHONY: demo run check test bench clean lock
+.PHONY: help demo run check test bench clean
 
-$(STAMP): pyproject.toml
+help:
+	@echo "make demo              two nodes and a client on this machine, in under a minute"
+	@echo "make run CONF=FILE     kad in the foreground with this configuration (root)"
+	@echo "make check             style, types, import rules, quick tests: under a minute, no root"
+	@echo "make test              everything this machine can run; each skip says why"
+	@echo "make bench [NAMES=..]  beside keepalived, as a table (root)"
+
+$(STAMP): pyproject.toml requirements-dev.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "kad needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q --disable-pip-version-check -c requirements-dev.lock -e '.[dev]'
+	$(BIN)/pip install -q --disable-pip-version-check --retries 5 -c requirements-dev.lock -e '.[dev]'
 	touch $@
 
 demo: $(STAMP)
@@ -26,10 +34,10 @@ check: $(STAMP)
 	$(BIN)/python -m pytest -q tests/unit tests/golden tests/property
 
 test: check
-	$(BIN)/python -m pytest -q tests --ignore=tests/unit --ignore=tests/golden --ignore=tests/property --ignore=tests/bench
+	$(BIN)/python -m pytest -q --durations=10 tests --ignore=tests/unit --ignore=tests/golden --ignore=tests/property
 
 bench: $(STAMP)
-	$(BIN)/python -m pytest -q -s tests/bench
+	$(BIN)/python -m tests.bench $(NAMES)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
