@@ -49,9 +49,35 @@ class InstanceReport(Struct, frozen=True, omit_defaults=True):
     """Packets not believed, by reason."""
 
 
+class Cause(Struct, frozen=True):
+    """One transition and why. ``at_us`` is CLOCK_MONOTONIC."""
+
+    at_us: int
+    instance: str
+    old: str
+    new: str
+    reason: str
+    priority: int
+
+
+class ProcessReport(Struct, frozen=True, omit_defaults=True):
+    """How a child's own process is doing."""
+
+    deadlines: int = 0
+    """Times the core's deadline came."""
+    late: dict[str, int] = {}
+    """How often its loop came later than so many microseconds."""
+    worst_late_us: int = 0
+    counters: dict[str, int] = {}
+    """What its shells count, by name."""
+    causes: tuple[Cause, ...] = ()
+    """The last transitions, oldest first."""
+
+
 class VrrpReport(Struct, frozen=True, omit_defaults=True):
     """The VRRP child. ``drops`` counts packets that belong to no instance."""
 
     generation: int
     instances: tuple[InstanceReport, ...] = ()
     drops: dict[str, int] = {}
+    process: ProcessReport | None = None
