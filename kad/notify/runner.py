@@ -11,7 +11,9 @@ it must not cut a notification short. The supervisor, a subreaper, inherits them
 """
 
 import asyncio
+import contextlib
 import os
+import resource
 import signal
 import subprocess
 from collections import Counter, deque
@@ -19,6 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from kad.config.model.script import ScriptCommand
+from kad.runtime.process import inherited_nofile
 
 RUNNING_LIMIT = 512
 """Scripts running at once, all instances together."""
@@ -78,6 +81,9 @@ def start_process(command: ScriptCommand, environment: Mapping[str, str]) -> int
         extra_groups=command.groups if change else None,
     )
     process.returncode = 0  # its end comes through a pidfd, not through this object
+    # Only now: lowered before the fork, the limit might stand in the way of the fork's own pipe.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, inherited_nofile)
     return process.pid
 
 
