@@ -37,7 +37,10 @@ class LinkChanged(Struct, frozen=True):
     """False: IFF_NOARP, no announcements there."""
     multicast: bool
     addresses: tuple[str, ...]
-    """Usable source addresses in the kernel's order, both families, neither tentative nor ours."""
+    """Usable source addresses in the kernel's order, both families, none tentative. The engine leaves out
+    the virtual ones itself."""
+    forwarding: bool = False
+    """IPv6 forwarding: neighbour advertisements say we are a router."""
 
 
 class LinkRemoved(Struct, frozen=True):

@@ -1,0 +1,93 @@
+"""When and how one instance tells the hosts of its network where its addresses are. Pure."""
+
+from collections.abc import Iterable
+
+from kad.addresses import INET6, family_of
+from kad.config.model.vrrp import VrrpInstance
+from kad_vrrp.core.actions import AddressEntry, Announce
+from kad_vrrp.core.context import Context
+from kad_vrrp.core.garp import AnnouncementSchedule, frame_for
+
+
+class Announcer:
+    """Builds the frames, sends them in bursts, and keeps the schedule of further ones."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._schedule = AnnouncementSchedule()
+        self._frames: dict[AddressEntry, tuple[object, bytes | None]] = {}
+        """Each frame beside the link it was built for."""
+
+    @property
+    def deadline_us(self) -> int:
+        return self._schedule.deadline_us
+
+    def cancel(self, config: VrrpInstance) -> None:
+        """Not MASTER any more: nothing more leaves, not even what waits for its turn."""
+        self._schedule.cancel()
+        self._context.pacer.cancel(config.name)
+        self._frames.clear()
+
+    def begin(self, config: VrrpInstance, entries: tuple[AddressEntry, ...], now_us: int) -> None:
+        """The burst of a new master, or for addresses added by a reload; what follows is scheduled."""
+        self._burst(config, entries, config.garp.master_repeat, now_us)
+        self._schedule.begin(config.garp, now_us)
+
+    def begin_later(self, at_us: int) -> None:
+        """The full burst at that instant."""
+        self._schedule.full_us = at_us
+
+    def heard_lower_priority(
+        self, config: VrrpInstance, entries: tuple[AddressEntry, ...], now_us: int
+    ) -> None:
+        """Another master below us was heard: hosts may have believed it."""
+        self._burst(config, entries, config.garp.lower_prio_repeat, now_us)
+        self._schedule.heard_lower_priority(config.garp, now_us)
+
+    def on_time(self, config: VrrpInstance, entries: tuple[AddressEntry, ...], now_us: int) -> None:
+        """Whatever is due."""
+        if self._schedule.extra_due(config.garp, now_us) and config.garp.extra_if_all:
+            self._burst(config, _one_per_other_interface(config, entries), 1, now_us)
+        repeat = self._schedule.due(config.garp, now_us)
+        if repeat:
+            self._burst(config, entries, repeat, now_us)
+
+    def _burst(self, config: VrrpInstance, entries: Iterable[AddressEntry], repeat: int, now_us: int) -> None:
+        """``repeat`` times over all addresses, back to back, but for those that are paced."""
+        at_once: list[tuple[str, bytes]] = []
+        paced = False
+        for entry in entries:
+            frame = self._frame(entry)
+            if frame is None:
+                continue
+            family = family_of(entry.address)
+            gap_us = config.garp.gna_interval_us if family == INET6 else config.garp.interval_us
+            if gap_us:
+                paced = True
+                self._context.pacer.submit(config.name, entry.interface, family, frame, repeat, gap_us)
+            else:
+                at_once.append((entry.interface, frame))
+        if at_once and repeat:
+            self._context.emit(Announce(config.name, tuple(at_once * repeat)))
+        if paced:
+            self._context.send_paced(now_us)
+
+    def _frame(self, entry: AddressEntry) -> bytes | None:
+        link = self._context.links.get(entry.interface)
+        known = self._frames.get(entry)
+        if known is not None and known[0] is link:
+            return known[1]
+        frame = frame_for(entry, link)
+        self._frames[entry] = (link, frame)
+        return frame
+
+
+def _one_per_other_interface(
+    config: VrrpInstance, entries: tuple[AddressEntry, ...]
+) -> tuple[AddressEntry, ...]:
+    """The first address on each interface that sends no adverts (garp_extra_if)."""
+    first: dict[str, AddressEntry] = {}
+    for entry in entries:
+        if entry.interface != config.interface:
+            first.setdefault(entry.interface, entry)
+    return tuple(first.values())

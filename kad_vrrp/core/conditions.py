@@ -1,0 +1,84 @@
+"""What must hold for an instance to take part: interfaces, source address, sockets. Pure."""
+
+from collections.abc import Mapping
+
+from kad.addresses import INET6, family_of
+from kad.config.model.vrrp import VrrpInstance
+from kad_vrrp.core.context import NEVER
+from kad_vrrp.core.events import LinkChanged
+
+_LINK_LOCAL_PREFIX = "fe80:"
+
+
+def interfaces_of(config: VrrpInstance) -> frozenset[str]:
+    """Every interface whose state matters to this instance."""
+    return frozenset({config.interface, *_address_interfaces(config)} - {""})
+
+
+def source_of(config: VrrpInstance, link: LinkChanged | None, virtual: frozenset[str]) -> str:
+    """The address adverts come from; empty when there is none yet.
+
+    Configured, or the interface's first that is not a virtual address; over IPv6 a link-local one
+    (RFC 9568 §5.1.2.1).
+    """
+    if config.source_address:
+        return config.source_address
+    if link is None:
+        return ""
+    own = [a for a in link.addresses if family_of(a) == config.family and a not in virtual]
+    if config.family == INET6:
+        own.sort(key=lambda address: not address.startswith(_LINK_LOCAL_PREFIX))
+    return own[0] if own else ""
+
+
+def obstacle(
+    config: VrrpInstance, links: Mapping[str, LinkChanged], source: str, *, interface_up: bool
+) -> str:
+    """Why this instance cannot take part, in words for people; empty when it can.
+
+    ``interface_up`` is the instance's own interface after its debounce delays.
+    """
+    link = links.get(config.interface)
+    if config.interface and link is None:
+        return f"interface {config.interface} does not exist"
+    if config.interface and not interface_up and not config.dont_track_primary:
+        return f"interface {config.interface} is down"
+    for name in _address_interfaces(config):
+        device = links.get(name)
+        if name != config.interface and (device is None or not device.up):
+            return f"interface {name} of a virtual address is {'missing' if device is None else 'down'}"
+    if not source:
+        return "no source address"
+    if config.track_src_ip and (link is None or source not in link.addresses):
+        return f"source address {source} is not configured"
+    if config.unicast and config.unicast_fault_no_peer and not config.unicast_peers:
+        return "no unicast peer"
+    return ""
+
+
+def _address_interfaces(config: VrrpInstance) -> tuple[str, ...]:
+    """Interfaces of tracked virtual addresses; keepalived tracks them with weight 0 too."""
+    both = config.virtual_addresses + config.excluded_addresses
+    return tuple(dict.fromkeys(a.interface for a in both if a.interface and not a.no_track))
+
+
+class Debounce:
+    """Whether an interface is up, believed only after the configured delays."""
+
+    __slots__ = ("change_at_us", "is_up")
+
+    def __init__(self, is_up: bool) -> None:
+        self.is_up = is_up
+        self.change_at_us = NEVER
+
+    def observe(self, is_up: bool, config: VrrpInstance, now_us: int) -> None:
+        """The present truth; a state that holds for its delay is believed."""
+        if is_up == self.is_up:
+            self.change_at_us = NEVER
+            return
+        delay_us = config.interface_up_delay_us if is_up else config.interface_down_delay_us
+        if self.change_at_us == NEVER:
+            self.change_at_us = now_us + delay_us
+        if self.change_at_us <= now_us:
+            self.is_up = is_up
+            self.change_at_us = NEVER

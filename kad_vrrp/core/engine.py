@@ -1,0 +1,187 @@
+"""Every instance of the VRRP child behind one ``handle`` and one deadline. Pure.
+
+The driver hands in each event with the time, carries out the actions in order, and sends TimeReached once
+:attr:`Engine.deadline_us` has come and the sockets are drained. Construct, tell every link, then the
+configuration: start, reload and restart after a crash are one path.
+"""
+
+from collections.abc import Mapping
+from typing import assert_never
+
+from kad.ipc.reports import VrrpReport
+from kad_vrrp.core.actions import Action, LogLevel
+from kad_vrrp.core.context import NEVER, Context, EngineSettings
+from kad_vrrp.core.deadlines import Deadlines
+from kad_vrrp.core.events import (
+    AddressDeleted,
+    AdvertReceived,
+    ConfigurationChanged,
+    Event,
+    LinkChanged,
+    LinkRemoved,
+    NotifyDone,
+    PlanDone,
+    StopRequested,
+    TimeReached,
+    TransportFailed,
+    TransportOpened,
+)
+from kad_vrrp.core.garp import Pacer
+from kad_vrrp.core.hearing import hear
+from kad_vrrp.core.instance import Instance
+from kad_vrrp.core.lifecycle import Lifecycle
+from kad_vrrp.core.packet import DropReason, PacketError, virtual_router_id
+from kad_vrrp.core.record import Remembered
+from kad_vrrp.core.registry import Registry
+from kad_vrrp.core.report import report_of
+from kad_vrrp.core.timers import LONGEST_EARLY_US
+from kad_vrrp.core.transports import Slot, Transports
+
+__all__ = ["Engine", "EngineSettings", "Remembered"]
+
+
+class Engine:
+    """See the module. ``remembered``: the journal's records by instance name, read at birth."""
+
+    def __init__(self, settings: EngineSettings, remembered: Mapping[str, Remembered]) -> None:
+        self._context = Context(settings, Pacer())
+        self._transports = Transports(self._context)
+        self._registry = Registry(self._context, self._transports)
+        self._deadlines = Deadlines()
+        self._lifecycle = Lifecycle(self._context, self._registry, self._deadlines, remembered)
+        self._drops: dict[DropReason, int] = {}
+
+    def handle(self, event: Event, now_us: int) -> list[Action]:
+        """Take one event and say what is to be done, in order."""
+        if type(event) is AdvertReceived:
+            self._receive(event, now_us)
+        elif type(event) is TimeReached:
+            self._on_time(now_us)
+        else:
+            self._dispatch(event, now_us)
+        actions = self._context.actions
+        if not actions:
+            return []
+        self._context.actions = []
+        return actions
+
+    @property
+    def deadline_us(self) -> int | None:
+        """When to be woken if nothing happens before: CLOCK_MONOTONIC microseconds, or None."""
+        first_us = min(
+            self._deadlines.first_us,
+            self._transports.deadline_us,
+            self._context.pacer.deadline_us,
+            self._lifecycle.deadline_us,
+        )
+        return first_us if first_us < NEVER else None
+
+    @property
+    def settled(self) -> bool:
+        """Whether the kernel has answered everything: the generation counts as applied."""
+        registry = self._registry
+        return not registry.leaving and not any(i.holdings.in_flight for i in registry.instances)
+
+    def report(self) -> VrrpReport:
+        """The whole present state, for status."""
+        return VrrpReport(
+            generation=self._context.generation,
+            instances=tuple(report_of(instance) for instance in self._registry.instances),
+            drops={reason.value: count for reason, count in self._drops.items()},
+        )
+
+    def _dispatch(self, event: Event, now_us: int) -> None:
+        match event:
+            case AdvertReceived():
+                self._receive(event, now_us)
+            case TimeReached():
+                self._on_time(now_us)
+            case LinkChanged():
+                self._context.links[event.name] = event
+                self._on_link(event.name, now_us)
+            case LinkRemoved():
+                self._context.links.pop(event.name, None)
+                self._on_link(event.name, now_us)
+            case AddressDeleted():
+                self._on_address_deleted(event, now_us)
+            case TransportOpened():
+                self._on_transport(self._transports.opened(event.transport), now_us)
+            case TransportFailed():
+                slot = self._transports.failed(event.transport, event.reason, now_us)
+                self._on_transport(slot, now_us)
+            case PlanDone():
+                self._on_plan_done(event, now_us)
+            case NotifyDone():
+                self._on_notify_done(event, now_us)
+            case ConfigurationChanged():
+                self._lifecycle.configure(event, now_us)
+            case StopRequested():
+                self._lifecycle.stop(now_us)
+            case _:
+                assert_never(event)
+
+    # Packets and time ----------------------------------------------------------------------------------
+
+    def _receive(self, event: AdvertReceived, now_us: int) -> None:
+        """The one place where a packet's faults end: counted, said once, and without effect."""
+        instance = None
+        try:
+            vrid = virtual_router_id(event.data, self._registry.family(event.transport))
+            instance = self._registry.addressee(event.transport, vrid, event.source)
+            hear(instance, event, now_us)
+        except PacketError as error:
+            self._count_drop(instance, error, event.source)
+            return
+        if instance.deadline_us < instance.queued_us:
+            self._deadlines.push(instance)
+
+    def _count_drop(self, instance: Instance | None, error: PacketError, source: str) -> None:
+        if instance is not None:
+            instance.stats.count_drop(error.reason)
+            if error.reason is not DropReason.NOT_LISTENING:
+                instance.complain(error.reason.value, f"dropped packet from {source}: {error.detail}")
+            return
+        first = error.reason not in self._drops
+        self._drops[error.reason] = self._drops.get(error.reason, 0) + 1
+        if first and error.reason is DropReason.UNKNOWN_VRID and self._context.settings.log_unknown_vrids:
+            self._context.log(LogLevel.INFO, f"unknown {error.detail} received from {source}")
+
+    def _on_time(self, now_us: int) -> None:
+        due = self._deadlines.take(now_us + LONGEST_EARLY_US)
+        for instance in due:
+            instance.on_time(now_us)
+        for instance in due:
+            self._deadlines.push(instance)
+        self._transports.retry(now_us)
+        if self._context.pacer.deadline_us <= now_us:
+            self._context.send_paced(now_us)
+        self._lifecycle.on_time(now_us)
+
+    # News and answers ----------------------------------------------------------------------------------
+
+    def _on_link(self, name: str, now_us: int) -> None:
+        for instance in self._registry.on_interface(name):
+            self._lifecycle.touch(instance, now_us)
+
+    def _on_transport(self, slot: Slot | None, now_us: int) -> None:
+        if slot is None:
+            return
+        for instance in self._registry.on_slot(slot):
+            self._lifecycle.touch(instance, now_us)
+        self._lifecycle.withdraw_when_ready(now_us)
+
+    def _on_address_deleted(self, event: AddressDeleted, now_us: int) -> None:
+        for instance in self._registry.with_address(event.address):
+            instance.on_address_deleted(event.interface, event.address, event.prefix_length, now_us)
+            self._deadlines.push(instance)
+
+    def _on_plan_done(self, event: PlanDone, now_us: int) -> None:
+        for instance in self._registry.named(event.instance):
+            instance.on_plan_done(event, now_us)
+            self._deadlines.push(instance)
+        self._lifecycle.finish_endings(now_us)
+
+    def _on_notify_done(self, event: NotifyDone, now_us: int) -> None:
+        for instance in self._registry.named(event.instance):
+            instance.on_notify_done(event.serial)
+        self._lifecycle.finish_endings(now_us)

@@ -1,0 +1,174 @@
+"""Gratuitous ARP and unsolicited neighbour advertisements: frames, schedule, pacing. Pure."""
+
+from collections import OrderedDict
+from struct import Struct as Layout
+
+from kad.addresses import INET6, family_of, packed
+from kad.config.model.vrrp import GarpSettings
+from kad.wire import MAC_LENGTH, internet_checksum, ipv6_pseudo_header
+from kad_vrrp.core.actions import AddressEntry
+from kad_vrrp.core.context import NEVER
+from kad_vrrp.core.events import LinkChanged
+
+_BROADCAST = b"\xff" * MAC_LENGTH
+_ALL_NODES_MAC = bytes.fromhex("333300000001")
+_ALL_NODES = packed("ff02::1")
+_ETHERTYPE_ARP = b"\x08\x06"
+_ETHERTYPE_IPV6 = b"\x86\xdd"
+_ARP_HEADER = Layout("!HHBBH").pack(1, 0x0800, MAC_LENGTH, 4, 1)
+"""Ethernet, IPv4, request."""
+_ICMPV6 = 58
+_NEIGHBOR_DISCOVERY_HOP_LIMIT = 255
+_NA_ROUTER = 0x80
+_NA_OVERRIDE = 0x20
+
+
+def gratuitous_arp(mac: bytes, address: bytes) -> bytes:
+    """An Ethernet frame with an ARP request for our own address (RFC 5227 §3).
+
+    The request form, with the broadcast address as target hardware address, as keepalived sends it.
+    """
+    arp = _ARP_HEADER + mac + address + _BROADCAST + address
+    return _BROADCAST + mac + _ETHERTYPE_ARP + arp
+
+
+def unsolicited_advertisement(mac: bytes, address: bytes, *, router: bool) -> bytes:
+    """An Ethernet frame with a neighbour advertisement to all nodes (RFC 4861 §4.4, §7.2.6)."""
+    flags = _NA_OVERRIDE | (_NA_ROUTER if router else 0)
+    target_option = b"\x02\x01" + mac
+    body = bytes((136, 0, 0, 0, flags, 0, 0, 0)) + address + target_option
+    checksum = internet_checksum(ipv6_pseudo_header(address, _ALL_NODES, _ICMPV6, len(body)) + body)
+    body = body[:2] + checksum.to_bytes(2, "big") + body[4:]
+    header = b"\x60\0\0\0" + len(body).to_bytes(2, "big") + bytes((_ICMPV6, _NEIGHBOR_DISCOVERY_HOP_LIMIT))
+    return _ALL_NODES_MAC + mac + _ETHERTYPE_IPV6 + header + address + _ALL_NODES + body
+
+
+def frame_for(entry: AddressEntry, link: LinkChanged | None) -> bytes | None:
+    """The announcement of an address on its interface; None where none can be made.
+
+    Interfaces without ARP get none, nor do those whose hardware address is not Ethernet's.
+    """
+    if link is None or not link.arp or len(link.mac) != MAC_LENGTH:
+        return None
+    address = packed(entry.address)
+    if family_of(entry.address) == INET6:
+        return unsolicited_advertisement(link.mac, address, router=link.forwarding)
+    return gratuitous_arp(link.mac, address)
+
+
+class AnnouncementSchedule:
+    """When an instance that is MASTER announces its addresses again. Times are absolute; NEVER is off."""
+
+    __slots__ = ("extra_us", "full_us", "lower_priority_us", "refresh_us", "second_us")
+
+    def __init__(self) -> None:
+        self.cancel()
+
+    def cancel(self) -> None:
+        """Not MASTER any more."""
+        self.second_us = NEVER
+        self.lower_priority_us = NEVER
+        self.refresh_us = NEVER
+        self.extra_us = NEVER
+        self.full_us = NEVER
+
+    @property
+    def deadline_us(self) -> int:
+        return min(self.second_us, self.lower_priority_us, self.refresh_us, self.extra_us, self.full_us)
+
+    def begin(self, settings: GarpSettings, now_us: int) -> None:
+        """The first burst leaves now; what follows it."""
+        self.full_us = NEVER
+        if settings.master_delay_us:
+            self.second_us = now_us + settings.master_delay_us
+        if settings.master_refresh_us:
+            self.refresh_us = now_us + settings.master_delay_us + settings.master_refresh_us
+        if settings.extra_if_us:
+            self.extra_us = now_us + settings.master_delay_us + settings.extra_if_us
+
+    def heard_lower_priority(self, settings: GarpSettings, now_us: int) -> None:
+        """Another master made itself heard; a second burst follows the immediate one."""
+        if settings.lower_prio_repeat and settings.lower_prio_delay_us:
+            self.lower_priority_us = now_us + settings.lower_prio_delay_us
+
+    def due(self, settings: GarpSettings, now_us: int) -> int:
+        """How often to announce every address now (0: not at all); moves the schedule on.
+
+        Bursts due together are one, of the longest repetition.
+        """
+        repeat = 0
+        if self.full_us <= now_us:
+            repeat = settings.master_repeat
+            self.begin(settings, now_us)
+        if self.second_us <= now_us:
+            self.second_us = NEVER
+            repeat = max(repeat, settings.master_repeat)
+        if self.lower_priority_us <= now_us:
+            self.lower_priority_us = NEVER
+            repeat = max(repeat, settings.lower_prio_repeat)
+        if self.refresh_us <= now_us:
+            # A stall skips refreshes instead of making up for them.
+            self.refresh_us = max(self.refresh_us + settings.master_refresh_us, now_us + 1)
+            repeat = max(repeat, settings.master_refresh_repeat)
+        return repeat
+
+    def extra_due(self, settings: GarpSettings, now_us: int) -> bool:
+        """Whether one announcement on each other interface is due; moves the schedule on."""
+        if self.extra_us > now_us:
+            return False
+        self.extra_us = max(self.extra_us + settings.extra_if_us, now_us + 1)
+        return True
+
+
+class _Queue:
+    __slots__ = ("interval_us", "next_us", "waiting")
+
+    def __init__(self) -> None:
+        self.next_us = 0
+        self.interval_us = 0
+        self.waiting: OrderedDict[tuple[str, bytes], int] = OrderedDict()
+        """(instance, frame) -> how often it is still to be sent."""
+
+
+class Pacer:
+    """Least gaps between announcements on one interface (garp_interval, gna_interval).
+
+    Frames that must wait queue in order; equal ones of an instance merge, so the queue is never longer than
+    the addresses are many.
+    """
+
+    def __init__(self) -> None:
+        self._queues: dict[tuple[str, int], _Queue] = {}
+
+    @property
+    def deadline_us(self) -> int:
+        waiting = [queue.next_us for queue in self._queues.values() if queue.waiting]
+        return min(waiting, default=NEVER)
+
+    def submit(
+        self, instance: str, interface: str, family: int, frame: bytes, repeat: int, interval_us: int
+    ) -> None:
+        """Queue a frame ``repeat`` times; :meth:`due` hands it out."""
+        queue = self._queues.setdefault((interface, family), _Queue())
+        queue.interval_us = interval_us
+        key = (instance, frame)
+        queue.waiting[key] = max(queue.waiting.get(key, 0), repeat)
+
+    def due(self, now_us: int) -> list[tuple[str, str, bytes]]:
+        """(instance, interface, frame) that may leave now: at most one per interface and family."""
+        ready = []
+        for (interface, _), queue in self._queues.items():
+            if not queue.waiting or queue.next_us > now_us:
+                continue
+            (instance, frame), left = queue.waiting.popitem(last=False)
+            if left > 1:
+                queue.waiting[(instance, frame)] = left - 1
+            queue.next_us = now_us + queue.interval_us
+            ready.append((instance, interface, frame))
+        return ready
+
+    def cancel(self, instance: str) -> None:
+        """The instance left MASTER: nothing of it leaves any more."""
+        for queue in self._queues.values():
+            for key in [key for key in queue.waiting if key[0] == instance]:
+                del queue.waiting[key]

@@ -1,0 +1,568 @@
+"""One virtual router: its state machine (RFC 9568 §6.4, with keepalived's FAULT). Pure.
+
+State moves only in the ``_enter_*`` methods. Each move is carried out in one order: the journal record of the
+new intention, the news of the change, the adverts, the addresses; and once the kernel has answered, the
+announcements and the notifications. Whatever is killed in between, the record says what is still to be done.
+"""
+
+from collections.abc import Hashable
+from enum import Enum, auto
+
+from kad.config.model.vrrp import VrrpInstance, WantedState
+from kad.notify.policy import NotifyState
+from kad_vrrp.core import record as records
+from kad_vrrp.core.actions import (
+    ChangeAddresses,
+    LogLevel,
+    Remember,
+    SendAdvert,
+    State,
+    StateChanged,
+)
+from kad_vrrp.core.advertiser import Advertiser, advertised_addresses, receive_rules
+from kad_vrrp.core.announcer import Announcer
+from kad_vrrp.core.conditions import Debounce, interfaces_of, obstacle, source_of
+from kad_vrrp.core.context import NEVER, Context
+from kad_vrrp.core.election import OwnerConflict
+from kad_vrrp.core.events import PlanDone
+from kad_vrrp.core.holdings import DeletionGuard, Holdings
+from kad_vrrp.core.memory import describe
+from kad_vrrp.core.notices import Notices, notify_state
+from kad_vrrp.core.priority import OWNER, STOPPING, effective_priority
+from kad_vrrp.core.stats import Statistics
+from kad_vrrp.core.timers import (
+    early_window_us,
+    master_down_interval_us,
+    silence_limit_us,
+    skew_time_us,
+)
+from kad_vrrp.core.transports import Slot
+
+REFUSAL_BACKOFF_US = 10_000_000
+"""How long an instance stays in FAULT after the kernel refused one of its addresses."""
+
+
+class Ending(Enum):
+    """Why an instance is on its way out."""
+
+    STOP = auto()
+    """The daemon stops."""
+    GONE = auto()
+    """A reload no longer has it."""
+    WITHDRAW = auto()
+    """A one-shot child cleans up; the next life goes on as BACKUP."""
+
+
+class Instance:
+    """See the module. The engine calls, and arms the timer from :attr:`deadline_us` after each call."""
+
+    def __init__(self, config: VrrpInstance, context: Context, now_us: int) -> None:
+        self.config = config
+        self.context = context
+        self.state = State.INIT
+        self.since_us = now_us
+        self.priority = effective_priority(config.priority)
+        self.stats = Statistics()
+        self.ending: Ending | None = None
+        self.fault = ""
+        self.running = False
+        """Timers count: nothing is in the way and the sockets are open."""
+        self.timer_us = NEVER
+        """MASTER: the next advert. BACKUP: the master is taken for dead. Absolute."""
+        self.side_us = NEVER
+        """The earliest of everything else that waits."""
+        self.queued_us = NEVER
+        """The engine's own: the entry it has in its queue of deadlines."""
+        self.expiry_reason = ""
+        self.master_address = ""
+        self.master_priority = 0
+        self.master_adver_us = config.advert_int_us
+        self.preempt_at_us = 0
+        self.last_sent_us = now_us
+        self.last_reaction_us = -NEVER
+        self.last_lower_us = -NEVER
+        self.reason = ""
+        self.old_checksum = False
+        self.complaints: set[str] = set()
+        self.familiar: Hashable | None = None
+        """The current master's unchanged packet, by which it is recognised without parsing."""
+        self.conflict = OwnerConflict()
+        self.announcer = Announcer(context)
+        self.holdings = Holdings(config)
+        self.holdings.assume_all()
+        self.notices = Notices()
+        self.slot: Slot | None = None
+        self.source = ""
+        self.deaf_until_us = context.deaf_until_us
+        self.recalled = False
+        """A former life's record was taken over."""
+        self.resuming = False
+        link = context.links.get(config.interface)
+        self.debounce = Debounce(link is not None and link.up)
+        self._advertiser = Advertiser(config, "", 0, old_checksum=False)
+        self._last_record = b""
+        self._announce_all = False
+        self._announce_after_us = 0
+        self._deferred: ChangeAddresses | None = None
+        self._refused_until_us = NEVER
+        self._guard = DeletionGuard()
+        self._derive()
+
+    def _derive(self) -> None:
+        """Everything that follows from the configuration alone."""
+        config = self.config
+        self.rules = receive_rules(config)
+        self.own_addresses = frozenset(advertised_addresses(config))
+        self.interfaces = interfaces_of(config)
+        self.early_us = early_window_us(config.advert_int_us)
+        self.derive_intervals()
+
+    def derive_intervals(self) -> None:
+        config = self.config
+        # keepalived: an owner that stepped down to 254 still waits like an owner.
+        priority = OWNER if config.is_owner else self.priority
+        self.skew_us = skew_time_us(config.version, priority, self.master_adver_us)
+        self.master_down_us = master_down_interval_us(
+            config.version, priority, self.master_adver_us, config.down_timer_adverts
+        )
+        self.silence_limit_us = silence_limit_us(
+            config.version, priority, config.advert_int_us, config.down_timer_adverts
+        )
+        self.familiar = None
+
+    # Deadlines -----------------------------------------------------------------------------------------
+
+    @property
+    def deadline_us(self) -> int:
+        return min(self.timer_us, self.side_us)
+
+    def arm(self) -> None:
+        """Recompute what waits beside the protocol's own timer."""
+        self.side_us = min(
+            self.announcer.deadline_us,
+            self.debounce.change_at_us,
+            self._refused_until_us,
+            self._guard.deadline_us,
+        )
+
+    def on_time(self, now_us: int) -> None:
+        """Carry out everything that is due. An advert may leave a little early, being awake anyway."""
+        early_us = self.early_us if self.state is State.MASTER else 0
+        if self.timer_us - early_us <= now_us:
+            self._on_timer(now_us)
+        if self.side_us <= now_us:
+            self._on_side_timers(now_us)
+
+    def _on_timer(self, now_us: int) -> None:
+        if self.state is State.MASTER:
+            self._advertise(now_us)
+        else:
+            self._enter_master(self.expiry_reason, now_us)
+
+    def _on_side_timers(self, now_us: int) -> None:
+        if self._guard.step_down_us <= now_us:
+            self._give_way_after_deletion(now_us)
+        if self._guard.restore_us <= now_us:
+            self._guard.calm()
+            self.reconcile(now_us)
+        if self._refused_until_us <= now_us:
+            self._refused_until_us = NEVER
+        self.check(now_us)
+        if self.state is State.MASTER:
+            self.announcer.on_time(self.config, self.holdings.present, now_us)
+        self.arm()
+
+    # Conditions ----------------------------------------------------------------------------------------
+
+    def find_source(self) -> str:
+        """The source address by the present links."""
+        return source_of(self.config, self.context.links.get(self.config.interface), self.context.virtual)
+
+    def bind(self, slot: Slot | None, source: str) -> None:
+        """The engine found other sockets or another source address for it."""
+        self.familiar = None
+        if slot is not self.slot:
+            self.running = False
+            self.timer_us = NEVER
+            self.resuming = self.state is State.MASTER
+        self.slot = slot
+        self.source = source
+        self.rebuild_adverts()
+
+    def rebuild_adverts(self) -> None:
+        number = self.slot.number if self.slot is not None else 0
+        self._advertiser = Advertiser(self.config, self.source, number, old_checksum=self.old_checksum)
+
+    def check(self, now_us: int) -> None:
+        """Compare the present conditions with the state, and move if they do not fit."""
+        if self.ending is not None:
+            return
+        link = self.context.links.get(self.config.interface)
+        self.debounce.observe(link is not None and link.up, self.config, now_us)
+        self.fault = self._find_fault()
+        if self.fault:
+            if self.state is not State.FAULT:
+                self._enter_fault(self.fault, now_us)
+        elif self.slot is None or not self.slot.is_open:
+            self.running = False
+            self.timer_us = NEVER
+            self.familiar = None
+        elif not self.running:
+            self.running = True
+            self._begin(now_us)
+
+    def _find_fault(self) -> str:
+        links = self.context.links
+        fault = obstacle(self.config, links, self.source, interface_up=self.debounce.is_up)
+        if not fault and self.slot is not None and self.slot.failure:
+            fault = f"sockets: {self.slot.failure}"
+        if not fault and self._refused_until_us != NEVER:
+            fault = "the kernel refused an address"
+        return fault
+
+    def _begin(self, now_us: int) -> None:
+        """Nothing is in the way (any more): start, or go on where a former life or socket stopped."""
+        start_us = max(now_us, self.deaf_until_us)
+        if self.state is State.MASTER:
+            self._resume_master(now_us)
+        elif self.state is State.BACKUP:
+            self.wait_for_master(self.master_down_us, "no advertisement heard since the restart", start_us)
+            self.reconcile(now_us)
+        elif self.state is State.FAULT:
+            # keepalived: an owner coming back listens for one interval first (RFC 9568 would not).
+            waits = self.config.advert_int_us + self.skew_us if self._wants_mastery else self.master_down_us
+            self._enter_backup("nothing is in the way any more", now_us, waits)
+        elif not self._wants_mastery:
+            self._enter_backup("started", now_us, self.master_down_us)
+        elif start_us > now_us:
+            self.wait_for_master(0, "address owner, after the start-up delay", start_us)
+        else:
+            self._enter_master("address owner", now_us)
+
+    @property
+    def _wants_mastery(self) -> bool:
+        return self.config.is_owner and self.config.wanted_state is WantedState.MASTER
+
+    def wait_for_master(self, wait_us: int, reason: str, now_us: int) -> None:
+        """BACKUP: when and why this instance takes over if nothing more is heard."""
+        self.timer_us = now_us + wait_us
+        self.expiry_reason = reason
+
+    # State moves ---------------------------------------------------------------------------------------
+
+    def _enter_master(self, reason: str, now_us: int) -> None:
+        config = self.config
+        if config.is_owner and self.priority != OWNER:
+            self.log(LogLevel.INFO, f"restoring our priority to {OWNER}: the other address owner is gone")
+            self.priority = OWNER
+        self.master_adver_us = config.advert_int_us
+        self.derive_intervals()
+        self.stats.become_master += 1
+        self.timer_us = now_us + config.advert_int_us
+        self._announce_all = True
+        self._announce_after_us = 0
+        self._move(State.MASTER, reason, now_us, self._adverts(self.priority, now_us))
+
+    def _enter_backup(self, reason: str, now_us: int, wait_us: int, *, farewell: bool = False) -> None:
+        adverts = self._leave_master(now_us, farewell=farewell)
+        self.preempt_at_us = 0
+        self.wait_for_master(wait_us, f"no advertisement for {wait_us} us", max(now_us, self.deaf_until_us))
+        self._move(State.BACKUP, reason, now_us, adverts)
+
+    def yield_to_master(self, reason: str, now_us: int) -> None:
+        """RFC 9568 §6.4.3 (750): another master takes precedence."""
+        self._enter_backup(reason, now_us, self.master_down_us)
+        self.expiry_reason = f"nothing more heard from {self.master_address}"
+
+    def _enter_fault(self, reason: str, now_us: int) -> None:
+        adverts = self._leave_master(now_us, farewell=True)
+        self.running = False
+        self.timer_us = NEVER
+        self.master_adver_us = self.config.advert_int_us
+        self.derive_intervals()
+        self._move(State.FAULT, reason, now_us, adverts)
+
+    def _enter_init(self, reason: str, now_us: int) -> None:
+        """RFC 9568 §6.4.2 and §6.4.3, Shutdown."""
+        adverts = self._leave_master(now_us, farewell=True)
+        self.running = False
+        self.timer_us = NEVER
+        self._move(State.INIT, reason, now_us, adverts)
+
+    def _leave_master(self, now_us: int, *, farewell: bool) -> tuple[SendAdvert, ...]:
+        """What has to end when a master stops being one; the adverts of priority 0 to send, if any."""
+        if self.state is not State.MASTER:
+            return ()
+        self.stats.release_master += 1
+        self.announcer.cancel(self.config)
+        self.conflict.forget()
+        self._announce_all = False
+        self._guard.calm()
+        if self.context.settings.release_vips:
+            self.holdings.disown_none()
+        if not farewell:
+            return ()
+        self.stats.pri_zero_sent += 1
+        return self._adverts(STOPPING, now_us)
+
+    def _move(self, new: State, reason: str, now_us: int, adverts: tuple[SendAdvert, ...]) -> None:
+        old = self.state
+        self.state = new
+        self.since_us = now_us
+        self.reason = reason
+        self.resuming = False
+        self.complaints.clear()
+        self.familiar = None
+        self.holdings.forgive()
+        self._ask_notice()
+        change = self._next_change()
+        self.remember(stamp=new is State.MASTER)
+        self.context.emit(StateChanged(self.config.name, old, new, reason, self.priority))
+        self.context.actions.extend(adverts)
+        if self.ending is not None:
+            self._deferred = change
+        elif change is not None:
+            self.context.emit(change)
+        else:
+            self._settle(now_us)
+        self.arm()
+
+    def _ask_notice(self) -> None:
+        state = notify_state(self.state)
+        if self.ending is Ending.GONE:
+            state = NotifyState.DELETED
+        given_up = self.notices.ask(self.config, state, self.priority, self.context.next_serial())
+        if given_up is not None:
+            self.log(LogLevel.ERROR, f"notification {given_up.state} given up: too many are unfinished")
+
+    def set_priority(self, priority: int, now_us: int) -> None:
+        """The effective priority changed; a backup's timer moves by the difference, as keepalived's."""
+        if priority == self.priority:
+            return
+        self.log(LogLevel.INFO, f"changing effective priority from {self.priority} to {priority}")
+        self.priority = priority
+        old_down_us = self.master_down_us
+        self.derive_intervals()
+        if self.state is State.BACKUP and self.timer_us != NEVER:
+            self.timer_us = max(now_us, self.timer_us + self.master_down_us - old_down_us)
+        self.remember()
+
+    # Adverts -------------------------------------------------------------------------------------------
+
+    def _adverts(self, priority: int, now_us: int) -> tuple[SendAdvert, ...]:
+        """The adverts of this priority, counted as sent."""
+        if self.slot is None or not self.slot.is_open:
+            return ()
+        adverts = self._advertiser.adverts(priority)
+        self.stats.advert_sent += 1
+        self.last_sent_us = now_us
+        return adverts
+
+    def transmit(self, now_us: int) -> None:
+        """One advert out of turn; the next one follows a whole interval later."""
+        self.context.actions.extend(self._adverts(self.priority, now_us))
+        self.timer_us = now_us + self.config.advert_int_us
+
+    def _advertise(self, now_us: int) -> None:
+        """The regular advert. The schedule is absolute: a late or early one does not move the next."""
+        config = self.config
+        if now_us - self.last_sent_us > self.silence_limit_us:
+            if self._is_past_mastery(now_us):
+                waits = self.master_down_us
+                self._enter_backup("our adverts are so late that another is master by now", now_us, waits)
+                return
+            self._mind_the_gap(now_us)
+        self.context.actions.extend(self._adverts(self.priority, now_us))
+        if config.is_owner:
+            self.conflict.advert_sent(config.advert_int_us, now_us)
+        next_us = self.timer_us + config.advert_int_us
+        self.timer_us = next_us if next_us > now_us else now_us + config.advert_int_us
+
+    def _is_past_mastery(self, now_us: int) -> bool:
+        """timer_expired_backup: a backup of that priority has taken over, and will not be preempted."""
+        config = self.config
+        if not config.timer_expired_backup:
+            return False
+        skew_us = skew_time_us(config.version, config.timer_expired_backup, config.advert_int_us)
+        return now_us >= self.last_sent_us + 3 * config.advert_int_us + skew_us
+
+    def _mind_the_gap(self, now_us: int) -> None:
+        """Another may have been master meanwhile: speak, listen for one interval, then tell every host."""
+        gap_us = now_us - self.last_sent_us
+        self.log(LogLevel.WARNING, f"no advert left us for {gap_us} us; announcing our addresses again")
+        if not self._announce_all:
+            self.announcer.begin_later(now_us + self.config.advert_int_us)
+        self._announce_after_us = now_us + self.config.advert_int_us
+        self.arm()
+
+    def _resume_master(self, now_us: int) -> None:
+        """The sockets are open (again) and we are MASTER: after a crash, or a reload that changed them."""
+        silent_us = now_us - self.last_sent_us
+        if silent_us >= self.master_down_us:
+            reason = f"silent for {silent_us} us, longer than the master-down interval"
+            self._enter_backup(reason, now_us, self.master_down_us)
+            return
+        if self.resuming and silent_us > self.silence_limit_us:
+            self._mind_the_gap(now_us)
+        self.transmit(now_us)
+        self._announce_all = True
+        self.reconcile(now_us)
+        self.arm()
+
+    # Addresses -----------------------------------------------------------------------------------------
+
+    def _next_change(self, *, removals_only: bool = False) -> ChangeAddresses | None:
+        if self.ending is Ending.STOP and self.context.settings.keep_vips_at_stop:
+            return None
+        desired = self.holdings.entries if self.state is State.MASTER else ()
+        plan = self.holdings.next_plan(desired, removals_only=removals_only)
+        if plan is None:
+            return None
+        change = ChangeAddresses(self.config.name, self.context.next_serial(), plan.remove, plan.add)
+        self.holdings.begin(change)
+        return change
+
+    def reconcile(self, now_us: int, *, removals_only: bool = False) -> None:
+        """Bring the kernel one plan nearer to the state."""
+        change = self._next_change(removals_only=removals_only)
+        if change is not None:
+            self.remember()
+            self.context.emit(change)
+        elif not self.holdings.in_flight and not removals_only:
+            self._settle(now_us)
+
+    def launch_deferred(self, now_us: int) -> None:
+        """The change of addresses that was held back so that every farewell leaves first."""
+        if self._deferred is not None:
+            self.context.emit(self._deferred)
+            self._deferred = None
+        elif not self.holdings.in_flight:
+            self._settle(now_us)
+
+    def on_plan_done(self, done: PlanDone, now_us: int) -> None:
+        outcome = self.holdings.finish(done)
+        if outcome is None:
+            return
+        refused_addition = False
+        for failure in outcome.refused:
+            verb = "add" if failure.adding else "remove"
+            self.log(LogLevel.ERROR, f"cannot {verb} {failure.entry.address}: {failure.reason}")
+            refused_addition |= failure.adding
+        if refused_addition and self.state is State.MASTER:
+            self._refused_until_us = now_us + REFUSAL_BACKOFF_US
+            self.check(now_us)
+            return
+        if self.state is State.MASTER and outcome.added and not self._announce_all:
+            self.announcer.begin(self.config, outcome.added, now_us)
+        self.reconcile(now_us)
+        self.arm()
+
+    def _settle(self, now_us: int) -> None:
+        """The kernel is as the state wants it: tell the hosts, then the scripts."""
+        if self.state is State.MASTER and self._announce_all and self.running:
+            self._announce_all = False
+            if self._announce_after_us > now_us:
+                self.announcer.begin_later(self._announce_after_us)
+            else:
+                self.announcer.begin(self.config, self.holdings.present, now_us)
+        self.holdings.drop_unconfigured()
+        if self.ending is not Ending.WITHDRAW:
+            self.context.actions.extend(self.notices.start(self.config))
+        self.remember()
+        self.arm()
+
+    def on_address_deleted(self, interface: str, address: str, prefix_length: int, now_us: int) -> None:
+        """Someone deleted an address of ours. Judged when everything else that came with it is known."""
+        entry = self.holdings.find(interface, address, prefix_length)
+        if entry is None or self.state is not State.MASTER:
+            return
+        self.holdings.lose(entry)
+        if entry.no_track:
+            return
+        if self._guard.deleted(address, now_us):
+            self.log(LogLevel.WARNING, f"{address} was deleted again; putting it back")
+        self.arm()
+
+    def _give_way_after_deletion(self, now_us: int) -> None:
+        """keepalived's answer to a deleted address: step down, and stand again after the skew time."""
+        address = self._guard.stepping_down(now_us)
+        self._enter_backup(f"{address} was deleted by another", now_us, self.skew_us, farewell=True)
+        self.expiry_reason = "coming back after an address was deleted"
+
+    def announce_lower_priority(self, now_us: int) -> None:
+        self.announcer.heard_lower_priority(self.config, self.holdings.present, now_us)
+        self.arm()
+
+    # The journal ---------------------------------------------------------------------------------------
+
+    def remember(self, *, stamp: bool = False) -> None:
+        """Write down what is intended and what is owed, if that is news."""
+        data = records.encode(describe(self))
+        if stamp or data != self._last_record:
+            self._last_record = data
+            self.context.emit(Remember(self.config.name, data, stamp))
+
+    # Reload and end ------------------------------------------------------------------------------------
+
+    def configure(self, config: VrrpInstance, now_us: int) -> None:
+        """A reload changed it. Addresses to remove go now, the rest follows in :meth:`reconcile`."""
+        old = self.config
+        before = self._advertiser.adverts(self.priority)
+        self.config = config
+        old_down_us = self.master_down_us
+        self._take_priority(old)
+        if config.version != old.version or config.advert_int_us != old.advert_int_us:
+            self.master_adver_us = config.advert_int_us
+        if config.old_unicast_checksum != old.old_unicast_checksum:
+            self.old_checksum = False
+        self._derive()
+        self.rebuild_adverts()
+        self.holdings.configure(config, holding=self.state is State.MASTER)
+        if self.state is State.BACKUP and self.timer_us != NEVER:
+            self.timer_us += self.master_down_us - old_down_us
+        elif (
+            self.state is State.MASTER and self.running and self._advertiser.adverts(self.priority) != before
+        ):
+            # Backups learn the new interval and priority at once, as with keepalived.
+            self.transmit(now_us)
+        self.reconcile(now_us, removals_only=True)
+
+    def _take_priority(self, old: VrrpInstance) -> None:
+        if self.config.priority != old.priority:
+            self.priority = effective_priority(self.config.priority)
+
+    def end(self, ending: Ending, reason: str, now_us: int) -> None:
+        """Leave for good: first the farewell; :meth:`launch_deferred` then takes the addresses away."""
+        self.ending = ending
+        if ending is Ending.WITHDRAW:
+            self._withdraw(reason, now_us)
+        else:
+            self._enter_init(reason, now_us)
+
+    def _withdraw(self, reason: str, now_us: int) -> None:
+        """The record says BACKUP afterwards, with the notification owed to the next life."""
+        if self.state is State.MASTER:
+            fresh = now_us - self.last_sent_us < self.master_down_us
+            self._enter_backup(reason, now_us, self.master_down_us, farewell=fresh)
+        else:
+            self._deferred = self._next_change()
+            self.remember()
+
+    @property
+    def finished(self) -> bool:
+        """After :meth:`end`: the kernel has answered, and every notification has finished."""
+        waiting = self.notices.owed and self.ending is not Ending.WITHDRAW
+        return not self.holdings.in_flight and not waiting
+
+    def on_notify_done(self, serial: int) -> None:
+        if self.notices.done(serial):
+            self.remember()
+
+    def log(self, level: LogLevel, text: str) -> None:
+        self.context.log(level, f"({self.config.name}) {text}")
+
+    def complain(self, kind: str, text: str) -> None:
+        """Once per kind until the state or the master changes."""
+        if kind not in self.complaints:
+            self.complaints.add(kind)
+            self.log(LogLevel.WARNING, text)

@@ -1,0 +1,259 @@
+"""Start, reload, restart after a crash, stop and withdrawal: the set of instances over time. Pure."""
+
+from collections.abc import Callable, Mapping
+
+from kad.config.model.vrrp import VrrpInstance
+from kad_vrrp.core.actions import Forget, LogLevel, State, Stopped
+from kad_vrrp.core.context import NEVER, Context
+from kad_vrrp.core.deadlines import Deadlines
+from kad_vrrp.core.events import ConfigurationChanged
+from kad_vrrp.core.instance import Ending, Instance
+from kad_vrrp.core.memory import restore
+from kad_vrrp.core.record import Record, Remembered, decode
+from kad_vrrp.core.registry import Registry
+from kad_vrrp.core.reload import match
+
+STOP_PLAN_LIMIT_US = 2_000_000
+"""How long the kernel may take to give the addresses back before the process leaves anyway."""
+STOP_NOTIFY_LIMIT_US = 1_000_000
+"""How long notifications may run after that (keepalived gives them one second too)."""
+WITHDRAW_SOCKET_LIMIT_US = 200_000
+"""How long a withdrawing child waits for sockets to say priority 0 on."""
+
+
+class Lifecycle:
+    """Owns what instances there are; the engine owns what happens to them."""
+
+    def __init__(
+        self,
+        context: Context,
+        registry: Registry,
+        deadlines: Deadlines,
+        remembered: Mapping[str, Remembered],
+    ) -> None:
+        self._context = context
+        self._registry = registry
+        self._deadlines = deadlines
+        self._remembered = dict(remembered)
+        self._records: dict[str, tuple[Record, int]] = {}
+        self._started = False
+        self._stopping = False
+        self._stopped = False
+        self._limit: Callable[[int], None] | None = None
+        self.deadline_us = NEVER
+        """When the patience of a stop ends."""
+
+    def touch(self, instance: Instance, now_us: int) -> None:
+        """After anything but a packet or a timer: its sockets, its conditions, its deadline."""
+        withdraw = self._context.settings.withdraw
+        if instance.ending is None and (not withdraw or instance.state is State.MASTER):
+            self._registry.bind(instance)
+            if not withdraw:
+                instance.check(now_us)
+        instance.arm()
+        self._deadlines.push(instance)
+
+    def on_time(self, now_us: int) -> None:
+        """The patience of a stop has ended, if it has."""
+        if self.deadline_us <= now_us and self._limit is not None:
+            self.deadline_us = NEVER
+            self._limit(now_us)
+
+    # Configurations ------------------------------------------------------------------------------------
+
+    def configure(self, event: ConfigurationChanged, now_us: int) -> None:
+        """Run this generation from now on."""
+        if self._stopping:
+            return
+        self._context.generation = event.generation
+        if self._started:
+            self._reload(event.instances, now_us)
+            return
+        self._started = True
+        self._start(event, now_us)
+        if self._context.settings.withdraw:
+            self._begin_withdrawal(now_us)
+
+    def _start(self, event: ConfigurationChanged, now_us: int) -> None:
+        """The first configuration, with what former lives remember."""
+        self._context.deaf_until_us = now_us + self._context.settings.startup_delay_us
+        self._decode_records()
+        unreadable = [name for name in self._remembered if name not in self._records]
+        instances = [Instance(config, self._context, now_us) for config in event.instances]
+        self._registry.index(instances)
+        pairs = match(event.previous, event.instances)
+        for instance, index in zip(instances, pairs, strict=True):
+            self._recall(instance, None if index is None else event.previous[index], now_us)
+        orphans = [
+            orphan
+            for index, config in enumerate(event.previous)
+            if index not in pairs and (orphan := self._orphan(config, now_us)) is not None
+        ]
+        for instance in instances:
+            self.touch(instance, now_us)
+        self._dismiss(orphans, now_us)
+        for name in (*self._records, *unreadable):
+            if not self._registry.named(name):
+                self._context.emit(Forget(name))
+        self._records.clear()
+        self._remembered.clear()
+
+    def _decode_records(self) -> None:
+        """Readable records with their ages; serial numbers go on above all of them."""
+        for name, remembered in self._remembered.items():
+            record = decode(remembered.record)
+            if record is None:
+                text = f"({name}) the journal's record is not readable: starting anew"
+                self._context.log(LogLevel.ERROR, text)
+                continue
+            self._records[name] = (record, remembered.silent_for_us)
+            highest = max((notice.serial for notice in record.owed), default=0)
+            self._context.serial = max(self._context.serial, record.serial, highest)
+
+    def _recall(self, instance: Instance, previous: VrrpInstance | None, now_us: int) -> None:
+        """Give an instance its record: under its name, or the one it had in the generation before."""
+        name = instance.config.name
+        source = name
+        if name not in self._records and previous is not None:
+            source = previous.name
+        if source not in self._records:
+            return
+        record, silent_for_us = self._records[source]
+        restore(instance, record, silent_for_us, previous, now_us)
+        text = f"({name}) going on as {record.state.value}, silent for {silent_for_us} us"
+        self._context.log(LogLevel.INFO, text)
+        if source == name:
+            del self._records[name]
+        else:
+            # The record under the old name is forgotten at the end, after this one is written.
+            instance.remember()
+
+    def _orphan(self, config: VrrpInstance, now_us: int) -> Instance | None:
+        """An instance that the interrupted reload was to remove, if its record is still there."""
+        if config.name not in self._records:
+            return None
+        record, silent_for_us = self._records.pop(config.name)
+        orphan = Instance(config, self._context, now_us)
+        restore(orphan, record, silent_for_us, None, now_us)
+        return orphan
+
+    def _reload(self, configs: tuple[VrrpInstance, ...], now_us: int) -> None:
+        """Removals of every instance first, then additions: an address may move between two of them."""
+        old = self._registry.instances
+        instances: list[Instance] = []
+        changed: list[tuple[Instance, VrrpInstance]] = []
+        added: list[Instance] = []
+        for config, index in zip(configs, match([i.config for i in old], configs), strict=True):
+            if index is None:
+                added.append(Instance(config, self._context, now_us))
+                instances.append(added[-1])
+                continue
+            instances.append(old[index])
+            if old[index].config != config:
+                changed.append((old[index], config))
+        staying = set(map(id, instances))
+        gone = [instance for instance in old if id(instance) not in staying]
+        if not changed and not added and not gone:
+            return
+        former = [instance.config.name for instance, _ in changed]
+        for instance, config in changed:
+            instance.configure(config, now_us)
+        self._registry.index(instances)
+        self._dismiss(gone, now_us)
+        for instance in (*(instance for instance, _ in changed), *added):
+            self.touch(instance, now_us)
+            instance.reconcile(now_us)
+            self._deadlines.push(instance)
+        self._forget_former_names(former, changed)
+
+    def _forget_former_names(self, former: list[str], changed: list[tuple[Instance, VrrpInstance]]) -> None:
+        for name, (instance, config) in zip(former, changed, strict=True):
+            if name != config.name:
+                instance.remember(stamp=False)
+                if not self._registry.named(name):
+                    self._context.emit(Forget(name))
+
+    # Ends ----------------------------------------------------------------------------------------------
+
+    def _dismiss(self, gone: list[Instance], now_us: int) -> None:
+        """Instances that a reload has removed."""
+        self._registry.leaving.extend(gone)
+        for instance in gone:
+            instance.end(Ending.GONE, "removed from the configuration", now_us)
+            self._registry.expel(instance, instance.slot)
+            instance.slot = None
+        for instance in gone:
+            instance.launch_deferred(now_us)
+        self.finish_endings(now_us)
+
+    def finish_endings(self, now_us: int) -> None:
+        """Let go of what is done; stop when everything is."""
+        registry = self._registry
+        if registry.leaving:
+            for instance in [instance for instance in registry.leaving if instance.finished]:
+                registry.leaving.remove(instance)
+                if not registry.named(instance.config.name):
+                    self._context.emit(Forget(instance.config.name))
+        if not self._stopping or self._stopped:
+            return
+        everyone = (*registry.instances, *registry.leaving)
+        if all(instance.finished for instance in everyone):
+            self._finish_stop(now_us)
+        elif self._limit == self._plans_overdue and not any(i.holdings.in_flight for i in everyone):
+            self._wait(now_us + STOP_NOTIFY_LIMIT_US, self._finish_stop)
+
+    def _wait(self, until_us: int, then: Callable[[int], None]) -> None:
+        self.deadline_us = until_us
+        self._limit = then
+
+    def stop(self, now_us: int) -> None:
+        """Every farewell first, then the addresses, then the scripts; bounded at each step."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self._wait(now_us + STOP_PLAN_LIMIT_US, self._plans_overdue)
+        for instance in self._registry.instances:
+            instance.end(Ending.STOP, "stopping", now_us)
+        for instance in self._registry.instances:
+            instance.launch_deferred(now_us)
+            self._deadlines.push(instance)
+        self.finish_endings(now_us)
+
+    def _plans_overdue(self, now_us: int) -> None:
+        self._context.log(LogLevel.ERROR, "the kernel did not answer in time; stopping anyway")
+        self._finish_stop(now_us)
+
+    def _finish_stop(self, now_us: int) -> None:
+        if self._stopped:
+            return
+        self._stopped = True
+        self.deadline_us = NEVER
+        if not self._context.settings.withdraw:
+            for instance in self._registry.instances:
+                self._context.emit(Forget(instance.config.name))
+        self._context.emit(Stopped())
+
+    # Withdrawal ----------------------------------------------------------------------------------------
+
+    def _begin_withdrawal(self, now_us: int) -> None:
+        """Sockets are needed only where a master has to say farewell."""
+        self._stopping = True
+        self._wait(now_us + WITHDRAW_SOCKET_LIMIT_US, self._withdraw)
+        self.withdraw_when_ready(now_us)
+
+    def withdraw_when_ready(self, now_us: int) -> None:
+        """Do it once every master's socket has answered."""
+        if self._limit != self._withdraw:
+            return
+        masters = [i for i in self._registry.instances if i.state is State.MASTER]
+        if all(i.slot is None or i.slot.is_open or i.slot.failure for i in masters):
+            self._withdraw(now_us)
+
+    def _withdraw(self, now_us: int) -> None:
+        self._wait(now_us + STOP_PLAN_LIMIT_US, self._plans_overdue)
+        known = [i for i in self._registry.instances if i.recalled]
+        for instance in known:
+            instance.end(Ending.WITHDRAW, "withdrawn: the process that ran it is gone", now_us)
+        for instance in known:
+            instance.launch_deferred(now_us)
+        self.finish_endings(now_us)

@@ -1,0 +1,65 @@
+"""Between an instance and its journal record. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kad.config.model.vrrp import VrrpInstance
+from kad_vrrp.core.actions import State
+from kad_vrrp.core.priority import REDUCED_OWNER
+from kad_vrrp.core.record import RECORD_VERSION, Record
+
+if TYPE_CHECKING:
+    from kad_vrrp.core.instance import Instance
+
+
+def describe(instance: Instance) -> Record:
+    """The record of what the instance intends and owes at this moment."""
+    addresses_digest, ours, foreign = instance.holdings.recorded()
+    return Record(
+        version=RECORD_VERSION,
+        generation=instance.context.generation,
+        state=instance.state,
+        since_us=instance.since_us,
+        effective_priority=instance.priority,
+        master_adver_us=instance.master_adver_us,
+        master_address=instance.master_address,
+        master_priority=instance.master_priority,
+        preempt_at_us=instance.preempt_at_us,
+        old_checksum=instance.old_checksum,
+        addresses_digest=addresses_digest,
+        ours=ours,
+        foreign=foreign,
+        serial=instance.holdings.last_serial,
+        notified=instance.notices.notified,
+        owed=tuple(instance.notices.owed),
+    )
+
+
+def restore(
+    instance: Instance, record: Record, silent_for_us: int, previous: VrrpInstance | None, now_us: int
+) -> None:
+    """Go on where a former life stopped. The delays of a start do not apply.
+
+    ``previous``: the instance in the generation before, if a reload was being carried out.
+    """
+    config = instance.config
+    instance.state = record.state
+    instance.since_us = record.since_us
+    instance.last_sent_us = now_us - silent_for_us
+    instance.master_address = record.master_address
+    instance.master_priority = record.master_priority
+    if record.state is not State.MASTER and record.master_adver_us > 0:
+        instance.master_adver_us = record.master_adver_us
+    if config.is_owner and record.effective_priority == REDUCED_OWNER:
+        instance.priority = REDUCED_OWNER
+    instance.preempt_at_us = record.preempt_at_us
+    instance.old_checksum = record.old_checksum and not config.old_unicast_checksum
+    instance.holdings.restore(record, previous)
+    if record.state is not State.MASTER:
+        instance.holdings.assume_all()
+    instance.notices.restore(record.owed, record.notified)
+    instance.recalled = True
+    instance.resuming = record.state is State.MASTER
+    instance.deaf_until_us = now_us
+    instance.derive_intervals()

@@ -1,0 +1,71 @@
+"""Notifications of one instance: asked for in order, carried out at least once. Pure."""
+
+from kad.config.model.script import ScriptCommand
+from kad.config.model.vrrp import VrrpInstance
+from kad.notify.policy import NotifyState, instance_commands
+from kad_vrrp.core.actions import Notify, State
+from kad_vrrp.core.record import OWED_LIMIT, OwedNotice
+
+
+class Notices:
+    """What is owed: asked for and not yet known to have finished.
+
+    A notification is started only when the addresses are as the state wants them, since scripts bind to
+    them; until then it waits here, and in the journal.
+    """
+
+    def __init__(self) -> None:
+        self.owed: list[OwedNotice] = []
+        self.notified = ""
+        self._started: set[int] = set()
+
+    def restore(self, owed: tuple[OwedNotice, ...], notified: str) -> None:
+        """What the former life owed is owed still, started or not."""
+        self.owed = list(owed)
+        self.notified = notified
+
+    def ask(self, config: VrrpInstance, state: NotifyState, priority: int, serial: int) -> OwedNotice | None:
+        """A transition happened. Returns a notice that had to be given up for want of room, if any."""
+        self.notified = state.value
+        if not _commands(config, state, priority):
+            return None
+        self.owed.append(OwedNotice(serial, state.value, priority))
+        if len(self.owed) <= OWED_LIMIT:
+            return None
+        given_up = self.owed.pop(0)
+        self._started.discard(given_up.serial)
+        return given_up
+
+    def start(self, config: VrrpInstance) -> list[Notify]:
+        """Start what has not been started, in order. What has no commands (any more) is not owed."""
+        actions = []
+        for notice in list(self.owed):
+            if notice.serial in self._started:
+                continue
+            commands = _commands(config, NotifyState(notice.state), notice.priority)
+            if not commands:
+                self.owed.remove(notice)
+                continue
+            self._started.add(notice.serial)
+            actions.append(Notify(config.name, notice.serial, notice.state, notice.priority, commands))
+        return actions
+
+    def done(self, serial: int) -> bool:
+        """Its scripts have ended. False when nothing of this number was owed."""
+        for notice in self.owed:
+            if notice.serial == serial:
+                self.owed.remove(notice)
+                self._started.discard(serial)
+                return True
+        return False
+
+
+def notify_state(state: State) -> NotifyState:
+    """What a transition to this state of the protocol is called in notifications."""
+    return NotifyState.STOP if state is State.INIT else NotifyState(state.value)
+
+
+def _commands(config: VrrpInstance, state: NotifyState, priority: int) -> tuple[ScriptCommand, ...]:
+    return instance_commands(
+        config.notify, config.name, state, priority, notify_deleted=config.notify_deleted
+    )

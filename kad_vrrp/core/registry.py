@@ -1,0 +1,117 @@
+"""The instances of an engine, found by name, interface, address, or packet. Pure."""
+
+from kad.config.model.vrrp import VrrpInstance
+from kad_vrrp.core.context import Context
+from kad_vrrp.core.instance import Instance
+from kad_vrrp.core.packet import DropReason, PacketError
+from kad_vrrp.core.transports import Slot, Transports, transport_for
+
+
+class Registry:
+    """Keeps the indexes and gives every instance the sockets its configuration and the links ask for."""
+
+    def __init__(self, context: Context, transports: Transports) -> None:
+        self._context = context
+        self._transports = transports
+        self.instances: list[Instance] = []
+        """In the order of the configuration."""
+        self.leaving: list[Instance] = []
+        """Removed by a reload, until the kernel and their scripts are done."""
+        self._by_name: dict[str, Instance] = {}
+        self._by_interface: dict[str, list[Instance]] = {}
+        self._by_address: dict[str, list[Instance]] = {}
+        self._by_route: dict[int, list[Instance]] = {}
+        self._by_slot: dict[int, list[Instance]] = {}
+        self._families: dict[int, int] = {}
+
+    def index(self, instances: list[Instance]) -> None:
+        """A new set of instances: everything that is found by configuration."""
+        self.instances = instances
+        self._by_name = {instance.config.name: instance for instance in instances}
+        self._by_interface = {}
+        self._by_address = {}
+        for instance in instances:
+            for name in instance.interfaces:
+                self._by_interface.setdefault(name, []).append(instance)
+            for entry in instance.holdings.entries:
+                self._by_address.setdefault(entry.address, []).append(instance)
+        self._context.virtual = frozenset(self._by_address)
+
+    def named(self, name: str) -> list[Instance]:
+        """Whose answer it is: the living one and those that are leaving; serial numbers tell them apart."""
+        living = self._by_name.get(name)
+        leaving = [instance for instance in self.leaving if instance.config.name == name]
+        return leaving if living is None else [living, *leaving]
+
+    def on_interface(self, name: str) -> list[Instance]:
+        return self._by_interface.get(name, [])
+
+    def with_address(self, address: str) -> list[Instance]:
+        return self._by_address.get(address, [])
+
+    def on_slot(self, slot: Slot) -> list[Instance]:
+        return list(self._by_slot.get(slot.number, ()))
+
+    # Packets -------------------------------------------------------------------------------------------
+
+    def family(self, transport: int) -> int:
+        """Address family of a transport; PacketError when it is closed."""
+        family = self._families.get(transport)
+        if family is None:
+            raise PacketError(DropReason.NOT_LISTENING, "transport is closed")
+        return family
+
+    def addressee(self, transport: int, vrid: int, source: str) -> Instance:
+        """Who is meant; several unicast instances may share a VRID if their peers differ."""
+        candidates = self._by_route.get(transport << 8 | vrid, ())
+        if len(candidates) == 1:
+            return candidates[0]
+        for instance in candidates:
+            if source in instance.rules.peers:
+                return instance
+        raise PacketError(DropReason.UNKNOWN_VRID, f"VRID {vrid}")
+
+    # Sockets -------------------------------------------------------------------------------------------
+
+    def bind(self, instance: Instance) -> None:
+        """Bring sockets and source address of an instance up to date."""
+        link = self._context.links.get(instance.config.interface)
+        source = instance.find_source()
+        old = instance.slot
+        slot = self._wanted_slot(instance.config, source, old, 0 if link is None else link.index)
+        if slot is old and source == instance.source:
+            return
+        instance.bind(slot, source)
+        if slot is not old:
+            self._enroll(instance, slot)
+            self.expel(instance, old)
+
+    def _wanted_slot(self, config: VrrpInstance, source: str, old: Slot | None, index: int) -> Slot | None:
+        """``index``: of the interface, 0 when it does not exist."""
+        if (config.interface and not index) or (config.unicast and not source):
+            return None
+        wanted = transport_for(config, source)
+        if old is not None and old.spec == wanted and old.link_index == index:
+            return old
+        return self._transports.acquire(wanted, index)
+
+    def _enroll(self, instance: Instance, slot: Slot | None) -> None:
+        if slot is None:
+            return
+        self._families[slot.number] = slot.spec.family
+        self._by_slot.setdefault(slot.number, []).append(instance)
+        route = slot.number << 8 | instance.config.virtual_router_id
+        self._by_route.setdefault(route, []).append(instance)
+
+    def expel(self, instance: Instance, slot: Slot | None) -> None:
+        """The instance does not use these sockets any more."""
+        if slot is None:
+            return
+        route = slot.number << 8 | instance.config.virtual_router_id
+        for index, key in ((self._by_slot, slot.number), (self._by_route, route)):
+            index[key].remove(instance)
+            if not index[key]:
+                del index[key]
+        if slot.number not in self._by_slot:
+            del self._families[slot.number]
+        self._transports.release(slot)
