@@ -1,0 +1,187 @@
+"""The VRRP child: wires the engine to the driver, the shells, the journal and the link to control."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+
+import msgspec
+
+from kad.config.model.vrrp import VrrpConfiguration, VrrpSettings
+from kad.config.slices import decode_vrrp
+from kad.errors import ExitStatus
+from kad.ipc.child_link import ChildLink
+from kad.ipc.messages import Generation, Role
+from kad.ipc.reports import ProcessReport
+from kad.runtime import logs
+from kad.runtime.clock import boottime_us, monotonic_us
+from kad.runtime.driver import Driver
+from kad.runtime.journal import Phase, Records, Stamp
+from kad.runtime.process import ChildContext, Options
+from kad_vrrp.core.actions import Action
+from kad_vrrp.core.context import EngineSettings
+from kad_vrrp.core.engine import Engine
+from kad_vrrp.core.events import ConfigurationChanged, Event, StopRequested, TimeReached
+from kad_vrrp.core.record import Remembered
+from kad_vrrp.io.shell import Shell
+
+SILENT_FOR_EVER_US = 1 << 60
+CLOCK_DRIFT_LIMIT_US = 10_000
+"""When the two clocks have drifted further apart since the last transmission, the machine was suspended."""
+PREEMPTION_HOLD_US = 60_000_000
+LEAVING_PATIENCE_S = 1.0
+"""How long the last frames and scripts may take to start once everything is withdrawn."""
+
+
+def main(context: ChildContext) -> int:
+    """The whole life of the child; the exit status."""
+    return VrrpChild(context).run()
+
+
+class VrrpChild:
+    """One life of the VRRP process."""
+
+    def __init__(self, context: ChildContext) -> None:
+        self._context = context
+        self._records = context.journal.records(context.role)
+        self._heartbeat = context.journal.heartbeat(context.role)
+        self._applying = 0
+        self._stopping = False
+        configuration = _decode(context.generation)
+        self._engine = Engine(engine_settings(configuration.settings, context), remembered(self._records))
+        self._shell = Shell(
+            self._records,
+            os.environ,
+            on_synced=self._begin,
+            on_stopped=self._leave,
+            receive_buffer=configuration.settings.netlink_monitor_rcv_bufs,
+        )
+        self._driver: Driver[Event, Action] = Driver(
+            self._engine, self._shell.perform, self._heartbeat, TimeReached()
+        )
+        self._link = ChildLink(
+            context,
+            self._driver,
+            on_prepare=prepare,
+            on_apply=self._apply,
+            report=self._report,
+        )
+
+    def run(self) -> int:
+        self._driver.loop.add_signal_handler(signal.SIGTERM, self._stop)
+        self._shell.attach(self._driver)
+        self._driver.each_turn(self._confirm)
+        self._driver.run()
+        return ExitStatus.OK
+
+    def _begin(self) -> None:
+        """Every link has been told: the engine may have its configuration."""
+        self._link.start()
+        if self._stopping:
+            # Told to stop before there was anything: what a former life left is withdrawn all the same.
+            self._driver.feed(StopRequested())
+            return
+        self._heartbeat.phase = Phase.READY
+
+    def _apply(self, generation: int, slice_: Mapping[str, bytes]) -> None:
+        previous: VrrpConfiguration = VrrpConfiguration()
+        if self._link.generation == 0:
+            previous = _decode(self._context.previous_generation)
+        self._applying = generation
+        configuration = decode_vrrp(slice_)
+        self._driver.feed(ConfigurationChanged(generation, configuration.instances, previous.instances))
+
+    def _confirm(self) -> bool:
+        """A generation is applied when the kernel has answered all that came of it."""
+        if self._applying and self._engine.settled:
+            generation, self._applying = self._applying, 0
+            self._link.applied(generation, self._shell.take_complaints())
+        return False
+
+    def _stop(self) -> None:
+        if self._stopping:
+            return
+        self._stopping = True
+        self._heartbeat.phase = Phase.STOPPING
+        logs.info("Stopping")
+        if self._link.generation or self._applying:
+            self._driver.feed(StopRequested())
+
+    def _leave(self) -> None:
+        """Everything is withdrawn. Frames and scripts that wait for their turn get it, for a bounded time."""
+        self._driver.loop.call_later(LEAVING_PATIENCE_S, self._driver.stop)
+
+        def when_all_is_out() -> bool:
+            waiting = bool(self._shell.runner.waiting or self._shell.announcer.waiting)
+            if not waiting:
+                self._driver.stop()
+            return waiting
+
+        self._driver.each_turn(when_all_is_out)
+
+    def _report(self) -> bytes:
+        report = self._engine.report()
+        lateness = self._driver.lateness
+        process = ProcessReport(
+            deadlines=lateness.deadlines,
+            late=dict(zip(map(str, lateness.LIMITS_US), lateness.over, strict=True)),
+            worst_late_us=lateness.worst_us,
+            counters=self._shell.counters(),
+            causes=tuple(self._shell.causes),
+        )
+        return msgspec.msgpack.encode(msgspec.structs.replace(report, process=process))
+
+
+def _decode(generation: Generation | None) -> VrrpConfiguration:
+    if generation is None:
+        return VrrpConfiguration()
+    return decode_vrrp(generation.slices.get(Role.VRRP, {}))
+
+
+def prepare(slice_: Mapping[str, bytes]) -> str:
+    """Whether a generation could be run: it can when it decodes. What it lacks here only makes a FAULT."""
+    try:
+        decode_vrrp(slice_)
+    except msgspec.MsgspecError as error:
+        return f"the VRRP part does not decode: {error}"
+    return ""
+
+
+def engine_settings(settings: VrrpSettings, context: ChildContext) -> EngineSettings:
+    """What the command line, global_defs and this life's history say to the engine."""
+    options: Options = context.options
+    startup_delay_us = 0
+    if context.incarnation == 1:
+        # A restart goes on where the last life stopped; the delays are for the daemon's start.
+        after_boot_us = max(0, settings.delay_after_boot_us - boottime_us())
+        startup_delay_us = max(settings.startup_delay_us, after_boot_us)
+    held_until_us = monotonic_us() + PREEMPTION_HOLD_US if context.hold_preemption else 0
+    return EngineSettings(
+        release_vips=options.release_vips,
+        keep_vips_at_stop=options.keep_vips_at_stop,
+        startup_delay_us=startup_delay_us,
+        no_preempt_until_us=held_until_us,
+        withdraw=context.withdraw,
+        log_unknown_vrids=settings.log_unknown_vrids,
+    )
+
+
+def remembered(records: Records) -> dict[str, Remembered]:
+    """What the journal holds, with how long each instance has been silent."""
+    now_boottime_us, now_us = boottime_us(), monotonic_us()
+    return {
+        name: Remembered(record, _silence(records.stamp_of(name), now_boottime_us, now_us))
+        for name, record in records.load().items()
+    }
+
+
+def _silence(stamp: Stamp | None, now_boottime_us: int, now_us: int) -> int:
+    """Time since the last transmission; for ever when that cannot be said."""
+    if stamp is None:
+        return SILENT_FOR_EVER_US
+    silent_us = now_boottime_us - stamp.boottime_us
+    drift_us = abs(silent_us - (now_us - stamp.monotonic_us))
+    if silent_us < 0 or drift_us > CLOCK_DRIFT_LIMIT_US:
+        return SILENT_FOR_EVER_US
+    return silent_us

@@ -1,0 +1,204 @@
+"""Carries out the engine's actions and brings back what comes of them."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import assert_never
+
+from kad.ipc.reports import Cause
+from kad.notify.runner import ScriptRunner
+from kad.runtime import logs
+from kad.runtime.clock import boottime_us, monotonic_us
+from kad.runtime.driver import Driver
+from kad.runtime.journal import Records
+from kad_vrrp.core.actions import (
+    Action,
+    Announce,
+    ChangeAddresses,
+    CloseTransport,
+    Forget,
+    Log,
+    LogLevel,
+    Notify,
+    OpenTransport,
+    Remember,
+    SendAdvert,
+    SetPromoteSecondaries,
+    State,
+    StateChanged,
+    Stopped,
+)
+from kad_vrrp.core.events import (
+    Event,
+    LinkRemoved,
+    NotifyDone,
+    PlanDone,
+    TransportFailed,
+    TransportOpened,
+)
+from kad_vrrp.io.addresses import Addresses
+from kad_vrrp.io.garp import Announcer
+from kad_vrrp.io.sockets import Transports
+
+COMPLAINT_LIMIT = 100
+"""Refusals of the kernel kept for the answer to a reload."""
+CAUSE_LIMIT = 64
+"""Transitions kept for the status of all instances together."""
+
+_WRITERS = {
+    LogLevel.ERROR: logs.error,
+    LogLevel.WARNING: logs.warning,
+    LogLevel.INFO: logs.info,
+    LogLevel.DEBUG: logs.debug,
+}
+
+
+class Shell:
+    """Everything outside the engine: sockets, addresses, announcements, scripts, journal, log.
+
+    ``on_synced``: all links have been told. ``on_stopped``: the engine has withdrawn everything.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        environment: Mapping[str, str],
+        *,
+        on_synced: Callable[[], None],
+        on_stopped: Callable[[], None],
+        receive_buffer: int = 0,
+    ) -> None:
+        self._records = records
+        self._environment = environment
+        self._on_stopped = on_stopped
+        self._receive_buffer = receive_buffer
+        self._on_synced = on_synced
+        self.announcer = Announcer()
+        self.complaints: list[str] = []
+        self.causes: deque[Cause] = deque(maxlen=CAUSE_LIMIT)
+        self.journal_full = 0
+
+    def attach(self, driver: Driver[Event, Action]) -> None:
+        """Open what does not depend on the configuration, and begin to listen to the kernel."""
+        self._driver = driver
+        self.addresses = Addresses(
+            self._hear, logs.warning, self._on_synced, receive_buffer=self._receive_buffer
+        )
+        self.transports = Transports(driver.feed, driver.add_reader, driver.remove_reader)
+        self.runner = ScriptRunner(driver.loop, self._script_ended, logs.error, self._environment)
+        driver.add_reader(self.addresses.monitor.fileno(), self.addresses.monitor.drain)
+        driver.add_reader(self.addresses.requests.fileno(), self.addresses.requests.drain)
+        driver.each_turn(self.announcer.next_turn)
+        self.addresses.start()
+
+    def perform(self, action: Action) -> None:
+        """One action, now. The adverts come first: there are the most of them."""
+        match action:
+            case SendAdvert():
+                if self.transports.send(action):
+                    self._records.stamp(action.instance, boottime_us(), monotonic_us())
+            case Announce():
+                self.announcer.announce(action.frames)
+            case ChangeAddresses():
+                self.addresses.change(action)
+            case Remember():
+                self._remember(action)
+            case StateChanged():
+                self._tell(action)
+            case Notify():
+                self.runner.submit(action.instance, action.serial, action.commands)
+            case Log():
+                _WRITERS[action.level](action.text)
+            case OpenTransport():
+                self._open(action)
+            case CloseTransport():
+                self.transports.close(action.number)
+            case SetPromoteSecondaries():
+                self._set_promote_secondaries(action)
+            case Forget():
+                self._records.delete(action.instance)
+            case Stopped():
+                self._on_stopped()
+            case _:
+                assert_never(action)
+
+    def close(self) -> None:
+        self.runner.close()
+        self.transports.close_all()
+        self.announcer.close()
+        self.addresses.close()
+
+    def take_complaints(self) -> tuple[str, ...]:
+        """What the kernel refused since the last call."""
+        complaints, self.complaints = self.complaints, []
+        return tuple(complaints)
+
+    def counters(self) -> dict[str, int]:
+        """What went on outside the engine, for status; errors that never happened are left out."""
+        counted = {
+            "announcements_sent": self.announcer.sent,
+            "addresses_put_back": self.addresses.put_back,
+            "link_dumps": self.addresses.monitor.resyncs,
+            "journal_full": self.journal_full,
+        }
+        counted.update({f"send {name}": n for name, n in self.transports.send_errors.items()})
+        counted.update({f"announce {name}": n for name, n in self.announcer.errors.items()})
+        return counted
+
+    def _hear(self, event: Event) -> None:
+        """Events from the kernel pass by here on their way to the engine."""
+        match event:
+            case LinkRemoved():
+                self.announcer.forget(event.name)
+            case PlanDone():
+                for failure in event.failures:
+                    self._complain(f"({event.instance}) {failure.entry.address}: {failure.reason}")
+            case _:
+                pass
+        self._driver.feed(event)
+
+    def _complain(self, text: str) -> None:
+        if len(self.complaints) < COMPLAINT_LIMIT:
+            self.complaints.append(text)
+
+    def _open(self, action: OpenTransport) -> None:
+        reason = self.transports.open(action.number, action.transport)
+        if reason:
+            self._driver.feed(TransportFailed(action.number, reason))
+        else:
+            self._driver.feed(TransportOpened(action.number))
+
+    def _remember(self, action: Remember) -> None:
+        if not self._records.write(action.instance, action.record):
+            self.journal_full += 1
+            if self.journal_full == 1:
+                logs.error(f"({action.instance}) no room in the journal: a restart would begin as BACKUP")
+        if action.stamp:
+            self._records.stamp(action.instance, boottime_us(), monotonic_us())
+
+    def _tell(self, action: StateChanged) -> None:
+        """keepalived's wording: people's scripts and alerts look for it."""
+        name, old, new = action.instance, action.old, action.new
+        cause = Cause(monotonic_us(), name, old.value, new.value, action.reason, action.priority)
+        self.causes.append(cause)
+        logs.debug(f"({name}) {action.reason}")
+        if new is State.INIT:
+            return
+        first = " (init)" if old is State.INIT and new is State.BACKUP else ""
+        logs.info(f"({name}) Entering {new} STATE{first}")
+
+    def _set_promote_secondaries(self, action: SetPromoteSecondaries) -> None:
+        path = f"/proc/sys/net/ipv4/conf/{action.interface}/promote_secondaries"
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(descriptor, b"1" if action.enabled else b"0")
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            logs.warning(f"cannot set promote_secondaries on {action.interface}: {error.strerror}")
+
+    def _script_ended(self, instance: str, serial: int, _statuses: tuple[int | None, ...]) -> None:
+        self._driver.feed(NotifyDone(instance, serial))
