@@ -63,6 +63,10 @@ class Options(Struct, frozen=True):
     run_directory: str = ""
     """--run-dir; empty: /run/kad/NAME."""
     umask: int | None = None
+    include_all: bool = False
+    """-e: every include must find a file."""
+    not_acting: tuple[str, ...] = ()
+    """What the command line asked for that does nothing yet, in words, for the log."""
 
 
 class ChildContext(Struct):
@@ -168,15 +172,12 @@ def become_child(context: ChildContext, kept: Iterable[int]) -> None:
 
 
 def _reset_signals() -> None:
-    """As in a fresh process, but HUP and INT ignored: they are the supervisor's to handle."""
-    for number in signal.valid_signals():
-        if number not in (signal.SIGKILL, signal.SIGSTOP):
-            # 32 and 33 are the C library's own.
-            with contextlib.suppress(OSError, ValueError):
-                signal.signal(number, signal.SIG_DFL)
+    """HUP and INT ignored, they are the supervisor's to handle; everything else as in a fresh process.
+
+    The supervisor has no handlers to undo: it keeps its signals blocked and reads them.
+    """
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
-    signal.set_wakeup_fd(-1)
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
 
 

@@ -263,7 +263,6 @@ class Child:
         self._restart_at_us = None
         if self.pid:
             self._kill_at_us = now_us + wait_us
-            self._sentence = "did not stop in time"
             return [*actions, Kill(self.pid, signal.SIGTERM)]
         if self.withdraw_pid:
             return actions
@@ -333,6 +332,7 @@ class Child:
             return []
         if self._kill_at_us is not None:
             self._kill_at_us = None
+            self._sentence = self._sentence or "did not stop in time"
             return [Kill(self.pid or self.withdraw_pid, signal.SIGKILL)]
         self._restart_at_us = None
         return self._fork()

@@ -82,7 +82,8 @@ def classify(observation: Observation, before: Observation | None, elapsed_us: i
 def parse_observation(stat: str, status: str, schedstat: str) -> Observation:
     """From the texts of /proc/PID/{stat,status,schedstat}. What is missing reads as asleep."""
     # The command's name may hold spaces and parentheses; the state follows the last one.
-    state = stat.rpartition(")")[2].split()[:1]
+    _, found, rest = stat.rpartition(")")
+    state = rest.split()[:1] if found else []
     tracer = status.partition("TracerPid:")[2].split()[:1]
     run_ns = schedstat.split()[:1]
     return Observation(

@@ -48,6 +48,9 @@ def block() -> None:
     They wait in the kernel until :class:`SignalQueue` reads them.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+    for number in HANDLED:
+        # One that whoever started us ignores would never be queued.
+        signal.signal(number, signal.SIG_DFL)
 
 
 class SignalQueue:

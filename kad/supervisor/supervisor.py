@@ -37,7 +37,6 @@ from kad.runtime.rundir import RunDirectory
 from kad.runtime.systemd import ServiceManager
 from kad.supervisor.channel import Channel, ChannelError, read_generation
 from kad.supervisor.child import (
-    IMMEDIATE_RESTARTS,
     Action,
     Child,
     EndDaemon,
@@ -269,7 +268,7 @@ class Supervisor:
             self._pid_files.pop(child.role).remove()
         text = f"{child.role}: {change.old} → {change.new}: {change.reason}"
         if change.new == State.BACKOFF:
-            logs.error(f"{text}; see {crash_file(self._run_directory.path, child.role)}")
+            logs.error(f"{text}; last words in {crash_file(self._run_directory.path, child.role)}")
         else:
             logs.info(text)
 
@@ -343,7 +342,7 @@ class Supervisor:
     def _give_up_on_control(self) -> None:
         """Nothing runs yet and control cannot even load: that is a failed start."""
         control = self._children[Role.CONTROL]
-        if self._generations.current is None and control.restarts > IMMEDIATE_RESTARTS:
+        if self._generations.current is None and control.state == State.BACKOFF:
             self._begin_stop(ExitStatus.SOFTWARE, f"the configuration cannot be loaded: {control.last_exit}")
 
     def _receive(self) -> None:

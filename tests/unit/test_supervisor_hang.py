@@ -1,0 +1,172 @@
+"""Verdicts about children that do not tick."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from kad.runtime.journal import Phase
+from kad.supervisor.hang import (
+    Condition,
+    HangWatch,
+    Observation,
+    Verdict,
+    classify,
+    parse_observation,
+)
+from kad.supervisor.observe import observe
+
+LIMIT = 1_000_000
+PERIOD = LIMIT // 5
+
+
+def seen(state: str = "S", *, tracer: int = 0, run_ms: int = 0) -> Observation:
+    return Observation(state, tracer, run_ms * 1_000_000)
+
+
+class Watcher:
+    """Looks once a period and tells when the first verdict other than FINE came."""
+
+    def __init__(self, phase: Phase = Phase.READY) -> None:
+        self.watch = HangWatch(LIMIT)
+        self.phase = phase
+        self.ticks = 1
+        self.now_us = 5_000_000
+        self.verdicts: list[tuple[int, Verdict]] = []
+        assert not self.watch.is_still(self.ticks, phase, self.now_us)
+        self.still_since_us = self.now_us
+
+    def look(self, observation: Observation, after_us: int = PERIOD) -> Verdict:
+        self.now_us += after_us
+        if not self.watch.is_still(self.ticks, self.phase, self.now_us):
+            self.still_since_us = self.now_us
+            return Verdict.FINE
+        verdict = self.watch.judge(observation, self.now_us)
+        if verdict != Verdict.FINE:
+            self.verdicts.append((self.now_us - self.still_since_us, verdict))
+        return verdict
+
+    def look_often(self, observation: Observation, count: int) -> list[tuple[int, Verdict]]:
+        for _ in range(count):
+            self.look(observation)
+            if self.verdicts and self.verdicts[-1][1] in (Verdict.ABORT, Verdict.KILL):
+                break
+        return self.verdicts
+
+
+def test_sleeping_process_is_aborted_at_the_limit() -> None:
+    assert Watcher().look_often(seen("S"), 20) == [(LIMIT, Verdict.ABORT)]
+
+
+def test_endless_loop_is_aborted_at_the_limit() -> None:
+    watcher = Watcher()
+    for turn in range(1, 6):
+        watcher.look(seen("R", run_ms=200 * turn))
+    assert watcher.verdicts == [(LIMIT, Verdict.ABORT)]
+
+
+def test_endless_loop_that_shares_its_processor_is_aborted_at_the_limit() -> None:
+    watcher = Watcher()
+    for turn in range(1, 6):
+        watcher.look(seen("R", run_ms=50 * turn))
+    assert watcher.verdicts == [(LIMIT, Verdict.ABORT)]
+
+
+def test_stopped_process_is_killed_at_once_at_the_limit() -> None:
+    assert Watcher().look_often(seen("T"), 20) == [(LIMIT, Verdict.KILL)]
+
+
+def test_traced_process_is_logged_once_and_never_killed() -> None:
+    assert Watcher().look_often(seen("t", tracer=7), 500) == [(LIMIT, Verdict.LOG)]
+    assert Watcher().look_often(seen("S", tracer=7), 500) == [(LIMIT, Verdict.LOG)]
+
+
+def test_uninterruptible_process_is_logged_once_and_never_killed() -> None:
+    assert Watcher().look_often(seen("D"), 500) == [(LIMIT, Verdict.LOG)]
+
+
+def test_starved_process_gets_five_times_the_limit() -> None:
+    watcher = Watcher()
+    found = watcher.look_often(seen("R"), 100)
+    # The first look has nothing to compare with and holds one period against it.
+    assert [verdict for _, verdict in found] == [Verdict.LOG, Verdict.ABORT]
+    assert found[0][0] == LIMIT
+    assert found[1][0] == 5 * LIMIT
+
+
+def test_a_tick_forgives_everything() -> None:
+    watcher = Watcher()
+    for _ in range(200):
+        for _ in range(4):
+            assert watcher.look(seen("S")) == Verdict.FINE
+        watcher.ticks += 1
+        assert watcher.look(seen("S")) == Verdict.FINE
+    assert watcher.verdicts == []
+
+
+def test_released_by_the_debugger_it_is_not_killed_for_the_time_before() -> None:
+    watcher = Watcher()
+    watcher.look_often(seen("t", tracer=7), 100)
+    assert watcher.look(seen("S")) == Verdict.FINE
+    watcher.ticks += 1
+    assert watcher.look(seen("S")) == Verdict.FINE
+
+
+def test_stall_of_the_machine_is_not_a_hang() -> None:
+    watcher = Watcher()
+    assert watcher.look(seen("S"), after_us=60 * LIMIT) == Verdict.FINE
+    assert watcher.look(seen("S")) == Verdict.FINE
+    # But it does not excuse for ever.
+    assert [verdict for _, verdict in watcher.look_often(seen("S"), 10)] == [Verdict.ABORT]
+
+
+def test_long_work_at_the_start_and_in_preparing_has_more_time() -> None:
+    assert Watcher(Phase.STARTING).look_often(seen("S"), 100) == [(10 * LIMIT, Verdict.ABORT)]
+    assert Watcher(Phase.PREPARING).look_often(seen("S"), 100) == [(5 * LIMIT, Verdict.ABORT)]
+
+
+def test_a_stopping_child_is_not_watched() -> None:
+    watch = HangWatch(LIMIT)
+    for turn in range(100):
+        assert not watch.is_still(1, Phase.STOPPING, turn * PERIOD)
+
+
+def test_verdict_comes_within_half_a_second_of_the_limit_wherever_the_hang_begins() -> None:
+    for begin_us in range(0, PERIOD, 20_000):
+        watcher = Watcher()
+        watcher.ticks += 1  # the last tick comes just before this look
+        watcher.look(seen("S"), after_us=begin_us + 1)
+        [(after_us, verdict)] = watcher.look_often(seen("S"), 20)
+        assert verdict == Verdict.ABORT
+        assert after_us <= LIMIT + PERIOD
+
+
+def test_classify() -> None:
+    before = seen("R", run_ms=100)
+    assert classify(seen("R", run_ms=101), before, PERIOD) == Condition.STARVED
+    assert classify(seen("R", run_ms=140), before, PERIOD) == Condition.RUNNING
+    assert classify(seen("R", run_ms=0), None, PERIOD) == Condition.RUNNING
+    assert classify(seen("Z"), None, PERIOD) == Condition.GONE
+    assert classify(seen("I"), None, PERIOD) == Condition.SLEEPING
+
+
+@pytest.mark.parametrize(
+    ("stat", "status", "schedstat", "expected"),
+    [
+        ("12 (kad) S 1 2", "Name:\tkad\nTracerPid:\t0\n", "5 6 7", Observation("S", 0, 5)),
+        ("12 (a) R (b)) t 1 2", "TracerPid:\t44\nUid:", "12345 6 7", Observation("t", 44, 12345)),
+        ("", "", "", Observation("S", 0, 0)),
+        ("12 (x", "TracerPid:", "x", Observation("S", 0, 0)),
+    ],
+)
+def test_parse_observation(stat: str, status: str, schedstat: str, expected: Observation) -> None:
+    assert parse_observation(stat, status, schedstat) == expected
+
+
+def test_observe_a_real_process() -> None:
+    mine = observe(os.getpid())
+    assert mine is not None
+    assert (mine.state, mine.tracer_pid) == ("R", 0)
+    assert mine.run_ns > 0
+    assert observe(2**22 + 1) is None
