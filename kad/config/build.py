@@ -41,7 +41,7 @@ def read_statements(reading: Reading, frame: Frame, statements: list[Statement])
             else:
                 _unknown(reading, frame, statement)
             continue
-        if not row.acts:
+        if not row.acts and not frame.dormant:
             key = (block.path, row.name)
             if key not in reading.dormant:
                 reading.dormant[key] = statement
@@ -54,7 +54,7 @@ def read_statements(reading: Reading, frame: Frame, statements: list[Statement])
             continue
         kind = row.kind
         if kind.block is not None:
-            value = _enter(reading, frame, kind.block, statement)
+            value = _enter(reading, frame, row, kind.block, statement)
         else:
             if statement.block is not None:
                 _unexpected_block(reading, frame, statement)
@@ -71,7 +71,7 @@ def read_statements(reading: Reading, frame: Frame, statements: list[Statement])
 
 
 def _read_item(reading: Reading, frame: Frame, item: Row, statement: Statement) -> None:
-    if not item.acts:
+    if not item.acts and not frame.dormant:
         reading.dormant.setdefault((frame.block.path, item.name), statement)
     if statement.block is not None:
         _unexpected_block(reading, frame, statement)
@@ -80,9 +80,10 @@ def _read_item(reading: Reading, frame: Frame, item: Row, statement: Statement) 
         frame.items.append(value)
 
 
-def _enter(reading: Reading, parent: Frame, block: Block, statement: Statement) -> object:
+def _enter(reading: Reading, parent: Frame, row: Row, block: Block, statement: Statement) -> object:
     """Read a nested block: NOTHING when it is not to be stored."""
     frame = Frame(block, statement, parent)
+    frame.dormant = frame.dormant or not row.acts
     if 0 <= block.parameters < len(statement.texts) - 1:
         extra = " ".join(statement.texts[block.parameters + 1 :])
         reading.error(

@@ -9,9 +9,13 @@ import grp
 import os
 import pwd
 import socket
+import stat
 from typing import Protocol
 
+import msgspec
 from msgspec import Struct
+
+from kad.config.model.script import ScriptCommand
 
 LARGEST_SECRET = 140
 """Bytes of a key file: 64 bytes in hexadecimal, and a little."""
@@ -21,6 +25,16 @@ class User(Struct, frozen=True):
     name: str
     uid: int
     gid: int
+
+
+class FoundScript(Struct, frozen=True):
+    """What a command turned out to be. ``command`` None: it is not there, ``problem`` says why."""
+
+    command: ScriptCommand | None
+    problem: str = ""
+    executable: bool = True
+    insecure: str = ""
+    """Why somebody other than root could decide what root runs; empty: nobody could."""
 
 
 class Machine(Protocol):
@@ -42,6 +56,9 @@ class Machine(Protocol):
         """How many there are."""
 
     def is_directory(self, path: str) -> bool: ...
+
+    def script(self, command: ScriptCommand, *, keep_links: bool) -> FoundScript:
+        """Look a command up as the user who runs it. ``keep_links``: run it by the path as written."""
 
     def secret(self, path: str) -> tuple[str | None, str]:
         """The content of a small file without its last line end, and a complaint about it or ""."""
@@ -102,3 +119,115 @@ class LocalMachine:
             return None, f"'{path}' is too large for a key"
         complaint = f"'{path}' is open to group or others" if mode & 0o077 else ""
         return content.rstrip(b"\r\n").decode(errors="surrogateescape"), complaint
+
+    def script(self, command: ScriptCommand, *, keep_links: bool) -> FoundScript:
+        first = command.argv[0]
+        path, problem = (first, "") if "/" in first else _search(first, command)
+        if problem:
+            return FoundScript(None, problem)
+        try:
+            real = os.path.realpath(path, strict=True)
+            status = os.stat(real)
+        except OSError as error:
+            return FoundScript(None, f"'{path}': {error.strerror}")
+        if not _reachable(real, command):
+            return FoundScript(None, f"'{path}' cannot be reached by its user")
+        executable = _permitted(status, command, 1) and stat.S_ISREG(status.st_mode)
+        written = os.path.normpath(path)
+        argv = (written if written != path else path, *command.argv[1:])
+        found = msgspec.structs.replace(
+            command,
+            argv=argv,
+            executable=written if keep_links else real,
+            through_shell=executable and not _loads(real),
+        )
+        guarded = executable and (command.uid == 0 or command.gid == 0 or _becomes_root(status))
+        insecure = ""
+        if guarded:
+            insecure = _tampered(written) or ("" if real == written else _tampered(real))
+        return FoundScript(found, "", executable, insecure)
+
+
+def _search(name: str, command: ScriptCommand) -> tuple[str, str]:
+    """``name`` in PATH, as the user who runs it would find it; and what is wrong."""
+    refused = ""
+    for directory in os.environ.get("PATH", os.defpath).split(os.pathsep):
+        candidate = os.path.join(directory or ".", name)
+        try:
+            status = os.stat(candidate)
+        except OSError:
+            continue
+        if stat.S_ISREG(status.st_mode) and _permitted(status, command, 1):
+            return candidate, ""
+        refused = candidate
+    if refused:
+        return "", f"'{refused}' is not executable for its user"
+    return "", f"'{name}' is not in PATH"
+
+
+def _permitted(status: os.stat_result, command: ScriptCommand, bit: int) -> bool:
+    """Has the command's user the permission ``bit`` (1 execute or search, 2 write, 4 read)?"""
+    mode = status.st_mode
+    if command.uid == 0:
+        return bit != 1 or stat.S_ISDIR(mode) or bool(mode & 0o111)
+    if status.st_uid == command.uid:
+        return bool(mode & bit << 6)
+    if status.st_gid == command.gid or status.st_gid in command.groups:
+        return bool(mode & bit << 3)
+    return bool(mode & bit)
+
+
+def _reachable(path: str, command: ScriptCommand) -> bool:
+    """May the command's user search every directory above ``path``?"""
+    directory = os.path.dirname(path)
+    while True:
+        try:
+            if not _permitted(os.stat(directory), command, 1):
+                return False
+        except OSError:
+            return False
+        if directory == "/":
+            return True
+        directory = os.path.dirname(directory)
+
+
+def _becomes_root(status: os.stat_result) -> bool:
+    mode = status.st_mode
+    by_user = status.st_uid == 0 and mode & stat.S_IXUSR and mode & stat.S_ISUID
+    by_group = status.st_gid == 0 and mode & stat.S_IXGRP and mode & stat.S_ISGID
+    return bool(by_user or by_group)
+
+
+def _tampered(path: str) -> str:
+    """The first part of ``path`` that somebody other than root could change, told; empty: none.
+
+    Symbolic links on the way are not followed here: the resolved path is walked on its own.
+    """
+    parts = [part for part in path.split("/") if part]
+    current = "/"
+    for number in range(len(parts) + 1):
+        try:
+            status = os.lstat(current)
+        except OSError as error:
+            return f"'{current}': {error.strerror}"
+        if status.st_uid != 0:
+            return f"'{current}' does not belong to root"
+        sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+        if not stat.S_ISLNK(status.st_mode) and not sticky:
+            if status.st_gid != 0 and status.st_mode & stat.S_IWGRP:
+                return f"'{current}' can be changed by its group"
+            if status.st_mode & stat.S_IWOTH:
+                return f"'{current}' can be changed by everybody"
+        if number < len(parts):
+            current = os.path.join(current, parts[number])
+    return ""
+
+
+def _loads(path: str) -> bool:
+    """Would the kernel run the file by itself: a program, or a script with an interpreter line?"""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+            start = file.read(4)
+    except OSError:
+        return True  # unreadable is not unrunnable
+    return start.startswith(b"#!") or start == b"\x7fELF"

@@ -170,7 +170,7 @@ class Block:
 class Frame:
     """A block while it is being read."""
 
-    __slots__ = ("block", "fields", "items", "name", "parent", "places", "statement")
+    __slots__ = ("block", "dormant", "fields", "items", "name", "parent", "places", "statement")
 
     def __init__(self, block: Block, statement: Statement | None, parent: Frame | None) -> None:
         self.block = block
@@ -181,6 +181,8 @@ class Frame:
         self.places: dict[str, Statement] = {}
         """Field -> the statement that last set it."""
         self.items: list[Any] = []
+        self.dormant = parent is not None and parent.dormant
+        """Does the block as a whole not act yet? Then its keywords are not told one by one."""
         self.name = ""
         if statement is not None and len(statement.texts) > 1:
             self.name = " ".join(statement.texts[1:])

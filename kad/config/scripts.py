@@ -6,8 +6,6 @@ then the first piece is split again, now with escapes, into argv. The pieces aft
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from kad.config.machine import User
 from kad.config.model.script import ScriptCommand
 from kad.config.schema import NOTHING, Frame, Kind, Reading
@@ -233,4 +231,65 @@ def command_of(argv: list[str], who: Identity) -> ScriptCommand:
     return ScriptCommand(tuple(argv), "", who.user.uid, who.user.gid, who.groups)
 
 
-Vet = Callable[[ScriptCommand], ScriptCommand | None]
+class Verdict:
+    """Whether a command can run, and what is wrong with it."""
+
+    __slots__ = ("command", "only_logged", "problem")
+
+    def __init__(self, command: ScriptCommand | None, problem: str = "", only_logged: bool = False) -> None:
+        self.command = command
+        """With its executable looked up; None: it must not or cannot run."""
+        self.problem = problem
+        self.only_logged = only_logged
+        """keepalived -t does not change its status for it."""
+
+
+class Vetting:
+    """Judges the scripts of one part of the configuration, and complains once if security is off."""
+
+    def __init__(self, reading: Reading) -> None:
+        self.reading = reading
+        self._any = False
+        self._insecure = False
+        self._known: dict[ScriptCommand, Verdict] = {}
+
+    def judge(self, command: ScriptCommand) -> Verdict:
+        """Look the command up as the user who runs it, and at who could have changed it."""
+        known = self._known.get(command)
+        if known is None:
+            known = self._known[command] = self._judge(command)
+        return known
+
+    def _judge(self, command: ScriptCommand) -> Verdict:
+        reading = self.reading
+        first = command.argv[0]
+        if first.startswith("<") and first[1:].lstrip(" \t").startswith("/"):
+            return Verdict(command)  # not a script: can the file be opened?
+        if reading.machine is None:
+            self._any = True
+            return Verdict(command)
+        found = reading.machine.script(command, keep_links=bool(reading.globals.get("use_symlink_paths")))
+        if found.command is None:
+            return Verdict(None, found.problem)
+        self._any = True
+        if not found.executable:
+            return Verdict(None, "it is not executable for its user", only_logged=True)
+        if found.insecure:
+            self._insecure = True
+            if reading.globals.get("enable_script_security"):
+                return Verdict(None, found.insecure)
+        return Verdict(found.command)
+
+    def complain(self, what: str, *, silent: bool = False) -> None:
+        """Scripts run, but what others could have changed is not refused: keepalived's status 6."""
+        if not self._any or self.reading.globals.get("enable_script_security"):
+            return
+        worse = " Some could have been changed by others than root." if self._insecure else ""
+        self.reading.warning(
+            "script-security",
+            f"{what} run, but enable_script_security is not set.{worse}",
+            None,
+            None,
+            remedy="enable_script_security in global_defs",
+            status=ExitStatus.OK if silent else ExitStatus.SCRIPT_SECURITY,
+        )

@@ -1,8 +1,8 @@
 """What each child gets of a configuration: object name -> encoded object, and back.
 
-A slice is a mapping so that the cost of a reload follows the change: equal bytes under the same name mean an
-unchanged object. Names are ``KIND/NAME`` (``instance/VI_1``) or ``KIND/NUMBER`` for objects without a name, in
-the order of the file; the child's own settings are ``settings``. ``decode_*`` is what the child calls.
+A slice is a mapping so that the cost of a reload follows the change: equal bytes under the same name mean
+an unchanged object. Names are ``KIND/NAME`` (``instance/VI_1``) or ``KIND/NUMBER`` for objects without a
+name, in the order of the file; the child's own settings are ``settings``. The child calls ``decode_*``.
 """
 
 from __future__ import annotations
@@ -55,13 +55,9 @@ _CHECK_KINDS: Kinds = (
 )
 _BFD_KINDS: Kinds = (("session", "instances", BfdInstance),)
 
+_TYPES: list[type[Struct]] = [each[2] for each in (*_VRRP_KINDS, *_CHECK_KINDS, *_BFD_KINDS)]
 _DECODERS: dict[type[Struct], Any] = {
-    kind: msgspec.msgpack.Decoder(kind)
-    for kind in {
-        *(each[2] for each in (*_VRRP_KINDS, *_CHECK_KINDS, *_BFD_KINDS)),
-        VrrpSettings,
-        SslContext,
-    }
+    kind: msgspec.msgpack.Decoder(kind) for kind in (*_TYPES, VrrpSettings, SslContext)
 }
 
 _T = TypeVar("_T", bound=Struct)

@@ -322,7 +322,7 @@ def read_options(
             unknown_option(reading, frame, statement, index, options)
             index += 1
             continue
-        if not row.acts:
+        if not row.acts and not frame.dormant:
             reading.dormant.setdefault((frame.block.path, row.name), statement)
         value, index = row.kind.take(reading, frame, statement, index)
         if value is not NOTHING:

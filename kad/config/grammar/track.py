@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from kad.config.grammar.bfd import BFD_INSTANCE_KEYWORD
+from kad.config.model.bfd import BfdInstance
 from kad.config.model.track import TrackFile, TrackProcess, TrackScript
 from kad.config.model.vrrp import TrackedItem
 from kad.config.schema import (
@@ -318,6 +319,7 @@ def _close_script(reading: Reading, frame: Frame) -> object:
     tracker = TrackScript(frame.name, command, **fields)
     if reading.definition("vrrp_script", frame.name) is None:
         reading.define("vrrp_script", frame.name, tracker)
+        reading.define("(place) vrrp_script", frame.name, frame)
     return tracker
 
 
@@ -376,7 +378,7 @@ def _tracked(
                     remedy="definitions come before their use",
                 )
                 return NOTHING
-            default = (found.weight, found.reverse)
+            default = (found.weight, _reversed(found))
         if any(item.name == name for item, _ in frame.items):
             reading.error("repeated", f"'{name}' is followed already; ignored", frame, statement, 0)
             return NOTHING
@@ -385,6 +387,10 @@ def _tracked(
 
     text = "name [weight N [" + " / ".join(options) + "]]"
     return Kind(text, read, "", str(-limit), str(limit))
+
+
+def _reversed(tracker: TrackScript | TrackFile | TrackProcess | BfdInstance) -> bool:
+    return tracker.weight_reverse if isinstance(tracker, BfdInstance) else tracker.reverse
 
 
 def _weight_words(

@@ -1,7 +1,7 @@
 """Rows of vrrp_instance, vrrp_sync_group and the top-level keywords of the VRRP part.
 
-A field is a field of :class:`kad.config.model.vrrp.VrrpInstance`; what an instance says under it replaces what
-global_defs said under ``instance.FIELD``. Fields in brackets are notes for :mod:`kad.config.resolve`.
+A field is a field of :class:`kad.config.model.vrrp.VrrpInstance`; what an instance says under it replaces
+what global_defs said under ``instance.FIELD``. Fields in brackets are notes for :mod:`kad.config.resolve`.
 """
 
 from __future__ import annotations
@@ -864,7 +864,7 @@ INSTANCE_ROWS: tuple[Row, ...] = (
     Row(
         "timer_expired_backup",
         integer(1, 254, bare=254),
-        "With nopreempt: be BACKUP when this process was late for so long that a router of this priority took over.",
+        "With nopreempt: be BACKUP when late for so long that a router of this priority took over.",
         "timer_expired_backup",
         acts=True,
     ),
@@ -913,7 +913,7 @@ INSTANCE_ROWS: tuple[Row, ...] = (
         acts=True,
         default="on",
     ),
-    Row("no_accept", flag(), "Drop packets to its addresses unless owner.", "(no_accept)"),
+    Row("no_accept", flag(value=False), "Drop packets to its addresses unless owner.", "accept"),
     # Announcements
     Row(
         "garp_master_delay",

@@ -1,0 +1,291 @@
+"""What only the whole configuration tells: groups and their members, clashes of virtual routers, scripts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from kad.config.model.globals import Globals
+from kad.config.model.script import ScriptCommand
+from kad.config.model.vrrp import (
+    NotifyScripts,
+    SyncGroup,
+    Tracking,
+    VrrpConfiguration,
+    VrrpInstance,
+    VrrpSettings,
+)
+from kad.config.resolve import (
+    InstanceResolver,
+    assemble,
+    extra_interface_period,
+    instance_base,
+    tracking_of,
+)
+from kad.config.schema import Frame, Reading
+from kad.config.scripts import Vetting
+from kad.errors import ExitStatus
+
+
+def finish(reading: Reading, root: Frame) -> VrrpConfiguration:
+    """What the VRRP child is told, once the whole file has been read."""
+    frames: list[Frame] = root.fields.get("vrrp_instance", [])
+    groups, of_instance = _groups(reading, root, frames)
+    base = instance_base(reading)
+    resolved: list[tuple[VrrpInstance, Frame]] = []
+    for frame in frames:
+        instance = InstanceResolver(reading, frame, base, of_instance.get(frame.name)).resolve()
+        if instance is not None:
+            resolved.append((extra_interface_period(instance), frame))
+    _conflicts(reading, resolved)
+    sync_groups = [_sync_group(reading, frame, resolved) for frame in groups]
+    configuration = VrrpConfiguration(
+        settings=_settings(reading, root),
+        instances=tuple(instance for instance, _ in resolved),
+        sync_groups=tuple(sync_groups),
+        **{
+            field: tuple(root.fields.get(source, ()))
+            for field, source in (
+                ("scripts", "vrrp_script"),
+                ("files", "track_file"),
+                ("processes", "vrrp_track_process"),
+                ("garp_groups", "garp_group"),
+                ("track_groups", "track_group"),
+                ("static_addresses", "static_addresses"),
+                ("static_routes", "static_routes"),
+                ("static_rules", "static_rules"),
+            )
+        },
+        linkbeat_interfaces=tuple(
+            each for block in root.fields.get("linkbeat_interfaces", ()) for each in block
+        ),
+    )
+    return _vetted(reading, configuration, resolved, groups)
+
+
+def globals_of(reading: Reading, root: Frame) -> Globals:
+    """The settings of the daemon as a whole."""
+    return assemble(Globals, {**root.fields, **reading.globals})
+
+
+def _settings(reading: Reading, root: Frame) -> VrrpSettings:
+    own = {
+        name.removeprefix("settings."): value
+        for name, value in reading.globals.items()
+        if name.startswith("settings.")
+    }
+    for name in ("notify_fifo", "vrrp_notify_fifo"):
+        if name in reading.globals:
+            own[name] = reading.globals[name].path
+    if "child_wait_us" in root.fields:
+        own["child_wait_us"] = root.fields["child_wait_us"]
+    return assemble(VrrpSettings, own)
+
+
+# Sync groups ---------------------------------------------------------------------------------------------
+
+
+def _groups(reading: Reading, root: Frame, frames: list[Frame]) -> tuple[list[Frame], dict[str, Frame]]:
+    """Groups that have members, their member lists cleaned, and the group of each instance."""
+    names = {frame.name for frame in frames}
+    of_instance: dict[str, Frame] = {}
+    kept = []
+    for group in root.fields.get("vrrp_sync_group", ()):
+        members = []
+        for name in group.fields["members"]:
+            reason = ""
+            if name not in names:
+                reason = "is not defined"
+            elif name in of_instance:
+                reason = f"is in the group '{of_instance[name].name}' already"
+            if reason:
+                _group_error(reading, group, "group-member", f"the instance '{name}' {reason}; ignored")
+            else:
+                of_instance[name] = group
+                members.append(name)
+        group.fields["members"] = members
+        if not members:
+            _group_error(reading, group, "no-members", "none of its instances exists; the group is removed")
+            continue
+        if len(members) == 1:
+            _group_error(reading, group, "one-member", "a group of one changes nothing")
+        kept.append(group)
+    return kept, of_instance
+
+
+def _group_error(reading: Reading, group: Frame, code: str, message: str) -> None:
+    reading.error(code, f"({group.name}) {message}", group, group.place("members"), 0)
+
+
+def _sync_group(reading: Reading, frame: Frame, resolved: list[tuple[VrrpInstance, Frame]]) -> SyncGroup:
+    members = [instance for instance, _ in resolved if instance.name in frame.fields["members"]]
+    if any(each.is_owner for each in members):
+        _unweight_group(reading, frame)
+        if not all(each.is_owner for each in members):
+            _group_error(reading, frame, "owners", "either all members own their addresses or none")
+    _followed_twice(reading, frame, resolved)
+    tracking = tracking_of(frame.fields)
+    return assemble(
+        SyncGroup, frame.fields, name=frame.name, members=tuple(frame.fields["members"]), tracking=tracking
+    )
+
+
+def _unweight_group(reading: Reading, frame: Frame) -> None:
+    for field in Tracking.__struct_fields__:
+        for block in frame.fields.get(field, ()):
+            for position, (item, statement) in enumerate(block):
+                if item.weight:
+                    reading.error(
+                        "weight",
+                        f"({frame.name}) a group with an address owner follows nothing by weight; ignored",
+                        frame,
+                        statement,
+                        0,
+                        remedy="weight 0",
+                    )
+                    block[position] = (msgspec.structs.replace(item, weight=0), statement)
+
+
+def _followed_twice(reading: Reading, frame: Frame, resolved: list[tuple[VrrpInstance, Frame]]) -> None:
+    names = {item.name for block in frame.fields.get("interfaces", ()) for item, _ in block}
+    for instance, own in resolved:
+        if instance.sync_group != frame.name:
+            continue
+        for block in own.fields.get("interfaces", ()):
+            for item, statement in block:
+                if item.name in names:
+                    reading.error(
+                        "followed-twice",
+                        f"({instance.name}) its group follows '{item.name}' too",
+                        own,
+                        statement,
+                        0,
+                        remedy="follow it in one place",
+                    )
+
+
+# Virtual routers -----------------------------------------------------------------------------------------
+
+
+def _conflicts(reading: Reading, resolved: list[tuple[VrrpInstance, Frame]]) -> None:
+    """RFC 9568 §1.6: a VRID is unique on a LAN and in a family; with peers, among those that share one."""
+    seen: dict[tuple[Any, ...], list[VrrpInstance]] = {}
+    for instance, frame in resolved:
+        key = (instance.virtual_router_id, instance.family, instance.unicast)
+        for other in seen.setdefault(key, []):
+            if _clash(instance, other):
+                reading.fatal(
+                    "vrid-clash",
+                    f"({instance.name}) '{other.name}' has VRID {instance.virtual_router_id} there too",
+                    frame,
+                    frame.place("virtual_router_id"),
+                    1,
+                    remedy="another virtual_router_id",
+                )
+        seen[key].append(instance)
+
+
+def _clash(one: VrrpInstance, other: VrrpInstance) -> bool:
+    if not one.unicast:
+        return one.interface == other.interface and one.multicast_group == other.multicast_group
+    if one.interface and other.interface and one.interface != other.interface:
+        return False
+    if one.source_address != other.source_address:
+        return False
+    peers = {peer.address for peer in one.unicast_peers}
+    return any(peer.address in peers for peer in other.unicast_peers)
+
+
+# Scripts -------------------------------------------------------------------------------------------------
+
+
+def _vetted(
+    reading: Reading,
+    configuration: VrrpConfiguration,
+    resolved: list[tuple[VrrpInstance, Frame]],
+    groups: list[Frame],
+) -> VrrpConfiguration:
+    """Every script looked up and judged; without interfaces keepalived never gets as far as its complaint."""
+    if not resolved and not reading.root.fields.get("vrrp_instance"):
+        return configuration
+    vetting = Vetting(reading)
+    scripts = tuple(
+        msgspec.structs.replace(script, command=command)
+        for script in configuration.scripts
+        if (command := _track_script(reading, vetting, script.name, script.command)) is not None
+    )
+    names = {script.name for script in scripts}
+    instances = tuple(
+        msgspec.structs.replace(
+            instance,
+            notify=_notify(vetting, instance.notify, frame),
+            tracking=_without_scripts(instance.tracking, names),
+        )
+        for instance, frame in resolved
+    )
+    sync_groups = tuple(
+        msgspec.structs.replace(
+            group,
+            notify=_notify(vetting, group.notify, frame),
+            tracking=_without_scripts(group.tracking, names),
+        )
+        for group, frame in zip(configuration.sync_groups, groups, strict=True)
+    )
+    for name in ("notify_fifo_script", "vrrp_notify_fifo_script"):
+        command = reading.globals.get(name)
+        if isinstance(command, ScriptCommand):
+            vetting.judge(command)
+    vetting.complain("scripts", silent=reading.missing_interface)
+    return msgspec.structs.replace(
+        configuration, scripts=scripts, instances=instances, sync_groups=sync_groups
+    )
+
+
+def _without_scripts(tracking: Tracking, names: set[str]) -> Tracking:
+    if all(item.name in names for item in tracking.scripts):
+        return tracking
+    kept = tuple(item for item in tracking.scripts if item.name in names)
+    return msgspec.structs.replace(tracking, scripts=kept)
+
+
+def _track_script(
+    reading: Reading, vetting: Vetting, name: str, command: ScriptCommand
+) -> ScriptCommand | None:
+    verdict = vetting.judge(command)
+    if verdict.command is None:
+        frame: Frame | None = reading.definition("(place) vrrp_script", name)
+        reading.error(
+            "script-unusable",
+            f"vrrp_script '{name}' is disabled: {verdict.problem}",
+            frame,
+            frame.place("argv") if frame is not None else None,
+            1,
+            machine=True,
+            status=ExitStatus.OK
+            if reading.missing_interface or verdict.only_logged
+            else ExitStatus.CONFIG_ERRORS,
+        )
+    return verdict.command
+
+
+def _notify(vetting: Vetting, scripts: NotifyScripts, frame: Frame) -> NotifyScripts:
+    """The scripts that can run. keepalived only logs the loss of one: the status is not changed."""
+    changed: dict[str, ScriptCommand | None] = {}
+    for name in NotifyScripts.__struct_fields__:
+        command = getattr(scripts, name)
+        if command is None:
+            continue
+        verdict = vetting.judge(command)
+        changed[name] = verdict.command
+        if verdict.command is None:
+            vetting.reading.error(
+                "script-unusable",
+                f"({frame.name}) '{command.argv[0]}' will not run: {verdict.problem}",
+                frame,
+                frame.place(f"notify.{name}"),
+                1,
+                machine=True,
+                status=ExitStatus.OK,
+            )
+    return msgspec.structs.replace(scripts, **changed)
