@@ -28,6 +28,7 @@ MAX_NESTED_EXPANSIONS = 128
 _MAX_ROUNDS = 64
 """Times one line may turn into another that needs work again."""
 
+INCLUDE = re.compile(r"(include[rmwba]?)[ \t\f\r\v\n]+(.*)", re.DOTALL)
 _DEFINITION = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)=[ \t]*(.*)", re.DOTALL)
 _REFERENCE = re.compile(
     r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)((?:[ \t]+[A-Za-z0-9_]+)*)[ \t]*\}"
@@ -136,6 +137,9 @@ class Preprocessor:
             )
         else:
             self._collecting = None
+        if not lines and self._collecting is None:
+            self._texts[name] = text  # a single line is an ordinary definition, wherever it is written
+            return
         if text:
             lines.append(text)
         self._set_lines(name, lines)
@@ -159,6 +163,9 @@ class Preprocessor:
                 )
             ready = self._work_off(line, stack)
             if ready is None or not ready.text:
+                continue
+            if ready.text.startswith("include") and INCLUDE.fullmatch(ready.text) is not None:
+                yield ready  # whole: its braces are alternatives of file names
                 continue
             piece, rest = _split_at_brace(ready)
             if (missing := first_reference(piece.text)) is not None:
@@ -234,15 +241,15 @@ class Preprocessor:
             self._collecting = (name, lines)
             self._set_lines(name, lines)
         else:
-            self._set_lines(name, [value])
+            self._texts[name] = value
         return True
 
     def _set_lines(self, name: str, lines: list[str]) -> None:
-        if (self._collecting is not None and lines) or len(lines) > 1:
+        if lines:
             self._definitions[name] = Definition(lines[0], tuple(lines[1:]))
             self._texts.pop(name, None)
         else:
-            self._texts[name] = lines[0] if lines else ""
+            self._texts[name] = ""
 
     def _substitute(self, text: str, stack: list[Iterator[Line]]) -> str | None:
         """The line with its definitions put in, late and recursively; None when there is none to put in."""

@@ -81,18 +81,20 @@ class DiskReader:
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         except OSError as error:
             return Unreadable(_reason(error))
-        with os.fdopen(descriptor, "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
+        try:
+            mode = os.fstat(descriptor).st_mode
             if stat.S_ISDIR(mode):
                 return Unreadable("is a directory")
             if not stat.S_ISREG(mode):
                 return Unreadable("is not a regular file")
             if mode & 0o111:
                 return Unreadable("is executable, which a configuration file must not be")
-            try:
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
                 return file.read(limit + 1)
-            except OSError as error:
-                return Unreadable(_reason(error))
+        except OSError as error:
+            return Unreadable(_reason(error))
+        finally:
+            os.close(descriptor)
 
     def directory(self, path: str) -> str:
         return os.path.realpath(os.path.dirname(path) or ".")

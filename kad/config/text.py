@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import os
-import re
 from collections.abc import Iterable, Mapping
 from enum import Flag
 from typing import NamedTuple
@@ -18,6 +17,7 @@ from msgspec import Struct
 from kad.config.diagnostics import Findings
 from kad.config.lexer import BLANKS, decomment, find_special, split_words
 from kad.config.preprocess import (
+    INCLUDE,
     MAX_LINE_BYTES,
     Budget,
     BudgetExceeded,
@@ -67,7 +67,6 @@ _CHECK_NAMES = {
     "wildcard_match": IncludeCheck.WILDCARD_MATCH,
     "brace_match": IncludeCheck.BRACE_MATCH,
 }
-_INCLUDE = re.compile(r"(include[rmwba]?)[ \t\f\r\v\n]+(.*)", re.DOTALL)
 _ACTED_ON = frozenset((*_INCLUDES, "include_check", "random_seed"))
 
 
@@ -285,7 +284,7 @@ class _Builder:
             self._open_block(start)
         elif text == "}":
             self._close_block(start)
-        elif (include := _INCLUDE.fullmatch(text)) is not None:
+        elif (include := INCLUDE.fullmatch(text)) is not None:
             self._include(include[1], include[2])
         else:
             self._budget.spend_statements(1)
