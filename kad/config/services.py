@@ -25,6 +25,7 @@ from kad.config.model.check import (
 )
 from kad.config.model.track import TrackFile
 from kad.config.schema import CLOSING, Frame, Reading
+from kad.config.service_scripts import ServiceScripts
 from kad.errors import ExitStatus
 
 
@@ -32,6 +33,7 @@ def configuration(reading: Reading, root: Frame) -> CheckConfiguration:
     """Everything the check child is told."""
     members: dict[str, int] = {}
     servers: list[VirtualServer] = []
+    scripts = ServiceScripts(reading)
     for frame in root.fields.get("virtual_server", []):
         service = _Service(reading, frame)
         if not service.find_group():
@@ -39,7 +41,9 @@ def configuration(reading: Reading, root: Frame) -> CheckConfiguration:
         name = frame.fields.get("group", "")
         index = members.get(name, 0) if name else 0
         members[name] = index + 1
-        servers.append(service.resolve(index))
+        servers.append(service.resolve(index, scripts))
+    if servers:
+        scripts.finish()
     _note_twins(reading, root, servers)
     return CheckConfiguration(
         tuple(servers),
@@ -315,7 +319,7 @@ class _Service:
 
     def _alert(self, frame: Frame, default: bool) -> bool:
         given = frame.fields.get("smtp_alert")
-        for value in (given, *map(self.reading.globals.get, ("smtp_alert_checker", "smtp_alert"))):
+        for value in (given, *map(self.reading.globals.get, ("mail.alert_checker", "mail.alert"))):
             if value is not None:
                 return bool(value)
         return default
@@ -351,13 +355,14 @@ class _Service:
             bool(self.fields.get("sorry_duplicates")),
         )
 
-    def resolve(self, group_index: int) -> VirtualServer:
+    def resolve(self, group_index: int, scripts: ServiceScripts) -> VirtualServer:
         fields = self.fields
         self._adjust_service()
         servers = self._drop_twins()
         self._adjust_forwarding(servers)
         self._adjust_sorry_server(servers)
         self._adjust_quorum(servers)
+        scripts.vet(self.frame, servers)
         return VirtualServer(
             group_index=group_index,
             smtp_alert=self._alert(self.frame, False),

@@ -7,7 +7,9 @@ from tests.support.configuration import assert_as_annotated
 
 
 def instance(body: str, neighbor: str = "10.0.0.2") -> BfdInstance:
-    (found,) = assert_as_annotated(f"bfd_instance peer {{\nneighbor_ip {neighbor}\n{body}\n}}").bfd.instances
+    (found,) = assert_as_annotated(
+        f"bfd_instance peer {{\nneighbor_ip {neighbor}\n{body}\n}}"
+    ).config.bfd.instances
     return found
 
 
@@ -41,7 +43,9 @@ def test_everything_about_a_session() -> None:
 
 
 def test_hoplimit_and_neighbour_ip_are_other_names() -> None:
-    (found,) = assert_as_annotated("bfd_instance peer {\nneighbour_ip 10.0.0.2\nhoplimit 3\n}").bfd.instances
+    (found,) = assert_as_annotated(
+        "bfd_instance peer {\nneighbour_ip 10.0.0.2\nhoplimit 3\n}"
+    ).config.bfd.instances
     assert (found.neighbor_address, found.ttl) == ("10.0.0.2", 3)
 
 
@@ -111,7 +115,7 @@ DISABLED = [
 
 @pytest.mark.parametrize("text", DISABLED)
 def test_a_session_that_cannot_be_is_told_once(text: str) -> None:
-    assert assert_as_annotated(text).bfd.instances == ()
+    assert assert_as_annotated(text).config.bfd.instances == ()
 
 
 FIRST = "bfd_instance a {\n neighbor_ip 10.0.0.2\n%s}\n"
@@ -119,7 +123,7 @@ FIRST = "bfd_instance a {\n neighbor_ip 10.0.0.2\n%s}\n"
 
 def test_a_second_instance_of_a_name_is_ignored() -> None:
     text = FIRST % "" + "bfd_instance a {  # duplicate-name\n neighbor_ip 10.0.0.3\n}\n"
-    assert [each.neighbor_address for each in assert_as_annotated(text).bfd.instances] == ["10.0.0.2"]
+    assert [each.neighbor_address for each in assert_as_annotated(text).config.bfd.instances] == ["10.0.0.2"]
 
 
 RIVALS = [
@@ -138,4 +142,4 @@ def test_two_sessions_with_one_neighbour_need_addresses_of_their_own(
 ) -> None:
     note = "" if both else "  # duplicate-session"
     text = FIRST % first + f"bfd_instance b {{\nneighbor_ip 10.0.0.2{note}\n{second}}}\n"
-    assert len(assert_as_annotated(text).bfd.instances) == (2 if both else 1)
+    assert len(assert_as_annotated(text).config.bfd.instances) == (2 if both else 1)

@@ -42,7 +42,7 @@ def service(
 
 
 def only_server(text: str) -> VirtualServer:
-    (server,) = assert_as_annotated(text).check.virtual_servers
+    (server,) = assert_as_annotated(text).config.check.virtual_servers
     return server
 
 
@@ -97,7 +97,9 @@ virtual_server 10.0.0.1 80 {
 
 
 def test_what_is_read_survives_the_wire() -> None:
-    found = read(service("sorry_server 10.0.0.3", "TCP_CHECK {\n}\nHTTP_GET {\nurl {\npath /\n}\n}")).check
+    found = read(
+        service("sorry_server 10.0.0.3", "TCP_CHECK {\n}\nHTTP_GET {\nurl {\npath /\n}\n}")
+    ).config.check
     assert msgpack.decode(msgpack.encode(found), type=CheckConfiguration) == found
 
 
@@ -114,7 +116,7 @@ HEADS = [
 
 @pytest.mark.parametrize("text", HEADS)
 def test_a_service_that_is_none_is_skipped_whole(text: str) -> None:
-    assert assert_as_annotated(text).check.virtual_servers == ()
+    assert assert_as_annotated(text).config.check.virtual_servers == ()
 
 
 def test_a_range_or_prefix_after_an_address_is_dropped() -> None:
@@ -325,7 +327,7 @@ virtual_server fwmark 7 {
 
 def test_a_checker_goes_to_the_port_that_was_written() -> None:
     text = service(server="TCP_CHECK {\n}", real="10.0.0.2 8080").replace("lvs_method NAT", "lvs_method DR")
-    server = read(text).check.virtual_servers[0].real_servers[0]
+    server = read(text).config.check.virtual_servers[0].real_servers[0]
     (checker,) = server.checkers
     assert isinstance(checker, TcpCheck)
     assert (server.port, checker.connection.port) == (80, 8080)
@@ -387,19 +389,19 @@ def test_a_second_sorry_server_starts_afresh() -> None:
 
 
 def test_alerts_fall_back_to_the_global_setting() -> None:
-    quiet = read(service(), smtp_alert=False).check.virtual_servers[0]
+    quiet = read(service(), "smtp_alert off").config.check.virtual_servers[0]
     assert (quiet.smtp_alert, quiet.real_servers[0].smtp_alert) == (False, False)
-    loud = read(service(), smtp_alert=False, smtp_alert_checker=True).check.virtual_servers[0]
+    loud = read(service(), "smtp_alert off\nsmtp_alert_checker on").config.check.virtual_servers[0]
     assert (loud.smtp_alert, loud.real_servers[0].smtp_alert) == (True, True)
-    neither = read(service()).check.virtual_servers[0]
+    neither = read(service()).config.check.virtual_servers[0]
     assert (neither.smtp_alert, neither.real_servers[0].smtp_alert) == (False, True)
-    own = read(service("smtp_alert off", "smtp_alert off"), smtp_alert=True).check.virtual_servers[0]
+    own = read(service("smtp_alert off", "smtp_alert off"), "smtp_alert on").config.check.virtual_servers[0]
     assert (own.smtp_alert, own.real_servers[0].smtp_alert) == (False, False)
 
 
 def test_one_service_twice_is_told_of() -> None:
     found = assert_as_annotated(service() + service(head_note=" # duplicate-service/0"))
-    assert len(found.check.virtual_servers) == 2
+    assert len(found.config.check.virtual_servers) == 2
 
 
 # Groups
@@ -426,7 +428,7 @@ virtual_server_group six {
 }
 """
     )
-    web, six = found.check.groups
+    web, six = found.config.check.groups
     assert web.ranges == (
         GroupRange("10.0.0.1", "10.0.0.1", 80),
         GroupRange("10.0.0.5", "10.0.0.9", 80),
@@ -468,7 +470,7 @@ WRONG_ENTRIES = [
 
 @pytest.mark.parametrize("line", WRONG_ENTRIES)
 def test_a_wrong_entry_of_a_group_is_ignored(line: str) -> None:
-    (group,) = assert_as_annotated(f"virtual_server_group g {{\n{line}\n10.9.9.9 80\n}}").check.groups
+    (group,) = assert_as_annotated(f"virtual_server_group g {{\n{line}\n10.9.9.9 80\n}}").config.check.groups
     assert group.ranges == (GroupRange("10.9.9.9", "10.9.9.9", 80),)
     assert group.fwmarks == ()
 
@@ -482,13 +484,13 @@ GROUPS = [
 
 @pytest.mark.parametrize("text", GROUPS)
 def test_a_group_that_cannot_be_used_is_ignored(text: str) -> None:
-    assert assert_as_annotated(text).check.groups == ()
+    assert assert_as_annotated(text).config.check.groups == ()
 
 
 def test_of_two_groups_with_one_name_the_first_counts() -> None:
     first = "virtual_server_group g {\n10.0.0.1 80\n}\n"
     second = "virtual_server_group g {  # duplicate-name/0\n10.0.0.2 80\n}\n"
-    (group,) = assert_as_annotated(first + second).check.groups
+    (group,) = assert_as_annotated(first + second).config.check.groups
     assert group.ranges[0].first == "10.0.0.1"
 
 
@@ -498,21 +500,21 @@ def test_a_group_may_stand_below_its_servers() -> None:
         + service(head="group g", real="10.0.0.3 80")
         + "virtual_server_group g {\n10.0.0.1 80\n}\n"
     )
-    assert [server.name for server in found.check.virtual_servers] == ["[g]:0", "[g]:1"]
-    assert found.check.virtual_servers[0].family == 4
+    assert [server.name for server in found.config.check.virtual_servers] == ["[g]:0", "[g]:1"]
+    assert found.config.check.virtual_servers[0].family == 4
 
 
 def test_a_group_that_does_not_exist_leaves_nothing_to_serve() -> None:
     text = service(head="group g", head_note=" # not-defined/0")
-    assert assert_as_annotated(text).check.virtual_servers == ()
+    assert assert_as_annotated(text).config.check.virtual_servers == ()
 
 
 def test_a_group_of_the_other_family_leaves_nothing_to_serve() -> None:
     text = service(head="group g", head_note=" # family-mismatch/0")
     group = "virtual_server_group g {\n::1 80\n}\n"
-    assert assert_as_annotated(text + group).check.virtual_servers == ()
+    assert assert_as_annotated(text + group).config.check.virtual_servers == ()
     both = "virtual_server_group g {\n::1 80\n10.0.0.1 80\n}\n"
-    assert assert_as_annotated(text + both).check.virtual_servers == ()
+    assert assert_as_annotated(text + both).config.check.virtual_servers == ()
 
 
 def test_tunnels_serve_a_group_of_both_families() -> None:
@@ -548,9 +550,38 @@ virtual_server group g {
 
 def test_ssl() -> None:
     text = "SSL {\npassword secret\nca /a\ncertificate /b\nkey /c\n}"
-    assert assert_as_annotated(text).check.ssl == SslContext("secret", "/a", "/b", "/c")
+    assert assert_as_annotated(text).config.check.ssl == SslContext("secret", "/a", "/b", "/c")
 
 
 def test_the_last_ssl_block_counts_and_so_does_its_last_line() -> None:
     text = "SSL {\nca /a\nca /b  # repeated\nkey  # missing-value\n}\nSSL {  # repeated\nca /c\n}"
-    assert assert_as_annotated(text).check.ssl == SslContext(ca_file="/c")
+    assert assert_as_annotated(text).config.check.ssl == SslContext(ca_file="/c")
+
+
+# Scripts
+
+
+def test_scripts_that_cannot_run_are_dropped() -> None:
+    body = (
+        "quorum_up /absent/up  # script-unusable/0\nquorum_down /open/down  # script-unusable/0\nomega\nalpha"
+    )
+    inner = (
+        "notify_up /bin/up\nnotify_down /absent/down  # script-unusable/0\n"
+        "MISC_CHECK {\nmisc_path /absent/check  # script-unusable/0\n}\nTCP_CHECK {\n}"
+    )
+    found = only_server(service(body, inner))
+    server = found.real_servers[0]
+    assert (found.quorum_up, found.quorum_down, server.notify_down) == (None, None, None)
+    assert server.notify_up is not None
+    assert [type(each) for each in server.checkers] == [TcpCheck]
+
+
+@pytest.mark.parametrize("line", ["quorum_up /bin/up", "sorry_server 10.0.0.9\nquorum_down /bin/down"])
+def test_scripts_without_script_security_are_complained_of_once(line: str) -> None:
+    loaded = read(service(line) + service(line, head="10.0.0.7 80"), "")
+    assert [(d.code, d.exit_status) for d in loaded.diagnostics] == [("script-security", 6)]
+    assert loaded.exit_status == 6
+
+
+def test_services_without_scripts_need_no_script_security() -> None:
+    assert read(service(server="TCP_CHECK {\n}"), "").exit_status == 0

@@ -21,7 +21,9 @@ from kad.config.model.script import ScriptCommand
 from tests.support.configuration import assert_as_annotated
 
 SERVER = """
-track_file load
+track_file load {
+    file /etc/hostname
+}
 bfd_instance peer {
     neighbor_ip 10.0.0.9
 }
@@ -44,7 +46,7 @@ virtual_server 10.0.0.1 80 {
 def checkers(body: str, service: str = "", real: str = "10.0.0.2") -> tuple[Checker, ...]:
     """The checkers of a server with this in it; findings must be those that comments name."""
     found = assert_as_annotated(SERVER % (service, real, body))
-    return found.check.virtual_servers[0].real_servers[0].checkers
+    return found.config.check.virtual_servers[0].real_servers[0].checkers
 
 
 def only(body: str, service: str = "", real: str = "10.0.0.2") -> Checker:
@@ -79,14 +81,14 @@ def test_a_schedule_is_inherited_from_the_nearest_block_that_has_one() -> None:
 
 def test_what_stands_below_a_checker_reaches_it() -> None:
     text = (SERVER % ("", "10.0.0.2", "TCP_CHECK {\n}")).rstrip()[:-1] + "delay_loop 3\n}\n"
-    checker = assert_as_annotated(text).check.virtual_servers[0].real_servers[0].checkers[0]
+    checker = assert_as_annotated(text).config.check.virtual_servers[0].real_servers[0].checkers[0]
     assert isinstance(checker, TcpCheck)
     assert (checker.schedule.delay_loop_us, checker.schedule.warmup_us) == (3_000_000, 3_000_000)
 
 
 def test_all_failures_are_logged_when_the_global_setting_says_so() -> None:
-    found = assert_as_annotated(SERVER % ("", "10.0.0.2", "TCP_CHECK {\n}"), checker_log_all_failures=True)
-    checker = found.check.virtual_servers[0].real_servers[0].checkers[0]
+    found = assert_as_annotated(SERVER % ("", "10.0.0.2", "TCP_CHECK {\n}"), "checker_log_all_failures")
+    checker = found.config.check.virtual_servers[0].real_servers[0].checkers[0]
     assert isinstance(checker, TcpCheck)
     assert checker.schedule.log_all_failures
 
@@ -135,7 +137,7 @@ def test_a_link_local_address_needs_an_interface(keyword: str) -> None:
 
 def test_a_link_local_server_needs_an_interface_to_be_examined() -> None:
     text = SERVER.replace("10.0.0.1 80", "fe80::1 80") % ("", "fe80::2", "TCP_CHECK {\n}  # link-local")
-    assert assert_as_annotated(text).check.virtual_servers[0].real_servers[0].checkers == ()
+    assert assert_as_annotated(text).config.check.virtual_servers[0].real_servers[0].checkers == ()
 
 
 # HTTP_GET and SSL_GET
