@@ -25,8 +25,8 @@ LOOKS_PER_LIMIT = 5
 STARVED_FACTOR = 5
 PHASE_FACTOR = {Phase.STARTING: 10, Phase.PREPARING: 5, Phase.READY: 1}
 """How many limits a child may take in each phase. STOPPING has a limit of its own (child_wait)."""
-STARVED_SHARE = 10
-"""Runnable with less than one part in so many of a processor: starved."""
+STARVED_PART = 5
+"""Runnable, and used less than the limit's so-manieth part of a processor since it ticked: starved."""
 _NANOSECONDS_PER_US = 1_000
 
 
@@ -60,8 +60,8 @@ class Verdict(Enum):
 EXCUSED = frozenset({Condition.TRACED, Condition.UNINTERRUPTIBLE, Condition.GONE})
 
 
-def classify(observation: Observation, before: Observation | None, elapsed_us: int) -> Condition:
-    """What ``observation`` means, given the one of the look before, ``elapsed_us`` ago."""
+def classify(observation: Observation, used_us: int, limit_us: int) -> Condition:
+    """What ``observation`` means for a process that used so much of a processor since it stands still."""
     if observation.tracer_pid or observation.state == "t":
         return Condition.TRACED
     match observation.state:
@@ -72,9 +72,7 @@ def classify(observation: Observation, before: Observation | None, elapsed_us: i
         case "Z" | "X":
             return Condition.GONE
         case "R":
-            run_us = (observation.run_ns - (before.run_ns if before else 0)) // _NANOSECONDS_PER_US
-            starved = before is not None and run_us * STARVED_SHARE < elapsed_us
-            return Condition.STARVED if starved else Condition.RUNNING
+            return Condition.STARVED if used_us * STARVED_PART < limit_us else Condition.RUNNING
         case _:
             return Condition.SLEEPING
 
@@ -100,14 +98,12 @@ class HangWatch:
         self._limit_us = limit_us
         self._ticks: int | None = None
         self._phase = Phase.STARTING
-        self._looked_at_us = 0
-        self._before: Observation | None = None
-        self._held_us = 0
-        self._starved_us = 0
-        self._excused_us = 0
-        self._logged = False
         self.condition = Condition.SLEEPING
         """The last look's, for the log."""
+        self._looked_at_us = 0
+        self._run_before_ns: int | None = None
+        self._held_us = self._runnable_us = self._excused_us = 0
+        self._logged = False
 
     @property
     def period_us(self) -> int:
@@ -118,31 +114,41 @@ class HangWatch:
         """Whether the counter stood still since the last look: then observe the process, :meth:`judge`."""
         if ticks == self._ticks and phase == self._phase:
             return phase != Phase.STOPPING
-        self._ticks, self._phase, self._looked_at_us = ticks, phase, now_us
-        self._before = None
-        self._held_us = self._starved_us = self._excused_us = 0
-        self._logged = False
+        self._ticks, self._phase = ticks, phase
+        self._moved(now_us)
         return False
 
     def judge(self, observation: Observation, now_us: int) -> Verdict:
         """Hold the time since the last look against the child, or against what holds it."""
-        elapsed_us = now_us - self._looked_at_us
         # The machine stood still for the rest.
-        counted_us = min(elapsed_us, 2 * self.period_us)
-        self.condition = classify(observation, self._before, elapsed_us)
-        self._looked_at_us, self._before = now_us, observation
-        if self.condition in EXCUSED:
-            self._excused_us += counted_us
-        elif self.condition == Condition.STARVED:
-            self._starved_us += counted_us
-        else:
-            self._held_us += counted_us
-        return self._verdict()
-
-    def _verdict(self) -> Verdict:
+        elapsed_us = min(now_us - self._looked_at_us, 2 * self.period_us)
+        self._looked_at_us = now_us
+        if self._run_before_ns is None:
+            self._run_before_ns = observation.run_ns
+        used_us = (observation.run_ns - self._run_before_ns) // _NANOSECONDS_PER_US
         limit_us = self._limit_us * PHASE_FACTOR.get(self._phase, 1)
-        waited_us = self._held_us + self._starved_us
-        if self._held_us >= limit_us or waited_us >= STARVED_FACTOR * limit_us:
+        self.condition = classify(observation, used_us, limit_us)
+        if self.condition in EXCUSED:
+            self._excused_us += elapsed_us
+        elif observation.state == "R":
+            self._runnable_us += elapsed_us
+        else:
+            self._held_us += elapsed_us
+        return self._verdict(used_us, limit_us)
+
+    def _moved(self, now_us: int) -> None:
+        """It ticked: nothing is held against it."""
+        self._looked_at_us = now_us
+        self._run_before_ns = None
+        self._held_us = self._runnable_us = self._excused_us = 0
+        self._logged = False
+
+    def _verdict(self, used_us: int, limit_us: int) -> Verdict:
+        waited_us = self._held_us + self._runnable_us
+        # Runnable time is the child's own fault once it is plain that it did run.
+        blamed_us = waited_us if used_us * STARVED_PART >= limit_us else self._held_us
+        guilty = blamed_us >= limit_us or waited_us >= STARVED_FACTOR * limit_us
+        if guilty and self.condition not in EXCUSED:
             return Verdict.KILL if self.condition == Condition.STOPPED else Verdict.ABORT
         if waited_us + self._excused_us >= limit_us and not self._logged:
             self._logged = True

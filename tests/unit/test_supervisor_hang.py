@@ -89,7 +89,6 @@ def test_uninterruptible_process_is_logged_once_and_never_killed() -> None:
 def test_starved_process_gets_five_times_the_limit() -> None:
     watcher = Watcher()
     found = watcher.look_often(seen("R"), 100)
-    # The first look has nothing to compare with and holds one period against it.
     assert [verdict for _, verdict in found] == [Verdict.LOG, Verdict.ABORT]
     assert found[0][0] == LIMIT
     assert found[1][0] == 5 * LIMIT
@@ -142,13 +141,28 @@ def test_verdict_comes_within_half_a_second_of_the_limit_wherever_the_hang_begin
         assert after_us <= LIMIT + PERIOD
 
 
+def test_starved_for_long_and_then_asleep_it_is_not_killed_for_the_time_before() -> None:
+    watcher = Watcher()
+    for _ in range(20):
+        watcher.look(seen("R"))
+    assert [verdict for _, verdict in watcher.verdicts] == [Verdict.LOG]
+    assert watcher.look(seen("S", run_ms=1)) == Verdict.FINE
+
+
+def test_throttled_process_that_uses_its_share_without_ticking_is_hung_in_the_end() -> None:
+    watcher = Watcher()
+    for turn in range(1, 30):
+        watcher.look(seen("R", run_ms=20 * turn))
+    # A fifth of the limit in processor time is enough for any honest turn.
+    assert watcher.verdicts[0] == (LIMIT, Verdict.LOG)
+    assert watcher.verdicts[1] == (11 * PERIOD, Verdict.ABORT)
+
+
 def test_classify() -> None:
-    before = seen("R", run_ms=100)
-    assert classify(seen("R", run_ms=101), before, PERIOD) == Condition.STARVED
-    assert classify(seen("R", run_ms=140), before, PERIOD) == Condition.RUNNING
-    assert classify(seen("R", run_ms=0), None, PERIOD) == Condition.RUNNING
-    assert classify(seen("Z"), None, PERIOD) == Condition.GONE
-    assert classify(seen("I"), None, PERIOD) == Condition.SLEEPING
+    assert classify(seen("R"), LIMIT // 5 - 1, LIMIT) == Condition.STARVED
+    assert classify(seen("R"), LIMIT // 5, LIMIT) == Condition.RUNNING
+    assert classify(seen("Z"), 0, LIMIT) == Condition.GONE
+    assert classify(seen("I"), 0, LIMIT) == Condition.SLEEPING
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ class Fake:
         self.heartbeat = context.journal.heartbeat(context.role)
         self.stopping = False
         self.deaf = False
+        self.burn_ms = 0
         self.socket: socket.socket | None = None
         signal.signal(signal.SIGTERM, self.on_term)
 
@@ -97,8 +98,15 @@ class Fake:
         while not self.stopping:
             self.heartbeat.tick(monotonic_us())
             self.turn()
+            self.burn()
         self.say("stopped", modules=len(sys.modules))
         return int(self.mine.get("stop_status", 0))
+
+    def burn(self) -> None:
+        """Use so much processor time before the next tick."""
+        end_ns = time.thread_time_ns() + self.burn_ms * 1_000_000
+        while time.thread_time_ns() < end_ns:
+            pass
 
     def turn(self) -> None:
         """Wait a moment, then do what is asked."""
@@ -132,6 +140,8 @@ class Fake:
                     time.sleep(60)
             case "deaf":
                 self.deaf = True
+            case "burn":
+                self.burn_ms = int(rest)
             case "nonsense":
                 assert self.socket is not None
                 self.socket.send(b"\xc1 nonsense")

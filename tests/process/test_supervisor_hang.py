@@ -1,0 +1,167 @@
+"""Hangs that are, and stillness that is none: real loops, stops, debuggers and starvation."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.roles.family import Family, is_alive
+
+CPU = Path("/sys/fs/cgroup/cpu")
+REPLACED_WITHIN_US = 1_500_000
+STARVED_S = 4.0
+PTRACE_ATTACH, PTRACE_DETACH = 16, 17
+
+
+def replaced_after_us(family: Family, role: str, begin_us: int) -> int:
+    at_us: int = family.wait_for("start", role, 2)["at_us"]
+    return at_us - begin_us
+
+
+def assert_only_replaced(family: Family, role: str) -> None:
+    for other in ("control", "vrrp", "check", "bfd"):
+        assert len(family.events("start", other)) == (2 if other == role else 1)
+
+
+@pytest.mark.parametrize("role", ["control", "vrrp", "check", "bfd"])
+def test_stopped_child_is_replaced(role: str) -> None:
+    with Family().start_ready() as family:
+        begin_us = time.monotonic_ns() // 1000
+        pid = family.kill(role, signal.SIGSTOP)
+        assert replaced_after_us(family, role, begin_us) < REPLACED_WITHIN_US
+        assert not is_alive(pid)
+        assert_only_replaced(family, role)
+        assert "signal SIGKILL (hung, stopped)" in family.log()
+
+
+@pytest.mark.parametrize("how", ["loop", "sleep"])
+def test_child_that_does_not_come_back_is_replaced_and_says_where_it_stood(how: str) -> None:
+    with Family().start_ready() as family:
+        family.command("vrrp", how)
+        begin_us = family.wait_for("command", "vrrp")["at_us"]
+        assert replaced_after_us(family, "vrrp", begin_us) < REPLACED_WITHIN_US
+        assert_only_replaced(family, "vrrp")
+        assert "in obey" in (family.run / "crash.vrrp").read_text()
+        assert "signal SIGABRT (hung" in family.log()
+
+
+def test_child_deaf_to_sigabrt_is_killed() -> None:
+    with Family().start_ready() as family:
+        family.command("vrrp", "abort-deaf")
+        begin_us = family.wait_for("command", "vrrp")["at_us"]
+        assert replaced_after_us(family, "vrrp", begin_us) < REPLACED_WITHIN_US
+        assert "signal SIGKILL (hung, sleeping)" in family.log()
+
+
+def test_the_limit_is_the_configurations() -> None:
+    with Family({"settings": {"hang_limit_us": 300_000}}).start_ready() as family:
+        family.command("vrrp", "sleep")
+        begin_us = family.wait_for("command", "vrrp")["at_us"]
+        assert 300_000 <= replaced_after_us(family, "vrrp", begin_us) < 800_000
+
+
+def test_traced_child_is_logged_and_let_be() -> None:
+    ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+    ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    with Family({"settings": {"hang_limit_us": 300_000}}).start_ready() as family:
+        pid = family.child("vrrp")
+        if ptrace(PTRACE_ATTACH, pid, None, None) != 0:
+            pytest.skip(f"ptrace is not allowed: {os.strerror(ctypes.get_errno())}")
+        os.waitpid(pid, 0x40000000)  # __WALL: it stopped for us
+        family.wait_for_log("traced: it is let be")
+        time.sleep(2)
+        assert family.child("vrrp") == pid
+        ptrace(PTRACE_DETACH, pid, None, None)
+        # Released, it goes on as if nothing had been.
+        assert_still_works(family, pid)
+        assert family.stop() == 0
+
+
+@contextlib.contextmanager
+def cgroup(name: str) -> Iterator[Path]:
+    path = CPU / f"kad-test-{os.getpid()}-{name}"
+    try:
+        path.mkdir()
+    except OSError as error:
+        pytest.skip(f"no cpu control group to starve a child in: {error}")
+    try:
+        yield path
+    finally:
+        root = CPU / "tasks"
+        for pid in (path / "tasks").read_text().split():
+            with contextlib.suppress(OSError):
+                root.write_text(pid)
+        path.rmdir()
+
+
+@pytest.mark.root
+def test_child_throttled_by_its_cgroup_is_logged_and_let_be() -> None:
+    """One hundredth of a processor, where it needs 20 ms of one between two ticks."""
+    with cgroup("throttle") as group, Family().start_ready() as family:
+        family.command("vrrp", "burn 20")
+        family.wait_for("command", "vrrp")
+        (group / "cpu.cfs_period_us").write_text("100000")
+        (group / "cpu.cfs_quota_us").write_text("1000")
+        pid = family.child("vrrp")
+        (group / "tasks").write_text(str(pid))
+        family.wait_for_log("starved: it is let be")
+        time.sleep(STARVED_S)
+        assert family.child("vrrp") == pid
+        (group / "cpu.cfs_quota_us").write_text("-1")
+        assert_still_works(family, pid)
+
+
+@pytest.mark.root
+def test_child_starved_by_a_real_time_hog_is_logged_and_let_be() -> None:
+    """The kernel leaves ordinary processes a twentieth; the child needs 100 ms of it between two ticks."""
+    with Family().start_ready() as family:
+        pid = family.child("vrrp")
+        cpu = max(os.sched_getaffinity(0))
+        os.sched_setaffinity(pid, {cpu})
+        family.command("vrrp", "burn 100")
+        family.wait_for("command", "vrrp")
+        hog = subprocess.Popen(
+            ["chrt", "-f", "50", "taskset", "-c", str(cpu), "sh", "-c", "while :; do :; done"],
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            time.sleep(STARVED_S)
+            if hog.poll() is not None:
+                pytest.skip("real-time scheduling is not allowed here")
+        finally:
+            hog.kill()
+            hog.wait()
+        assert "starved: it is let be" in family.log()
+        assert_still_works(family, pid)
+
+
+def assert_still_works(family: Family, pid: int) -> None:
+    family.command("vrrp", "threads")
+    assert family.wait_for("threads", "vrrp")["pid"] == pid
+    assert len(family.events("start", "vrrp")) == 1
+
+
+def test_stall_of_the_whole_machine_is_not_a_hang() -> None:
+    """The supervisor stood still as long as its children: all of them get another chance."""
+    with Family({"settings": {"hang_limit_us": 300_000}}).start_ready() as family:
+        pids = [family.child(role) for role in ("control", "vrrp", "check", "bfd")]
+        for _ in range(3):
+            for pid in (family.pid, *pids):
+                os.kill(pid, signal.SIGSTOP)
+            time.sleep(0.8)
+            # The supervisor wakes first and looks while they still stand.
+            os.kill(family.pid, signal.SIGCONT)
+            time.sleep(0.05)
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+            time.sleep(0.2)
+        assert [family.child(role) for role in ("control", "vrrp", "check", "bfd")] == pids
+        assert family.stop() == 0

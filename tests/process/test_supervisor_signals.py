@@ -1,0 +1,142 @@
+"""Every signal has a handler from the first moment, and none kills the daemon that should not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.support.roles.family import Family, is_alive
+
+HARMLESS = [signal.SIGUSR1, signal.SIGUSR2, 36, 63, 64, signal.SIGPIPE, signal.SIGXCPU, signal.SIGCHLD]
+
+
+def test_harmless_signals_are_passed_on_and_kill_nobody() -> None:
+    with Family().start_ready() as family:
+        pids = [family.child(role) for role in ("control", "vrrp", "check", "bfd")]
+        for number in HARMLESS:
+            family.signal(number)
+            time.sleep(0.02)
+        seen = family.wait(lambda: len(found := family.events("SignalReceived")) == 5 and found)
+        assert [event["signum"] for event in seen] == [10, 12, 36, 63, 64]
+        assert [family.child(role) for role in ("control", "vrrp", "check", "bfd")] == pids
+        assert family.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, *HARMLESS])
+def test_signals_in_the_first_moments_kill_nobody(number: int) -> None:
+    """From the moment the process has its signals blocked until it is READY, as fast as they can be sent."""
+    with Family().start() as family:
+        family.wait(lambda: blocks(family.pid, signal.SIGHUP))
+        while family.states() != dict.fromkeys(["control", "vrrp", "check", "bfd"], "RUNNING"):
+            family.signal(number)
+            time.sleep(0.001)
+            assert family.process is not None
+            assert family.process.poll() is None
+        # The HUPs during the first load became one.
+        assert len(family.events("reload")) == (number == signal.SIGHUP)
+        assert family.stop() == 0
+
+
+def blocks(pid: int, number: int) -> bool:
+    with open(f"/proc/{pid}/status") as file:
+        [line] = [line for line in file if line.startswith("SigBlk:")]
+    return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+
+
+def test_signal_ignored_by_whoever_starts_us_still_works() -> None:
+    """nohup ignores HUP, cron and shells INT; a daemon started by them must reload and stop all the same."""
+    with Family() as family:
+        previous = {number: signal.signal(number, signal.SIG_IGN) for number in (1, 2, 15, 17)}
+        try:
+            family.start()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+        family.wait(lambda: len(family.states()) == 4)
+        family.wait_for("committed")
+        family.signal(signal.SIGHUP)
+        family.wait_for("reload")
+        assert family.stop() == 0
+
+
+def test_int_stops_and_can_be_ignored() -> None:
+    with Family().start_ready() as family:
+        family.signal(signal.SIGINT)
+        assert family.exit_status() == 0
+    with Family(ignore_sigint=True).start_ready() as family:
+        family.signal(signal.SIGINT)
+        family.wait_for_log("SIGINT is ignored")
+        assert family.states()["vrrp"] == "RUNNING"
+        assert family.stop() == 0
+
+
+def test_children_ignore_hup_and_int() -> None:
+    with Family().start_ready() as family:
+        for role in ("control", "vrrp", "check", "bfd"):
+            pid = family.child(role)
+            assert os.getpgid(pid) == pid
+            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
+                os.kill(pid, number)
+        time.sleep(0.1)
+        assert {len(family.events("start", role)) for role in ("control", "vrrp", "check", "bfd")} == {1}
+
+
+def test_hup_asks_for_a_reload_and_a_second_one_waits() -> None:
+    with Family().start_ready() as family:
+        for _ in range(5):
+            family.signal(signal.SIGHUP)
+            time.sleep(0.02)
+        assert len(family.events("reload")) == 1
+        family.command("control", "finish done")
+        family.wait_for("reload", count=2)
+        family.command("control", "finish done again")
+        family.wait(lambda: "done again" in family.log())
+        time.sleep(0.1)
+        assert len(family.events("reload")) == 2
+
+
+def test_term_twice_is_once() -> None:
+    with Family({"settings": {"child_wait_us": 400_000}}).start_ready() as family:
+        family.command("vrrp", "deaf")
+        family.wait_for("command")
+        family.signal(signal.SIGTERM)
+        family.signal(signal.SIGTERM)
+        time.sleep(0.1)
+        family.signal(signal.SIGHUP)
+        family.signal(signal.SIGINT)
+        assert family.exit_status() == 0
+        assert len(family.events("term", "check")) == 1
+
+
+def test_daemonises_and_the_first_process_waits_for_the_start() -> None:
+    with Family(foreground=False) as family:
+        family.start()
+        assert family.exit_status() == 0
+        daemon = int((family.directory / "daemon.pid").read_text())
+        assert family.states() == dict.fromkeys(["control", "vrrp", "check", "bfd"], "RUNNING")
+        assert os.getsid(daemon) == daemon
+        assert os.readlink(f"/proc/{daemon}/cwd") == "/"
+        os.kill(daemon, signal.SIGTERM)
+        family.wait(lambda: not is_alive(daemon))
+
+
+def test_daemonising_tells_the_shell_why_it_failed() -> None:
+    with Family({"load_failed": 4}, foreground=False) as family:
+        family.start()
+        assert family.exit_status() == 4
+        assert "told to fail" in family.log()
+
+
+def test_one_thread_and_reaping_after_everything() -> None:
+    with Family().start_ready() as family:
+        for _ in range(3):
+            family.kill_and_wait("check")
+        assert len(os.listdir(f"/proc/{family.pid}/task")) == 1
+        zombies = subprocess.run(
+            ["ps", "--ppid", str(family.pid), "-o", "stat="], capture_output=True, text=True, check=False
+        ).stdout.split()
+        assert not [state for state in zombies if state.startswith("Z")]
