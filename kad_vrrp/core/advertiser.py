@@ -12,7 +12,10 @@ from kad_vrrp.core.packet import (
     ipv4_packet,
     with_checksum,
 )
-from kad_vrrp.core.timers import VERSION_2, VERSION_3
+from kad_vrrp.core.priority import STOPPING
+from kad_vrrp.core.stats import Statistics
+from kad_vrrp.core.timers import VERSION_2, VERSION_3, skew_time_us
+from kad_vrrp.core.transports import Slot
 
 
 def advertised_addresses(config: VrrpInstance) -> tuple[bytes, ...]:
@@ -49,7 +52,54 @@ def receive_rules(config: VrrpInstance) -> ReceiveRules:
     )
 
 
-class Advertiser:
+class Transmitter:
+    """Where and from which address an instance sends, and when it last did."""
+
+    def __init__(self, config: VrrpInstance, stats: Statistics, now_us: int) -> None:
+        self._config = config
+        self._stats = stats
+        self.slot: Slot | None = None
+        self.source = ""
+        self.old_checksum = False
+        """A peer was found to compute version 3 checksums over the multicast group."""
+        self.last_sent_us = now_us
+        self._adverts = Adverts(config, "", 0, old_checksum=False)
+
+    @property
+    def is_open(self) -> bool:
+        return self.slot is not None and self.slot.is_open
+
+    def rebuild(self, config: VrrpInstance) -> None:
+        """Anything the adverts depend on has changed."""
+        self._config = config
+        number = self.slot.number if self.slot is not None else 0
+        self._adverts = Adverts(config, self.source, number, old_checksum=self.old_checksum)
+
+    def built(self, priority: int) -> tuple[SendAdvert, ...]:
+        """The adverts of this priority, without any being sent."""
+        return self._adverts.of(priority)
+
+    def send(self, priority: int, now_us: int) -> tuple[SendAdvert, ...]:
+        """The adverts of this priority, counted as sent; none while the sockets are closed."""
+        slot = self.slot
+        if slot is None or not slot.is_open:
+            return ()
+        self._stats.advert_sent += 1
+        if priority == STOPPING:
+            self._stats.pri_zero_sent += 1
+        self.last_sent_us = now_us
+        return self._adverts.of(priority)
+
+    def is_past_mastery(self, now_us: int) -> bool:
+        """timer_expired_backup: a backup of that priority has taken over, and will not be preempted."""
+        config = self._config
+        if not config.timer_expired_backup:
+            return False
+        skew_us = skew_time_us(config.version, config.timer_expired_backup, config.advert_int_us)
+        return now_us >= self.last_sent_us + 3 * config.advert_int_us + skew_us
+
+
+class Adverts:
     """Adverts by priority, for one configuration, source address and transport."""
 
     def __init__(self, config: VrrpInstance, source: str, transport: int, *, old_checksum: bool) -> None:
@@ -60,7 +110,7 @@ class Advertiser:
         self._addresses = advertised_addresses(config)
         self._built: dict[int, tuple[SendAdvert, ...]] = {}
 
-    def adverts(self, priority: int) -> tuple[SendAdvert, ...]:
+    def of(self, priority: int) -> tuple[SendAdvert, ...]:
         """One advert a destination: the multicast group, or each unicast peer. None without a source."""
         built = self._built.get(priority)
         if built is None:

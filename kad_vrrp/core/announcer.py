@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from kad.addresses import INET6, family_of
 from kad.config.model.vrrp import VrrpInstance
 from kad_vrrp.core.actions import AddressEntry, Announce
-from kad_vrrp.core.context import Context
+from kad_vrrp.core.context import NEVER, Context
 from kad_vrrp.core.garp import AnnouncementSchedule, frame_for
 
 
@@ -15,6 +15,7 @@ class Announcer:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._schedule = AnnouncementSchedule()
+        self._owed_at_us = NEVER
         self._frames: dict[AddressEntry, tuple[object, bytes | None]] = {}
         """Each frame beside the link it was built for."""
 
@@ -25,17 +26,32 @@ class Announcer:
     def cancel(self, config: VrrpInstance) -> None:
         """Not MASTER any more: nothing more leaves, not even what waits for its turn."""
         self._schedule.cancel()
+        self._owed_at_us = NEVER
         self._context.pacer.cancel(config.name)
         self._frames.clear()
 
-    def begin(self, config: VrrpInstance, entries: tuple[AddressEntry, ...], now_us: int) -> None:
-        """The burst of a new master, or for addresses added by a reload; what follows is scheduled."""
+    def owe(self, at_us: int) -> None:
+        """Every address is to be announced at that instant, once the kernel has it."""
+        self._owed_at_us = at_us
+
+    def settle(self, config: VrrpInstance, entries: tuple[AddressEntry, ...], now_us: int) -> None:
+        """The kernel has every address: what is owed leaves now, or when its time comes."""
+        if self._owed_at_us == NEVER:
+            return
+        if self._owed_at_us > now_us:
+            self._schedule.full_us = self._owed_at_us
+        else:
+            self._begin(config, entries, now_us)
+        self._owed_at_us = NEVER
+
+    def added(self, config: VrrpInstance, entries: tuple[AddressEntry, ...], now_us: int) -> None:
+        """The kernel got more addresses while we were MASTER: a reload, or they were put back."""
+        if self._owed_at_us == NEVER:
+            self._begin(config, entries, now_us)
+
+    def _begin(self, config: VrrpInstance, entries: tuple[AddressEntry, ...], now_us: int) -> None:
         self._burst(config, entries, config.garp.master_repeat, now_us)
         self._schedule.begin(config.garp, now_us)
-
-    def begin_later(self, at_us: int) -> None:
-        """The full burst at that instant."""
-        self._schedule.full_us = at_us
 
     def heard_lower_priority(
         self, config: VrrpInstance, entries: tuple[AddressEntry, ...], now_us: int

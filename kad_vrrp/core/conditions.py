@@ -8,6 +8,8 @@ from kad_vrrp.core.context import NEVER
 from kad_vrrp.core.events import LinkChanged
 
 _LINK_LOCAL_PREFIX = "fe80:"
+REFUSAL_BACKOFF_US = 10_000_000
+"""How long an instance stays in FAULT after the kernel refused one of its addresses."""
 
 
 def interfaces_of(config: VrrpInstance) -> frozenset[str]:
@@ -82,3 +84,39 @@ class Debounce:
         if self.change_at_us <= now_us:
             self.is_up = is_up
             self.change_at_us = NEVER
+
+
+class Conditions:
+    """Everything that can keep one instance from taking part, looked at again whenever any of it changed."""
+
+    def __init__(self, is_up: bool) -> None:
+        self._debounce = Debounce(is_up)
+        self._refused_until_us = NEVER
+
+    @property
+    def deadline_us(self) -> int:
+        return min(self._debounce.change_at_us, self._refused_until_us)
+
+    def refused(self, now_us: int) -> None:
+        """The kernel refused an address: no use in trying again for a while."""
+        self._refused_until_us = now_us + REFUSAL_BACKOFF_US
+
+    def find_fault(
+        self,
+        config: VrrpInstance,
+        links: Mapping[str, LinkChanged],
+        source: str,
+        socket_failure: str,
+        now_us: int,
+    ) -> str:
+        """What is in the way now; empty: nothing."""
+        link = links.get(config.interface)
+        self._debounce.observe(link is not None and link.up, config, now_us)
+        if self._refused_until_us <= now_us:
+            self._refused_until_us = NEVER
+        fault = obstacle(config, links, source, interface_up=self._debounce.is_up)
+        if not fault and socket_failure:
+            fault = f"sockets: {socket_failure}"
+        if not fault and self._refused_until_us != NEVER:
+            fault = "the kernel refused an address"
+        return fault

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -14,6 +15,17 @@ if TYPE_CHECKING:
 
 NEVER = 1 << 62
 """An instant that does not come, in microseconds."""
+
+
+class Ending(Enum):
+    """Why an instance is on its way out."""
+
+    STOP = auto()
+    """The daemon stops."""
+    GONE = auto()
+    """A reload no longer has it."""
+    WITHDRAW = auto()
+    """A one-shot child cleans up; the next life goes on as BACKUP."""
 
 
 class EngineSettings(Struct, frozen=True):

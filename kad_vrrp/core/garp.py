@@ -78,7 +78,6 @@ class AnnouncementSchedule:
 
     def begin(self, settings: GarpSettings, now_us: int) -> None:
         """The first burst leaves now; what follows it."""
-        self.full_us = NEVER
         if settings.master_delay_us:
             self.second_us = now_us + settings.master_delay_us
         if settings.master_refresh_us:
@@ -98,6 +97,7 @@ class AnnouncementSchedule:
         """
         repeat = 0
         if self.full_us <= now_us:
+            self.full_us = NEVER
             repeat = settings.master_repeat
             self.begin(settings, now_us)
         if self.second_us <= now_us:

@@ -31,7 +31,7 @@ def hear(instance: Instance, event: AdvertReceived, now_us: int) -> None:
     familiar = instance.familiar
     if familiar is not None and familiar == fingerprint(instance, event):
         instance.stats.advert_rcvd += 1
-        instance.timer_us = now_us + instance.master_down_us
+        instance.timer_us = now_us + instance.intervals.master_down_us
         return
     if instance.state not in (State.MASTER, State.BACKUP) or not instance.running:
         raise PacketError(DropReason.NOT_LISTENING, instance.state.value)
@@ -78,10 +78,12 @@ def _hear_as_backup(instance: Instance, heard: Advertisement, event: AdvertRecei
         case BackupVerdict.LEAVING:
             instance.stats.pri_zero_rcvd += 1
             instance.familiar = None
-            if now_us + instance.skew_us < instance.timer_us:
+            if now_us + instance.intervals.skew_us < instance.timer_us:
                 # keepalived starts the skew time anew for every such packet: repeated, they keep a
                 # network without master.
-                instance.wait_for_master(instance.skew_us, f"{heard.source} sent priority 0", now_us)
+                instance.wait_for_master(
+                    instance.intervals.skew_us, f"{heard.source} sent priority 0", now_us
+                )
         case BackupVerdict.ACCEPT:
             _accept(instance, heard, now_us)
             settled = instance.preempt_at_us == 0 and (
@@ -118,7 +120,9 @@ def _accept(instance: Instance, heard: Advertisement, now_us: int) -> None:
             instance.preempt_at_us = 0
         elif not preempt_at_us:
             instance.preempt_at_us = now_us + config.preempt_delay_us
-    instance.wait_for_master(instance.master_down_us, f"nothing more heard from {heard.source}", now_us)
+    instance.wait_for_master(
+        instance.intervals.master_down_us, f"nothing more heard from {heard.source}", now_us
+    )
     if news or preempt_at_us != instance.preempt_at_us:
         instance.remember()
 
@@ -127,10 +131,14 @@ def learn(instance: Instance, heard: Advertisement) -> None:
     """Who is master, and in version 3 at which interval (RFC 9568 §6.4.2 (340))."""
     instance.master_address = heard.source
     instance.master_priority = heard.priority
-    if heard.old_checksum and not instance.old_checksum and not instance.config.old_unicast_checksum:
+    if (
+        heard.old_checksum
+        and not instance.transmitter.old_checksum
+        and not instance.config.old_unicast_checksum
+    ):
         instance.log(LogLevel.INFO, "setting unicast VRRPv3 checksum to old version")
-        instance.old_checksum = True
-        instance.rebuild_adverts()
+        instance.transmitter.old_checksum = True
+        instance.transmitter.rebuild(instance.config)
     if instance.config.version == VERSION_3 and heard.advert_int_us != instance.master_adver_us:
         instance.master_adver_us = heard.advert_int_us
         instance.derive_intervals()
@@ -140,7 +148,7 @@ def _hear_as_master(instance: Instance, heard: Advertisement, now_us: int) -> No
     """RFC 9568 §6.4.3 (700)-(770)."""
     _compare_addresses(instance, heard)
     _compare_interval(instance, heard)
-    order = address_order(heard.source, instance.source)
+    order = address_order(heard.source, instance.transmitter.source)
     verdict = judge_as_master(heard.priority, instance.priority, order)
     if verdict is MasterVerdict.LOWER and _owner_steps_down(instance, heard, now_us):
         verdict = MasterVerdict.HIGHER
@@ -161,7 +169,7 @@ def _hear_as_master(instance: Instance, heard: Advertisement, now_us: int) -> No
 def _react(instance: Instance, now_us: int) -> bool:
     """One advert out of turn, but not at whatever rate others provoke it; the regular ones come anyway."""
     gap_us = instance.config.advert_int_us // _REACTIONS_PER_INTERVAL
-    if now_us - instance.last_sent_us < gap_us and now_us - instance.last_reaction_us < gap_us:
+    if now_us - instance.transmitter.last_sent_us < gap_us and now_us - instance.last_reaction_us < gap_us:
         return False
     instance.last_reaction_us = now_us
     instance.transmit(now_us)

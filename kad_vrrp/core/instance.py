@@ -6,7 +6,6 @@ announcements and the notifications. Whatever is killed in between, the record s
 """
 
 from collections.abc import Hashable
-from enum import Enum, auto
 
 from kad.config.model.vrrp import VrrpInstance, WantedState
 from kad.notify.policy import NotifyState
@@ -19,10 +18,10 @@ from kad_vrrp.core.actions import (
     State,
     StateChanged,
 )
-from kad_vrrp.core.advertiser import Advertiser, advertised_addresses, receive_rules
+from kad_vrrp.core.advertiser import Transmitter, advertised_addresses, receive_rules
 from kad_vrrp.core.announcer import Announcer
-from kad_vrrp.core.conditions import Debounce, interfaces_of, obstacle, source_of
-from kad_vrrp.core.context import NEVER, Context
+from kad_vrrp.core.conditions import Conditions, interfaces_of, source_of
+from kad_vrrp.core.context import NEVER, Context, Ending
 from kad_vrrp.core.election import OwnerConflict
 from kad_vrrp.core.events import PlanDone
 from kad_vrrp.core.holdings import DeletionGuard, Holdings
@@ -30,27 +29,8 @@ from kad_vrrp.core.memory import describe
 from kad_vrrp.core.notices import Notices, notify_state
 from kad_vrrp.core.priority import OWNER, STOPPING, effective_priority
 from kad_vrrp.core.stats import Statistics
-from kad_vrrp.core.timers import (
-    early_window_us,
-    master_down_interval_us,
-    silence_limit_us,
-    skew_time_us,
-)
+from kad_vrrp.core.timers import early_window_us, intervals
 from kad_vrrp.core.transports import Slot
-
-REFUSAL_BACKOFF_US = 10_000_000
-"""How long an instance stays in FAULT after the kernel refused one of its addresses."""
-
-
-class Ending(Enum):
-    """Why an instance is on its way out."""
-
-    STOP = auto()
-    """The daemon stops."""
-    GONE = auto()
-    """A reload no longer has it."""
-    WITHDRAW = auto()
-    """A one-shot child cleans up; the next life goes on as BACKUP."""
 
 
 class Instance:
@@ -78,11 +58,9 @@ class Instance:
         self.master_priority = 0
         self.master_adver_us = config.advert_int_us
         self.preempt_at_us = 0
-        self.last_sent_us = now_us
         self.last_reaction_us = -NEVER
         self.last_lower_us = -NEVER
         self.reason = ""
-        self.old_checksum = False
         self.complaints: set[str] = set()
         self.familiar: Hashable | None = None
         """The current master's unchanged packet, by which it is recognised without parsing."""
@@ -91,20 +69,15 @@ class Instance:
         self.holdings = Holdings(config)
         self.holdings.assume_all()
         self.notices = Notices()
-        self.slot: Slot | None = None
-        self.source = ""
+        self.transmitter = Transmitter(config, self.stats, now_us)
         self.deaf_until_us = context.deaf_until_us
         self.recalled = False
         """A former life's record was taken over."""
         self.resuming = False
         link = context.links.get(config.interface)
-        self.debounce = Debounce(link is not None and link.up)
-        self._advertiser = Advertiser(config, "", 0, old_checksum=False)
+        self._conditions = Conditions(link is not None and link.up)
         self._last_record = b""
-        self._announce_all = False
-        self._announce_after_us = 0
         self._deferred: ChangeAddresses | None = None
-        self._refused_until_us = NEVER
         self._guard = DeletionGuard()
         self._derive()
 
@@ -118,15 +91,12 @@ class Instance:
         self.derive_intervals()
 
     def derive_intervals(self) -> None:
+        """The priority, or the master's interval, may have changed."""
         config = self.config
         # keepalived: an owner that stepped down to 254 still waits like an owner.
         priority = OWNER if config.is_owner else self.priority
-        self.skew_us = skew_time_us(config.version, priority, self.master_adver_us)
-        self.master_down_us = master_down_interval_us(
-            config.version, priority, self.master_adver_us, config.down_timer_adverts
-        )
-        self.silence_limit_us = silence_limit_us(
-            config.version, priority, config.advert_int_us, config.down_timer_adverts
+        self.intervals = intervals(
+            config.version, priority, config.advert_int_us, self.master_adver_us, config.down_timer_adverts
         )
         self.familiar = None
 
@@ -140,8 +110,7 @@ class Instance:
         """Recompute what waits beside the protocol's own timer."""
         self.side_us = min(
             self.announcer.deadline_us,
-            self.debounce.change_at_us,
-            self._refused_until_us,
+            self._conditions.deadline_us,
             self._guard.deadline_us,
         )
 
@@ -165,8 +134,6 @@ class Instance:
         if self._guard.restore_us <= now_us:
             self._guard.calm()
             self.reconcile(now_us)
-        if self._refused_until_us <= now_us:
-            self._refused_until_us = NEVER
         self.check(now_us)
         if self.state is State.MASTER:
             self.announcer.on_time(self.config, self.holdings.present, now_us)
@@ -181,29 +148,25 @@ class Instance:
     def bind(self, slot: Slot | None, source: str) -> None:
         """The engine found other sockets or another source address for it."""
         self.familiar = None
-        if slot is not self.slot:
+        if slot is not self.transmitter.slot:
             self.running = False
             self.timer_us = NEVER
             self.resuming = self.state is State.MASTER
-        self.slot = slot
-        self.source = source
-        self.rebuild_adverts()
-
-    def rebuild_adverts(self) -> None:
-        number = self.slot.number if self.slot is not None else 0
-        self._advertiser = Advertiser(self.config, self.source, number, old_checksum=self.old_checksum)
+        self.transmitter.slot = slot
+        self.transmitter.source = source
+        self.transmitter.rebuild(self.config)
 
     def check(self, now_us: int) -> None:
         """Compare the present conditions with the state, and move if they do not fit."""
         if self.ending is not None:
             return
-        link = self.context.links.get(self.config.interface)
-        self.debounce.observe(link is not None and link.up, self.config, now_us)
-        self.fault = self._find_fault()
+        slot, source = self.transmitter.slot, self.transmitter.source
+        failure = slot.failure if slot is not None else ""
+        self.fault = self._conditions.find_fault(self.config, self.context.links, source, failure, now_us)
         if self.fault:
             if self.state is not State.FAULT:
                 self._enter_fault(self.fault, now_us)
-        elif self.slot is None or not self.slot.is_open:
+        elif not self.transmitter.is_open:
             self.running = False
             self.timer_us = NEVER
             self.familiar = None
@@ -211,29 +174,26 @@ class Instance:
             self.running = True
             self._begin(now_us)
 
-    def _find_fault(self) -> str:
-        links = self.context.links
-        fault = obstacle(self.config, links, self.source, interface_up=self.debounce.is_up)
-        if not fault and self.slot is not None and self.slot.failure:
-            fault = f"sockets: {self.slot.failure}"
-        if not fault and self._refused_until_us != NEVER:
-            fault = "the kernel refused an address"
-        return fault
-
     def _begin(self, now_us: int) -> None:
         """Nothing is in the way (any more): start, or go on where a former life or socket stopped."""
         start_us = max(now_us, self.deaf_until_us)
         if self.state is State.MASTER:
             self._resume_master(now_us)
         elif self.state is State.BACKUP:
-            self.wait_for_master(self.master_down_us, "no advertisement heard since the restart", start_us)
+            self.wait_for_master(
+                self.intervals.master_down_us, "no advertisement heard since the restart", start_us
+            )
             self.reconcile(now_us)
         elif self.state is State.FAULT:
             # keepalived: an owner coming back listens for one interval first (RFC 9568 would not).
-            waits = self.config.advert_int_us + self.skew_us if self._wants_mastery else self.master_down_us
+            waits = (
+                self.config.advert_int_us + self.intervals.skew_us
+                if self._wants_mastery
+                else self.intervals.master_down_us
+            )
             self._enter_backup("nothing is in the way any more", now_us, waits)
         elif not self._wants_mastery:
-            self._enter_backup("started", now_us, self.master_down_us)
+            self._enter_backup("started", now_us, self.intervals.master_down_us)
         elif start_us > now_us:
             self.wait_for_master(0, "address owner, after the start-up delay", start_us)
         else:
@@ -259,9 +219,8 @@ class Instance:
         self.derive_intervals()
         self.stats.become_master += 1
         self.timer_us = now_us + config.advert_int_us
-        self._announce_all = True
-        self._announce_after_us = 0
-        self._move(State.MASTER, reason, now_us, self._adverts(self.priority, now_us))
+        self.announcer.owe(now_us)
+        self._move(State.MASTER, reason, now_us, self.transmitter.send(self.priority, now_us))
 
     def _enter_backup(self, reason: str, now_us: int, wait_us: int, *, farewell: bool = False) -> None:
         adverts = self._leave_master(now_us, farewell=farewell)
@@ -271,7 +230,7 @@ class Instance:
 
     def yield_to_master(self, reason: str, now_us: int) -> None:
         """RFC 9568 §6.4.3 (750): another master takes precedence."""
-        self._enter_backup(reason, now_us, self.master_down_us)
+        self._enter_backup(reason, now_us, self.intervals.master_down_us)
         self.expiry_reason = f"nothing more heard from {self.master_address}"
 
     def _enter_fault(self, reason: str, now_us: int) -> None:
@@ -296,14 +255,10 @@ class Instance:
         self.stats.release_master += 1
         self.announcer.cancel(self.config)
         self.conflict.forget()
-        self._announce_all = False
         self._guard.calm()
         if self.context.settings.release_vips:
             self.holdings.disown_none()
-        if not farewell:
-            return ()
-        self.stats.pri_zero_sent += 1
-        return self._adverts(STOPPING, now_us)
+        return self.transmitter.send(STOPPING, now_us) if farewell else ()
 
     def _move(self, new: State, reason: str, now_us: int, adverts: tuple[SendAdvert, ...]) -> None:
         old = self.state
@@ -323,7 +278,7 @@ class Instance:
             self._deferred = change
         elif change is not None:
             self.context.emit(change)
-        else:
+        elif not self.holdings.in_flight:
             self._settle(now_us)
         self.arm()
 
@@ -341,71 +296,56 @@ class Instance:
             return
         self.log(LogLevel.INFO, f"changing effective priority from {self.priority} to {priority}")
         self.priority = priority
-        old_down_us = self.master_down_us
+        old_down_us = self.intervals.master_down_us
         self.derive_intervals()
         if self.state is State.BACKUP and self.timer_us != NEVER:
-            self.timer_us = max(now_us, self.timer_us + self.master_down_us - old_down_us)
+            self.timer_us = max(now_us, self.timer_us + self.intervals.master_down_us - old_down_us)
         self.remember()
 
     # Adverts -------------------------------------------------------------------------------------------
 
-    def _adverts(self, priority: int, now_us: int) -> tuple[SendAdvert, ...]:
-        """The adverts of this priority, counted as sent."""
-        if self.slot is None or not self.slot.is_open:
-            return ()
-        adverts = self._advertiser.adverts(priority)
-        self.stats.advert_sent += 1
-        self.last_sent_us = now_us
-        return adverts
-
     def transmit(self, now_us: int) -> None:
         """One advert out of turn; the next one follows a whole interval later."""
-        self.context.actions.extend(self._adverts(self.priority, now_us))
+        self.context.actions.extend(self.transmitter.send(self.priority, now_us))
         self.timer_us = now_us + self.config.advert_int_us
 
     def _advertise(self, now_us: int) -> None:
         """The regular advert. The schedule is absolute: a late or early one does not move the next."""
         config = self.config
-        if now_us - self.last_sent_us > self.silence_limit_us:
-            if self._is_past_mastery(now_us):
-                waits = self.master_down_us
+        if now_us - self.transmitter.last_sent_us > self.intervals.silence_limit_us:
+            if self.transmitter.is_past_mastery(now_us):
+                waits = self.intervals.master_down_us
                 self._enter_backup("our adverts are so late that another is master by now", now_us, waits)
                 return
             self._mind_the_gap(now_us)
-        self.context.actions.extend(self._adverts(self.priority, now_us))
+            if not self.holdings.in_flight:
+                self.announcer.settle(self.config, self.holdings.present, now_us)
+                self.arm()
+        self.context.actions.extend(self.transmitter.send(self.priority, now_us))
         if config.is_owner:
             self.conflict.advert_sent(config.advert_int_us, now_us)
         next_us = self.timer_us + config.advert_int_us
         self.timer_us = next_us if next_us > now_us else now_us + config.advert_int_us
 
-    def _is_past_mastery(self, now_us: int) -> bool:
-        """timer_expired_backup: a backup of that priority has taken over, and will not be preempted."""
-        config = self.config
-        if not config.timer_expired_backup:
-            return False
-        skew_us = skew_time_us(config.version, config.timer_expired_backup, config.advert_int_us)
-        return now_us >= self.last_sent_us + 3 * config.advert_int_us + skew_us
-
     def _mind_the_gap(self, now_us: int) -> None:
         """Another may have been master meanwhile: speak, listen for one interval, then tell every host."""
-        gap_us = now_us - self.last_sent_us
+        gap_us = now_us - self.transmitter.last_sent_us
         self.log(LogLevel.WARNING, f"no advert left us for {gap_us} us; announcing our addresses again")
-        if not self._announce_all:
-            self.announcer.begin_later(now_us + self.config.advert_int_us)
-        self._announce_after_us = now_us + self.config.advert_int_us
+        self.announcer.owe(now_us + self.config.advert_int_us)
         self.arm()
 
     def _resume_master(self, now_us: int) -> None:
         """The sockets are open (again) and we are MASTER: after a crash, or a reload that changed them."""
-        silent_us = now_us - self.last_sent_us
-        if silent_us >= self.master_down_us:
+        silent_us = now_us - self.transmitter.last_sent_us
+        if silent_us >= self.intervals.master_down_us:
             reason = f"silent for {silent_us} us, longer than the master-down interval"
-            self._enter_backup(reason, now_us, self.master_down_us)
+            self._enter_backup(reason, now_us, self.intervals.master_down_us)
             return
-        if self.resuming and silent_us > self.silence_limit_us:
+        self.resuming = False
+        self.announcer.owe(now_us)
+        if silent_us > self.intervals.silence_limit_us:
             self._mind_the_gap(now_us)
         self.transmit(now_us)
-        self._announce_all = True
         self.reconcile(now_us)
         self.arm()
 
@@ -449,22 +389,18 @@ class Instance:
             self.log(LogLevel.ERROR, f"cannot {verb} {failure.entry.address}: {failure.reason}")
             refused_addition |= failure.adding
         if refused_addition and self.state is State.MASTER:
-            self._refused_until_us = now_us + REFUSAL_BACKOFF_US
+            self._conditions.refused(now_us)
             self.check(now_us)
             return
-        if self.state is State.MASTER and outcome.added and not self._announce_all:
-            self.announcer.begin(self.config, outcome.added, now_us)
+        if self.state is State.MASTER and outcome.added:
+            self.announcer.added(self.config, outcome.added, now_us)
         self.reconcile(now_us)
         self.arm()
 
     def _settle(self, now_us: int) -> None:
         """The kernel is as the state wants it: tell the hosts, then the scripts."""
-        if self.state is State.MASTER and self._announce_all and self.running:
-            self._announce_all = False
-            if self._announce_after_us > now_us:
-                self.announcer.begin_later(self._announce_after_us)
-            else:
-                self.announcer.begin(self.config, self.holdings.present, now_us)
+        if self.state is State.MASTER and self.running:
+            self.announcer.settle(self.config, self.holdings.present, now_us)
         self.holdings.drop_unconfigured()
         if self.ending is not Ending.WITHDRAW:
             self.context.actions.extend(self.notices.start(self.config))
@@ -486,7 +422,7 @@ class Instance:
     def _give_way_after_deletion(self, now_us: int) -> None:
         """keepalived's answer to a deleted address: step down, and stand again after the skew time."""
         address = self._guard.stepping_down(now_us)
-        self._enter_backup(f"{address} was deleted by another", now_us, self.skew_us, farewell=True)
+        self._enter_backup(f"{address} was deleted by another", now_us, self.intervals.skew_us, farewell=True)
         self.expiry_reason = "coming back after an address was deleted"
 
     def announce_lower_priority(self, now_us: int) -> None:
@@ -507,29 +443,25 @@ class Instance:
     def configure(self, config: VrrpInstance, now_us: int) -> None:
         """A reload changed it. Addresses to remove go now, the rest follows in :meth:`reconcile`."""
         old = self.config
-        before = self._advertiser.adverts(self.priority)
+        before = self.transmitter.built(self.priority)
+        old_down_us = self.intervals.master_down_us
         self.config = config
-        old_down_us = self.master_down_us
-        self._take_priority(old)
-        if config.version != old.version or config.advert_int_us != old.advert_int_us:
+        if config.priority != old.priority:
+            self.priority = effective_priority(config.priority)
+        if (config.version, config.advert_int_us) != (old.version, old.advert_int_us):
             self.master_adver_us = config.advert_int_us
         if config.old_unicast_checksum != old.old_unicast_checksum:
-            self.old_checksum = False
+            self.transmitter.old_checksum = False
         self._derive()
-        self.rebuild_adverts()
+        self.transmitter.rebuild(config)
         self.holdings.configure(config, holding=self.state is State.MASTER)
+        self.remember()
         if self.state is State.BACKUP and self.timer_us != NEVER:
-            self.timer_us += self.master_down_us - old_down_us
-        elif (
-            self.state is State.MASTER and self.running and self._advertiser.adverts(self.priority) != before
-        ):
+            self.timer_us = max(now_us, self.timer_us + self.intervals.master_down_us - old_down_us)
+        elif self.state is State.MASTER and self.running and self.transmitter.built(self.priority) != before:
             # Backups learn the new interval and priority at once, as with keepalived.
             self.transmit(now_us)
         self.reconcile(now_us, removals_only=True)
-
-    def _take_priority(self, old: VrrpInstance) -> None:
-        if self.config.priority != old.priority:
-            self.priority = effective_priority(self.config.priority)
 
     def end(self, ending: Ending, reason: str, now_us: int) -> None:
         """Leave for good: first the farewell; :meth:`launch_deferred` then takes the addresses away."""
@@ -542,8 +474,8 @@ class Instance:
     def _withdraw(self, reason: str, now_us: int) -> None:
         """The record says BACKUP afterwards, with the notification owed to the next life."""
         if self.state is State.MASTER:
-            fresh = now_us - self.last_sent_us < self.master_down_us
-            self._enter_backup(reason, now_us, self.master_down_us, farewell=fresh)
+            fresh = now_us - self.transmitter.last_sent_us < self.intervals.master_down_us
+            self._enter_backup(reason, now_us, self.intervals.master_down_us, farewell=fresh)
         else:
             self._deferred = self._next_change()
             self.remember()

@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 
 from kad.config.model.vrrp import VrrpInstance
 from kad_vrrp.core.actions import Forget, LogLevel, State, Stopped
-from kad_vrrp.core.context import NEVER, Context
+from kad_vrrp.core.context import NEVER, Context, Ending
 from kad_vrrp.core.deadlines import Deadlines
 from kad_vrrp.core.events import ConfigurationChanged
-from kad_vrrp.core.instance import Ending, Instance
+from kad_vrrp.core.instance import Instance
 from kad_vrrp.core.memory import restore
 from kad_vrrp.core.record import Record, Remembered, decode
 from kad_vrrp.core.registry import Registry
@@ -180,8 +180,8 @@ class Lifecycle:
         self._registry.leaving.extend(gone)
         for instance in gone:
             instance.end(Ending.GONE, "removed from the configuration", now_us)
-            self._registry.expel(instance, instance.slot)
-            instance.slot = None
+            self._registry.expel(instance, instance.transmitter.slot)
+            instance.transmitter.slot = None
         for instance in gone:
             instance.launch_deferred(now_us)
         self.finish_endings(now_us)
@@ -246,7 +246,8 @@ class Lifecycle:
         if self._limit != self._withdraw:
             return
         masters = [i for i in self._registry.instances if i.state is State.MASTER]
-        if all(i.slot is None or i.slot.is_open or i.slot.failure for i in masters):
+        slots = [instance.transmitter.slot for instance in masters]
+        if all(slot is None or slot.is_open or slot.failure for slot in slots):
             self._withdraw(now_us)
 
     def _withdraw(self, now_us: int) -> None:

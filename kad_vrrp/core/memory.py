@@ -26,7 +26,7 @@ def describe(instance: Instance) -> Record:
         master_address=instance.master_address,
         master_priority=instance.master_priority,
         preempt_at_us=instance.preempt_at_us,
-        old_checksum=instance.old_checksum,
+        old_checksum=instance.transmitter.old_checksum,
         addresses_digest=addresses_digest,
         ours=ours,
         foreign=foreign,
@@ -46,7 +46,7 @@ def restore(
     config = instance.config
     instance.state = record.state
     instance.since_us = record.since_us
-    instance.last_sent_us = now_us - silent_for_us
+    instance.transmitter.last_sent_us = now_us - silent_for_us
     instance.master_address = record.master_address
     instance.master_priority = record.master_priority
     if record.state is not State.MASTER and record.master_adver_us > 0:
@@ -54,7 +54,7 @@ def restore(
     if config.is_owner and record.effective_priority == REDUCED_OWNER:
         instance.priority = REDUCED_OWNER
     instance.preempt_at_us = record.preempt_at_us
-    instance.old_checksum = record.old_checksum and not config.old_unicast_checksum
+    instance.transmitter.old_checksum = record.old_checksum and not config.old_unicast_checksum
     instance.holdings.restore(record, previous)
     if record.state is not State.MASTER:
         instance.holdings.assume_all()

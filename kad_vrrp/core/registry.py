@@ -77,9 +77,9 @@ class Registry:
         """Bring sockets and source address of an instance up to date."""
         link = self._context.links.get(instance.config.interface)
         source = instance.find_source()
-        old = instance.slot
+        old = instance.transmitter.slot
         slot = self._wanted_slot(instance.config, source, old, 0 if link is None else link.index)
-        if slot is old and source == instance.source:
+        if slot is old and source == instance.transmitter.source:
             return
         instance.bind(slot, source)
         if slot is not old:

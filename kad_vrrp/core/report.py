@@ -34,7 +34,7 @@ def report_of(instance: Instance) -> InstanceReport:
         wanted_state=config.wanted_state.value,
         advert_int_us=config.advert_int_us,
         master_adver_us=instance.master_adver_us,
-        source_address=instance.source,
+        source_address=instance.transmitter.source,
         master_address="" if is_master else instance.master_address,
         master_priority=0 if is_master else instance.master_priority,
         reason=instance.reason,

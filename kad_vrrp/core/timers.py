@@ -1,5 +1,7 @@
 """Protocol timers in integer microseconds, rounded exactly as keepalived rounds. Pure."""
 
+from msgspec import Struct
+
 from kad.units import US_PER_CENTISECOND, US_PER_SECOND
 
 VERSION_2 = 2
@@ -33,9 +35,23 @@ def early_window_us(advert_int_us: int) -> int:
     return min(LONGEST_EARLY_US, advert_int_us // 64)
 
 
-def silence_limit_us(version: int, priority: int, advert_int_us: int, down_timer_adverts: int) -> int:
-    """A gap in own adverts after which another router may have become master unheard.
+class Intervals(Struct, frozen=True):
+    """What follows from version, intervals and priority. Microseconds."""
 
-    One advert less than the master-down interval: the last one sent may have been lost.
-    """
-    return master_down_interval_us(version, priority, advert_int_us, down_timer_adverts) - advert_int_us
+    skew_us: int
+    master_down_us: int
+    silence_limit_us: int
+    """A gap in own adverts after which another router may have become master unheard: one advert less than
+    the master-down interval, since the last one sent may have been lost."""
+
+
+def intervals(
+    version: int, priority: int, advert_int_us: int, master_adver_us: int, down_timer_adverts: int
+) -> Intervals:
+    """``advert_int_us`` is our own, ``master_adver_us`` the present master's."""
+    own_down_us = master_down_interval_us(version, priority, advert_int_us, down_timer_adverts)
+    return Intervals(
+        skew_us=skew_time_us(version, priority, master_adver_us),
+        master_down_us=master_down_interval_us(version, priority, master_adver_us, down_timer_adverts),
+        silence_limit_us=own_down_us - advert_int_us,
+    )
