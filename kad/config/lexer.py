@@ -41,8 +41,9 @@ def decomment(line: str) -> tuple[str, bool, int]:
         elif character == "\\":
             follower = text[position + 1 : position + 2]
             if not follower:
-                text = text[:-1].rstrip(BLANKS) + "\\"  # keepalived takes the blanks before it away
-                break
+                # keepalived takes the blanks before it away, so that it hangs on to the last word
+                joined = text[:-1].rstrip(BLANKS) + "\\"
+                return joined, unescaped or joined != text, quote
             if quote < 0 and follower in "#!":
                 text = text[:position] + text[position + 1 :]
                 unescaped = True

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterable, Mapping
-from enum import Flag
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from msgspec import Struct
 
 from kad.config.diagnostics import Findings
+from kad.config.includes import INCLUDES, IncludeCheck, changed_check
 from kad.config.lexer import BLANKS, decomment, find_special, split_words
 from kad.config.preprocess import (
     INCLUDE,
@@ -42,32 +42,7 @@ MAX_BLOCK_DEPTH = 32
 """Blocks within blocks; what is deeper is skipped. The deepest block that means anything is at 5."""
 
 
-class IncludeCheck(Flag):
-    """What makes a finding about included files an error (``include_check`` and the include variants)."""
-
-    NOTHING = 0
-    READ = 1
-    MATCH = 2
-    WILDCARD_MATCH = 4
-    BRACE_MATCH = 8
-    ALL = 15
-
-
-_INCLUDES = {
-    "include": IncludeCheck.NOTHING,
-    "includer": IncludeCheck.READ,
-    "includem": IncludeCheck.READ | IncludeCheck.MATCH,
-    "includew": IncludeCheck.READ | IncludeCheck.MATCH | IncludeCheck.WILDCARD_MATCH,
-    "includeb": IncludeCheck.READ | IncludeCheck.BRACE_MATCH,
-    "includea": IncludeCheck.ALL,
-}
-_CHECK_NAMES = {
-    "read": IncludeCheck.READ,
-    "match": IncludeCheck.MATCH,
-    "wildcard_match": IncludeCheck.WILDCARD_MATCH,
-    "brace_match": IncludeCheck.BRACE_MATCH,
-}
-_ACTED_ON = frozenset((*_INCLUDES, "include_check", "random_seed"))
+_ACTED_ON = frozenset((*INCLUDES, "include_check", "random_seed"))
 
 
 class ConfigurationText(NamedTuple):
@@ -204,6 +179,7 @@ class _Builder:
         text = data.decode("utf-8", "surrogateescape")
         if text.startswith("\ufeff"):
             text = text[1:]
+            self._line, self._source_line = 1, text.partition("\n")[0]
             self._report(
                 "byte-order-mark", "the file begins with a byte order mark", "save it as UTF-8 without one"
             )
@@ -277,6 +253,14 @@ class _Builder:
         start = -1 if unescaped else len(line) - len(line.lstrip(BLANKS))
         for piece in self._pre.lines(text, start):
             self._take(piece.text, piece.start)
+        if text.endswith("\\") and not self._pre.collecting:
+            self._finding(
+                Severity.WARNING,
+                "backslash",
+                "a backslash continues a line only within a definition ($NAME=); here it belongs to the word",
+                "remove it",
+                exit_status=ExitStatus.OK,
+            )
 
     def _take(self, text: str, start: int) -> None:
         """A statement, a brace or an include; ``start`` as in :class:`Statement`."""
@@ -375,7 +359,7 @@ class _Builder:
     # --- includes ----------------------------------------------------------------------------------------
 
     def _include(self, keyword: str, pattern: str) -> None:
-        checks = self._include_check | _INCLUDES[keyword]
+        checks = self._include_check | INCLUDES[keyword]
         self._last = None
         if self._depth >= MAX_INCLUDE_DEPTH:
             raise BudgetExceeded(f"files include files more than {MAX_INCLUDE_DEPTH} deep")
@@ -442,9 +426,15 @@ class _Builder:
         self._finding(Severity.ERROR, code, message, remedy, span)
 
     def _finding(
-        self, severity: Severity, code: str, message: str, remedy: str = "", span: Span | None = None
+        self,
+        severity: Severity,
+        code: str,
+        message: str,
+        remedy: str = "",
+        span: Span | None = None,
+        exit_status: ExitStatus = ExitStatus.CONFIG_ERRORS,
     ) -> None:
-        """Something keepalived, too, answers with exit status 5, about the line being worked on."""
+        """Something about the line being worked on."""
         line = self._source_line
         self.findings.add(
             severity,
@@ -454,7 +444,7 @@ class _Builder:
             source_line=line,
             remedy=remedy,
             identity=line.strip(),
-            exit_status=ExitStatus.CONFIG_ERRORS,
+            exit_status=exit_status,
         )
 
     def _fatal(self, code: str, message: str, path: str) -> None:
@@ -478,19 +468,3 @@ def _first_outdented(opened: _Open) -> Statement | None:
         if statement.line > opened.line and first_column(statement.source_line) <= column:
             return statement
     return None
-
-
-def changed_check(current: IncludeCheck, words: Iterable[str]) -> IncludeCheck:
-    """The checks after an ``include_check``: a bare name sets, ``+name`` adds, ``-name`` removes."""
-    names = list(words)
-    if not names:
-        return IncludeCheck.ALL
-    for index, name in enumerate(names):
-        check = _CHECK_NAMES.get(name.lstrip("+-"))
-        if name.startswith("-"):
-            current &= ~(check or IncludeCheck.NOTHING)
-        elif name.startswith("+"):
-            current |= check or IncludeCheck.NOTHING
-        elif index == 0:
-            current = IncludeCheck.READ | check if check else IncludeCheck.NOTHING
-    return current
