@@ -181,7 +181,7 @@ class Frame:
         self.places: dict[str, Statement] = {}
         """Field -> the statement that last set it."""
         self.items: list[Any] = []
-        self.dormant = parent is not None and parent.dormant
+        self.dormant: bool = parent is not None and parent.dormant
         """Does the block as a whole not act yet? Then its keywords are not told one by one."""
         self.name = ""
         if statement is not None and len(statement.texts) > 1:

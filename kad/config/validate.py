@@ -66,7 +66,12 @@ def finish(reading: Reading, root: Frame) -> VrrpConfiguration:
 
 def globals_of(reading: Reading, root: Frame) -> Globals:
     """The settings of the daemon as a whole."""
-    return assemble(Globals, {**root.fields, **reading.globals})
+    own = {
+        name: value
+        for name, value in reading.globals.items()
+        if not name.startswith(("instance.", "settings."))
+    }
+    return assemble(Globals, {**root.fields, **own})
 
 
 def _settings(reading: Reading, root: Frame) -> VrrpSettings:

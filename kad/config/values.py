@@ -76,6 +76,10 @@ def decimal_of(
 ) -> int | None:
     """Word ``index`` as a decimal scaled by 10**places, as low and high are; None after reporting."""
     text = statement.texts[index]
+    if text.isascii() and text.isdigit() and len(text) < 16:
+        value = int(text) * 10**places
+        if low <= value <= high:
+            return value
     found = _DECIMAL.match(text)
     whole, fraction = (found[1], found[2]) if found else ("", None)
     limits = _scaled(low, places), _scaled(high, places)
