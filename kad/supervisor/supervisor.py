@@ -424,7 +424,10 @@ class Supervisor:
             logs.error(message.text)
 
     def _reload_finished(self, message: ReloadFinished) -> None:
-        (logs.info if message.accepted else logs.error)(f"reload: {message.text}")
+        if message.accepted:
+            logs.info(f"reload: {message.text}")
+        else:
+            logs.error(f"reload refused, what runs goes on as it was: {message.text}")
         self._manager.ready(message.text)
         if self._requests.finished():
             self._pass_reload()
