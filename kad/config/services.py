@@ -32,7 +32,7 @@ from kad.errors import ExitStatus
 def configuration(reading: Reading, root: Frame) -> CheckConfiguration:
     """Everything the check child is told."""
     members: dict[str, int] = {}
-    servers: list[VirtualServer] = []
+    resolved: list[tuple[VirtualServer, Frame]] = []
     scripts = ServiceScripts(reading)
     for frame in root.fields.get("virtual_server", []):
         service = _Service(reading, frame)
@@ -41,10 +41,11 @@ def configuration(reading: Reading, root: Frame) -> CheckConfiguration:
         name = frame.fields.get("group", "")
         index = members.get(name, 0) if name else 0
         members[name] = index + 1
-        servers.append(service.resolve(index, scripts))
-    if servers:
+        resolved.append((service.resolve(index, scripts), frame))
+    if resolved:
         scripts.finish()
-    _note_twins(reading, root, servers)
+    _note_twins(reading, resolved)
+    servers = [server for server, _ in resolved]
     return CheckConfiguration(
         tuple(servers),
         tuple(reading.defined.get("virtual_server_group", {}).values()),
@@ -65,13 +66,11 @@ def _followed_files(reading: Reading, servers: list[VirtualServer]) -> tuple[Tra
     return tuple(each for each in defined if isinstance(each, TrackFile))
 
 
-def _note_twins(reading: Reading, root: Frame, servers: list[VirtualServer]) -> None:
+def _note_twins(reading: Reading, servers: list[tuple[VirtualServer, Frame]]) -> None:
     """Two definitions of one service: the kernel knows it once, and both would steer it."""
     seen: set[str] = set()
-    frames = {frame.name: frame for frame in root.fields.get("virtual_server", [])}
-    for server in servers:
-        if server.name in seen and not server.group:
-            frame = next((each for each in frames.values() if _names(each, server)), root)
+    for server, frame in servers:
+        if server.name in seen:
             reading.warning(
                 "duplicate-service",
                 f"virtual_server {server.name} is defined twice; both steer the same service",
@@ -82,15 +81,6 @@ def _note_twins(reading: Reading, root: Frame, servers: list[VirtualServer]) -> 
                 status=ExitStatus.OK,
             )
         seen.add(server.name)
-
-
-def _names(frame: Frame, server: VirtualServer) -> bool:
-    fields = frame.fields
-    return (fields.get("address", ""), fields.get("port", 0), fields.get("fwmark")) == (
-        server.address,
-        server.port,
-        server.fwmark,
-    )
 
 
 class _Service:

@@ -141,7 +141,7 @@ def _close(reading: Reading, frame: Frame) -> object:
     reading.define(BFD_INSTANCE_KEYWORD, instance.name, instance)
     if not usable:
         return NOTHING
-    reading.define("bfd session", instance.name, instance)
+    _beside(reading, instance).append(instance)
     return instance
 
 
@@ -208,12 +208,15 @@ def _usable(reading: Reading, frame: Frame, instance: BfdInstance) -> bool:
     return True
 
 
+def _beside(reading: Reading, instance: BfdInstance) -> list[BfdInstance]:
+    """The sessions above with the same neighbour and port."""
+    sessions: dict[str, list[BfdInstance]] = reading.defined.setdefault("bfd session", {})
+    return sessions.setdefault(f"{instance.neighbor_address} {instance.multihop}", [])
+
+
 def _rival(reading: Reading, instance: BfdInstance) -> BfdInstance | None:
     """A session above that no packet could be told apart from: without source_ip, any source is meant."""
-    for other in reading.defined.get("bfd session", {}).values():
-        assert isinstance(other, BfdInstance)
-        if other.neighbor_address != instance.neighbor_address or other.multihop != instance.multihop:
-            continue
+    for other in _beside(reading, instance):
         sources = {other.source_address, instance.source_address}
         if "" in sources or len(sources) == 1:
             return other
