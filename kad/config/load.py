@@ -16,6 +16,7 @@ from kad.config.build import read_root
 from kad.config.diagnostics import MAX_DIAGNOSTICS, by_place
 from kad.config.grammar import bfd, check
 from kad.config.grammar.root import ROOT
+from kad.config.includes import IncludeCheck
 from kad.config.machine import Machine
 from kad.config.model.config import Config
 from kad.config.schema import Reading
@@ -74,15 +75,24 @@ def load(
     reader: Reader | None = None,
     environment: Mapping[str, str] | None = None,
     seed: int | None = None,
+    include_all: bool = False,
 ) -> Loaded:
     """Read the configuration at ``path``. ``machine`` None judges the text alone (``--offline``).
+    ``include_all`` (``-e``): every include must find a readable file.
 
     The other arguments are those of :func:`kad.config.text.read_tree`. Never raises for what a file holds.
     """
     collecting = gc.isenabled()
     gc.disable()  # what is made here stays; looking for garbage would take longer than the reading
     try:
-        text = read_tree(path, config_id=config_id, reader=reader, environment=environment, seed=seed)
+        text = read_tree(
+            path,
+            config_id=config_id,
+            reader=reader,
+            environment=environment,
+            seed=seed,
+            include_check=IncludeCheck.ALL if include_all else IncludeCheck.NOTHING,
+        )
         return build(text.statements, text.diagnostics, text.digest, machine)
     finally:
         if collecting:

@@ -8,8 +8,6 @@ from collections import Counter
 from collections.abc import Callable
 from typing import assert_never
 
-import msgspec
-
 from kad.control.events import ChildApplied, ChildGreeted, ChildPrepared, Event
 from kad.ipc.codec import Decoder, DropReason, Drops
 from kad.ipc.link import Reactor, RouterEnd, child_identity, control_path, ctl_path
@@ -183,11 +181,3 @@ class SupervisorPipe:
             if message is not None:
                 self._on_message(message)
         return True
-
-
-def decode_body(body: bytes) -> object:
-    """A child's report as plain data, for whoever does not know its type; None when it is none."""
-    try:
-        return msgspec.msgpack.decode(body)
-    except msgspec.MsgspecError:
-        return None

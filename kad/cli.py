@@ -1,0 +1,171 @@
+"""``kad``: the command line's modes, up to the point where the daemon runs.
+
+Nothing heavy is imported before it is clear that the daemon is to run: ``kad -t`` is called from scripts.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TextIO
+
+from kad import __version__
+from kad.command_line import CommandLine, Mode, parse, usage
+
+if TYPE_CHECKING:
+    from kad.config.load import Loaded
+
+SIGNALS = {
+    "STOP": ("SIGTERM", 0),
+    "RELOAD": ("SIGHUP", 0),
+    "DATA": ("SIGUSR1", 0),
+    "STATS": ("SIGUSR2", 0),
+    "STATS_CLEAR": ("SIGRTMAX", -1),
+    "JSON": ("SIGRTMIN", 2),
+}
+"""What --signum knows."""
+DEFAULT_FILE = "/etc/keepalived/keepalived.conf"
+FAILURE = 1
+DEFECT = 70
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status."""
+    line = parse(sys.argv[1:] if arguments is None else arguments, os.environ.get("TMPDIR") or "/tmp")
+    for text in (*line.errors, *line.warnings):
+        print(text, file=sys.stderr)
+    if line.strays:
+        print("Unexpected argument(s):", *line.strays)
+    if line.errors:
+        return FAILURE
+    match line.mode:
+        case Mode.VERSION:
+            print(f"kad v{__version__}, for configurations of Keepalived v2.4.3", file=sys.stderr)
+            return 0
+        case Mode.HELP:
+            print(usage("kad"))
+            return 0
+        case Mode.SIGNUM:
+            return _print_signal(line.signum)
+        case Mode.GENHASH:
+            print("kad is no genhash yet", file=sys.stderr)
+            return FAILURE
+        case Mode.TEST:
+            return _test(line)
+        case _:
+            return _run(line)
+
+
+def _print_signal(name: str) -> int:
+    import signal
+
+    if name not in SIGNALS:
+        print(f"Unknown sigfunc {name}", file=sys.stderr)
+        return FAILURE
+    number, offset = SIGNALS[name]
+    print(int(getattr(signal, number)) + offset)
+    return 0
+
+
+# -t ------------------------------------------------------------------------------------------------------
+
+
+def _test(line: CommandLine) -> int:
+    """Read, say everything that was found, and answer with keepalived's status."""
+    for text in line.not_acting:
+        print(text, file=sys.stderr)
+    try:
+        out = _open_log(line.test_log) if line.test_log else sys.stderr
+    except OSError as error:
+        print(f"Unable to open config-test log file {line.test_log}: {error.strerror}", file=sys.stderr)
+        return FAILURE
+    try:
+        namespace = line.values.get("net_namespace")
+        if namespace and not line.offline:
+            _enter_namespace(namespace)
+        loaded = _load(line)
+        _print_findings(loaded, out)
+        return int(loaded.exit_status)
+    except BrokenPipeError:
+        return FAILURE
+    except Exception as error:  # noqa: BLE001 - the caller gets a sentence and a status, whatever it is
+        print(f"kad -t: a defect of kad's own: {error!r}", file=sys.stderr)
+        return DEFECT
+
+
+def _open_log(path: str) -> TextIO:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    return open(os.open(path, flags, 0o644), "w", encoding="utf-8", errors="backslashreplace")
+
+
+def _load(line: CommandLine) -> Loaded:
+    import gc
+
+    # The process lives for one reading, and the reader bounds its memory.
+    gc.disable()
+    from kad.config.load import load
+    from kad.config.machine import LocalMachine
+
+    return load(
+        line.values.get("config_file", DEFAULT_FILE),
+        machine=None if line.offline else LocalMachine(),
+        config_id=line.values.get("config_id"),
+        include_all=line.values.get("include_all", False),
+    )
+
+
+def _print_findings(loaded: Loaded, out: TextIO) -> None:
+    from kad.config.diagnostics import render
+
+    counts: dict[str, int] = {}
+    for finding in loaded.diagnostics:
+        out.write(render(finding) + "\n")
+        counts[finding.severity.value] = counts.get(finding.severity.value, 0) + 1
+    if counts:
+        said = ", ".join(f"{count} {name}{'s' * (count > 1)}" for name, count in counts.items())
+        out.write(f"{said}\n")
+    out.flush()
+
+
+# The daemon ----------------------------------------------------------------------------------------------
+
+
+def _run(line: CommandLine) -> int:
+    # First of all: a signal that comes from here on waits for the supervisor.
+    from kad.supervisor import signals
+
+    signals.block()
+    from kad.control.names import with_configured_names
+    from kad.runtime.process import Options
+    from kad.runtime.rundir import RunDirectoryInUse, run_directory_path
+
+    for text in line.not_acting:
+        print(text, file=sys.stderr)
+    for field in line.paths:
+        # A daemon changes to the root directory.
+        line.values[field] = os.path.abspath(line.values[field])
+    options = with_configured_names(Options(**line.values, not_acting=tuple(line.not_acting)))
+    try:
+        _check_length(run_directory_path(options))
+        if options.net_namespace:
+            _enter_namespace(options.net_namespace)
+    except (OSError, ValueError, RunDirectoryInUse) as error:
+        print(f"kad: {error}", file=sys.stderr)
+        return FAILURE
+    from kad.supervisor.loop import run
+
+    return run(options)
+
+
+def _check_length(directory: str) -> None:
+    """Sockets live there, and the kernel takes 107 bytes for the name of one."""
+    longest = os.path.join(directory, "control.ipc")
+    if len(os.fsencode(longest)) > 107:
+        raise ValueError(f"the run directory's name is too long for sockets in it: {directory}")
+
+
+def _enter_namespace(name: str) -> None:
+    from kad.runtime.namespace import enter_network_namespace
+
+    enter_network_namespace(name)

@@ -1,0 +1,349 @@
+"""The control process: configuration, the reload transaction, status.
+
+It may die at any moment: everything it must not lose is in the supervisor's hands, and the children do their
+work without it. Files are read only for a load; a reborn control starts from the committed generation.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import deque
+from typing import assert_never
+
+import msgspec
+
+import kad
+from kad.control import actions, events
+from kad.control.candidate import Candidate
+from kad.control.diagnostics_log import DiagnosticsLog
+from kad.control.hub import ChildrenHub, CtlHub, SupervisorPipe
+from kad.control.reading import in_thread, read_candidate, read_digest
+from kad.control.reload import ReloadCore
+from kad.control.status import (
+    Clocks,
+    DaemonStatus,
+    LastReload,
+    Reports,
+    StatusRound,
+    instances_of,
+    process_status,
+)
+from kad.errors import ExitStatus
+from kad.ipc.messages import (
+    Abandon,
+    AllApplied,
+    Apply,
+    CommitGeneration,
+    Committed,
+    CtlToControl,
+    Generation,
+    HelloRequest,
+    LoadFailed,
+    Prepare,
+    ProcessInfo,
+    ProcessTable,
+    ReloadAnswer,
+    ReloadFinished,
+    ReloadQuery,
+    ReloadRequested,
+    Role,
+    SignalReceived,
+    StatusAnswer,
+    StatusQuery,
+    StatusReport,
+    StatusRequest,
+    SupervisorSettings,
+    SupervisorToControl,
+)
+from kad.runtime import logs
+from kad.runtime.clock import monotonic_us, realtime_us
+from kad.runtime.driver import Driver
+from kad.runtime.journal import Phase
+from kad.runtime.process import ChildContext
+
+STATUS_LIMIT_S = 0.4
+"""A child that has not answered by then is shown with what it last said."""
+STATUS_ASKERS_LIMIT = 64
+ANSWERS_KEPT = 16
+"""Outcomes kept for a kadctl that asks again because it did not get the answer."""
+
+
+def main(context: ChildContext) -> int:
+    """The whole life of the process; its exit status."""
+    return Control(context).run()
+
+
+class Control:
+    """One life of the control process."""
+
+    def __init__(self, context: ChildContext) -> None:
+        self._context = context
+        self._options = context.options
+        self._generation = context.generation
+        self._candidate: Candidate | None = None
+        self._processes: dict[Role, ProcessInfo] = {}
+        self._reports = Reports()
+        self._round: StatusRound | None = None
+        self._rounds = 0
+        self._disk_digest: str | None = None
+        self._last_reload: LastReload | None = None
+        self._waiting: dict[str, bytes] = {}
+        self._answers: deque[ReloadAnswer] = deque(maxlen=ANSWERS_KEPT)
+        self._findings = DiagnosticsLog()
+        self._core = ReloadCore(context.incarnation)
+        self._heartbeat = context.journal.heartbeat(context.role)
+        self._driver: Driver[events.Event, actions.Action] = Driver(
+            self._core, self._perform, self._heartbeat, events.TimeReached()
+        )
+        directory = context.run_directory
+        self._pipe = SupervisorPipe(
+            self._driver, context.control_fd, on_message=self._from_supervisor, on_gone=self._leave
+        )
+        self._children = ChildrenHub(
+            self._driver, directory, feed=self._driver.feed, on_status=self._take_report
+        )
+        self._ctl = CtlHub(self._driver, directory, self._from_ctl)
+
+    def run(self) -> int:
+        self._driver.loop.add_signal_handler(signal.SIGTERM, self._leave)
+        self._heartbeat.phase = Phase.READY
+        generation = self._generation
+        if generation is None:
+            for note in self._options.not_acting:
+                logs.warning(note)
+        number, roles = (generation.number, generation.roles) if generation else (0, ())
+        self._driver.feed(events.Born(number, roles))
+        self._driver.run()
+        return ExitStatus.OK
+
+    def _leave(self) -> None:
+        self._heartbeat.phase = Phase.STOPPING
+        self._driver.stop()
+
+    # What comes in ---------------------------------------------------------------------------------------
+
+    def _from_supervisor(self, message: SupervisorToControl) -> None:
+        match message:
+            case Committed():
+                self._committed(message.number)
+            case ReloadRequested():
+                self._driver.feed(events.ReloadAsked())
+            case ProcessTable():
+                self._processes = {info.role: info for info in message.processes}
+                self._driver.feed(events.ProcessesChanged(message.processes))
+            case SignalReceived():
+                # The supervisor has logged that nothing comes of it yet.
+                pass
+            case _:
+                assert_never(message)
+
+    def _committed(self, number: int) -> None:
+        generation = self._candidate.generation if self._candidate is not None else None
+        if generation is not None and generation.number == number:
+            # Before the core hears of it: what it then wants sent is this generation.
+            self._generation = generation
+        self._driver.feed(events.SupervisorCommitted(number))
+
+    def _from_ctl(self, peer: bytes, message: CtlToControl) -> None:
+        match message:
+            case StatusQuery():
+                self._begin_status(peer, message.request)
+            case ReloadQuery():
+                self._begin_reload(peer, message)
+            case _:
+                assert_never(message)
+
+    def _begin_reload(self, peer: bytes, query: ReloadQuery) -> None:
+        for answer in self._answers:
+            if answer.request == query.request:
+                self._ctl.answer(peer, answer)
+                return
+        if query.request in self._waiting:
+            return
+        logs.info("reload: asked for by kadctl" + (" --force" if query.force else ""))
+        self._waiting[query.request] = peer
+        self._driver.feed(events.ReloadAsked(query.request, query.force))
+
+    def _take_report(self, report: StatusReport) -> None:
+        if self._reports.take(report) and self._round is not None:
+            self._round.take(report)
+            self._end_status_if_complete()
+
+    # What the core wants ---------------------------------------------------------------------------------
+
+    def _perform(self, action: actions.Action) -> None:
+        match action:
+            case actions.StartLoading():
+                self._start_loading(action)
+            case actions.AskWho():
+                self._children.send(action.role, action.incarnation, HelloRequest(), pid=action.pid)
+            case actions.SendPrepare():
+                slice_ = self._candidate_generation().slices.get(action.role, {})
+                prepare = Prepare(action.transaction, action.generation, slice_)
+                self._children.send(action.role, action.incarnation, prepare)
+            case actions.SendAbandon():
+                self._children.send(action.role, action.incarnation, Abandon(action.transaction))
+            case actions.SendCommit():
+                self._send_commit(action)
+            case actions.SendApply():
+                self._send_apply(action)
+            case actions.TellAllApplied():
+                self._pipe.send(AllApplied(action.number))
+            case actions.Finished():
+                self._finished(action)
+            case actions.FirstLoadFailed():
+                self._pipe.send(LoadFailed(action.exit_status, _short(action.text)))
+            case actions.StartOver():
+                logs.error(f"control starts over: {action.text}")
+                logs.close()
+                os._exit(ExitStatus.SOFTWARE)
+            case _:
+                assert_never(action)
+
+    def _start_loading(self, action: actions.StartLoading) -> None:
+        options, running = self._options, self._generation
+
+        def done(candidate: Candidate) -> None:
+            self._candidate = candidate
+            self._findings.write(candidate.diagnostics)
+            generation = candidate.generation
+            self._driver.feed(
+                events.Loaded(
+                    action.transaction,
+                    roles=generation.roles if generation is not None else (),
+                    refusal=candidate.refusal,
+                    exit_status=candidate.exit_status,
+                )
+            )
+
+        logs.info(f"reading {options.config_file}")
+        in_thread(self._driver.loop, lambda: read_candidate(options, running, force=action.force), done)
+
+    def _candidate_generation(self) -> Generation:
+        assert self._candidate is not None and self._candidate.generation is not None
+        return self._candidate.generation
+
+    def _send_commit(self, action: actions.SendCommit) -> None:
+        generation = self._candidate_generation()
+        assert generation.number == action.number
+        settings = generation.settings or SupervisorSettings()
+        self._pipe.commit(CommitGeneration(action.number, generation.roles, settings), generation)
+
+    def _send_apply(self, action: actions.SendApply) -> None:
+        generation = self._generation
+        assert generation is not None and generation.number == action.generation
+        apply = Apply(action.generation, generation.slices.get(action.role, {}))
+        self._children.send(action.role, action.incarnation, apply)
+
+    def _finished(self, action: actions.Finished) -> None:
+        for complaint in action.complaints:
+            logs.warning(complaint)
+        shown = self._candidate.shown if self._candidate is not None else ""
+        if action.transaction:
+            self._candidate = None
+        if not action.first:
+            self._last_reload = LastReload(realtime_us() / 1_000_000, action.accepted, action.text)
+            self._pipe.send(ReloadFinished(action.accepted, _short(action.text)))
+        for asker in action.askers:
+            self._answer_reload(asker, action, shown)
+
+    def _answer_reload(self, asker: str, action: actions.Finished, shown: str) -> None:
+        peer = self._waiting.pop(asker, None)
+        if peer is None:
+            return
+        answer = ReloadAnswer(
+            asker, action.accepted, action.generation, action.text, shown, action.complaints
+        )
+        self._answers.append(answer)
+        self._ctl.answer(peer, answer)
+
+    # Status ----------------------------------------------------------------------------------------------
+
+    def _begin_status(self, peer: bytes, request: str) -> None:
+        if self._round is None:
+            self._start_round()
+        assert self._round is not None
+        if len(self._round.askers) < STATUS_ASKERS_LIMIT:
+            self._round.askers.append((peer, request))
+
+    def _start_round(self) -> None:
+        self._rounds += 1
+        running: set[Role] = {
+            role
+            for role, info in self._processes.items()
+            if role != Role.CONTROL and info.state in ("STARTING", "RUNNING")
+        }
+        number = self._rounds
+        self._round = StatusRound(number, running)
+        for role in running:
+            self._children.send(role, self._processes[role].incarnation, StatusRequest(number))
+        options = self._options
+        in_thread(self._driver.loop, lambda: read_digest(options), lambda found: self._looked(number, found))
+        self._driver.loop.call_later(STATUS_LIMIT_S, lambda: self._end_status(number))
+
+    def _looked(self, number: int, digest: str | None) -> None:
+        self._disk_digest = digest
+        if self._round is not None and self._round.number == number:
+            self._round.file_looked_at = True
+            self._end_status_if_complete()
+
+    def _end_status_if_complete(self) -> None:
+        if self._round is not None and self._round.is_complete:
+            self._end_status(self._round.number)
+
+    def _end_status(self, number: int) -> None:
+        if self._round is None or self._round.number != number:
+            return
+        finished, self._round = self._round, None
+        encoded = msgspec.msgpack.encode(self._status(finished))
+        for peer, request in finished.askers:
+            self._ctl.answer(peer, StatusAnswer(request, encoded))
+
+    def _status(self, finished: StatusRound) -> DaemonStatus:
+        clocks = Clocks(monotonic_us(), realtime_us())
+        agrees, note = self._judge_file(finished)
+        return DaemonStatus(
+            version=kad.__version__,
+            supervisor_pid=self._context.supervisor_pid,
+            run_directory=self._context.run_directory,
+            config_file=self._options.config_file,
+            generation=self._core.generation,
+            applied_everywhere=self._core.all_applied,
+            file_is_what_runs=agrees,
+            file_note=note,
+            last_reload=self._last_reload,
+            processes=tuple(
+                process_status(
+                    info,
+                    generation=self._core.generation if role == Role.CONTROL else self._core.applied_by(role),
+                    answered=role == Role.CONTROL or role in finished.answered or not info.pid,
+                    clocks=clocks,
+                )
+                for role, info in self._processes.items()
+            ),
+            instances=instances_of(self._reports.of(Role.VRRP), clocks),
+            reports=self._reports.bodies(),
+            dropped=self._dropped(),
+        )
+
+    def _judge_file(self, finished: StatusRound) -> tuple[bool | None, str]:
+        if self._generation is None:
+            return None, "nothing runs yet"
+        if not finished.file_looked_at:
+            return None, "reading it takes too long"
+        if self._disk_digest is None:
+            return False, "it cannot be read"
+        if self._disk_digest == self._generation.source_digest:
+            return True, ""
+        refused = self._last_reload is not None and not self._last_reload.accepted
+        return False, "the last reload was refused" if refused else "it was changed; reload to run it"
+
+    def _dropped(self) -> dict[str, int]:
+        total = self._children.drops + self._ctl.drops + self._pipe.drops + self._core.drops
+        return {reason.value: count for reason, count in sorted(total.items())}
+
+
+def _short(text: str) -> str:
+    """One line that fits into a message to the supervisor."""
+    return text[:2000]

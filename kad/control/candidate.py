@@ -1,0 +1,159 @@
+"""From what was read to what may run: the judgement, and the generation made of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+
+from kad.config.diagnostics import render
+from kad.config.diff import new_errors
+from kad.config.slices import roles, slices, supervisor_settings
+from kad.errors import Diagnostic, ExitStatus, Severity
+from kad.ipc.messages import Generation, Role
+
+if TYPE_CHECKING:
+    from kad.config.load import Loaded
+    from kad.config.model.config import Config
+    from kad.runtime.process import Options
+
+SHOWN_LIMIT = 200
+"""Findings shown to whoever asked for a reload; the log has them all."""
+
+NO_CONFIGURATION = 6
+"""keepalived's status when there is no file to read."""
+BAD_CONFIGURATION = 2
+"""keepalived's status when a child cannot run what was read."""
+
+_FIXED = "fixed"
+
+
+class Fixed(Struct, frozen=True):
+    """What a reload cannot change, since names of files, sockets and tables hang on it."""
+
+    net_namespace: str = ""
+    net_namespace_ipvs: str | None = None
+    instance: str = ""
+    nftables: str = ""
+    nftables_ipvs: str = ""
+    tmp_config_directory: str = ""
+    disable_local_igmp: bool = False
+
+
+_fixed_decoder = msgspec.msgpack.Decoder(Fixed)
+
+
+class Candidate(Struct, frozen=True):
+    """A reading that was judged. ``generation`` None: it cannot run, see ``refusal``."""
+
+    generation: Generation | None
+    refusal: str = ""
+    exit_status: int = 0
+    """The daemon's, when this was its first load."""
+    shown: str = ""
+    """For whoever asked: the findings that are news."""
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+
+def judge(loaded: Loaded, options: Options, running: Generation | None, *, force: bool = False) -> Candidate:
+    """May this run? ``running`` None: it is the first load, which tolerates what keepalived tolerates."""
+    fatal = [finding for finding in loaded.diagnostics if _prevents(finding)]
+    if fatal:
+        return Candidate(
+            None, _first_line(fatal[0]), daemon_status(fatal[0]), _shown(fatal), loaded.diagnostics
+        )
+    news = new_errors(loaded, running.accepted_errors if running is not None else ())
+    refusal = _refusal(loaded.config, running, news, force=force)
+    generation = None if refusal else make_generation(loaded, options, running)
+    status = BAD_CONFIGURATION if refusal else 0
+    return Candidate(generation, refusal, status, _shown(news), loaded.diagnostics + loaded.dormant)
+
+
+def make_generation(loaded: Loaded, options: Options, running: Generation | None) -> Generation:
+    """The next generation, complete."""
+    config = loaded.config
+    parts = slices(config)
+    wanted = wanted_roles(roles(config), options)
+    kept: dict[Role, dict[str, bytes]] = {role: parts.get(role, {}) for role in wanted}
+    kept[Role.CONTROL] = {_FIXED: msgspec.msgpack.encode(fixed_of(config))}
+    return Generation(
+        number=running.number + 1 if running is not None else 1,
+        source_digest=loaded.digest,
+        slices=kept,
+        accepted_errors=loaded.error_identities,
+        roles=wanted,
+        settings=supervisor_settings(config),
+    )
+
+
+def wanted_roles(needed: Sequence[Role], options: Options) -> tuple[Role, ...]:
+    """The children to run: those needed, or all with --all, without those left out (-P, -C, -B)."""
+    left_out = {
+        Role.VRRP: not options.run_vrrp,
+        Role.CHECK: not options.run_check,
+        Role.BFD: not options.run_bfd,
+    }
+    every = (Role.CHECK, Role.VRRP, Role.BFD)
+    return tuple(role for role in every if (options.run_all or role in needed) and not left_out[role])
+
+
+def fixed_of(config: Config) -> Fixed:
+    settings = config.globals
+    return Fixed(
+        net_namespace=settings.net_namespace,
+        net_namespace_ipvs=settings.net_namespace_ipvs,
+        instance=settings.instance,
+        nftables=settings.firewall.nftables,
+        nftables_ipvs=settings.firewall.ipvs_nftables,
+        tmp_config_directory=settings.reloading.tmp_config_directory,
+        disable_local_igmp=settings.disable_local_igmp,
+    )
+
+
+def daemon_status(finding: Diagnostic | None) -> int:
+    """What the daemon exits with for it; ``kad -t`` has numbers of its own."""
+    if finding is not None and finding.exit_status == ExitStatus.CANNOT_RUN and finding.span is None:
+        # Not about a place in a file: there is no file.
+        return NO_CONFIGURATION
+    return BAD_CONFIGURATION
+
+
+def _prevents(finding: Diagnostic) -> bool:
+    """keepalived does not run a keyword without its argument either (exit status 2)."""
+    return not finding.machine and (
+        finding.severity is Severity.FATAL or finding.exit_status == ExitStatus.MISSING_ARGUMENT
+    )
+
+
+def _refusal(config: Config, running: Generation | None, news: Sequence[Diagnostic], *, force: bool) -> str:
+    if running is None:
+        return ""
+    changed = _fixed_changes(config, running)
+    if changed:
+        return f"{', '.join(changed)} cannot change while kad runs: restart it"
+    if news and not force:
+        count = "a new error" if len(news) == 1 else f"{len(news)} new errors"
+        return f"{count} in the text: {_first_line(news[0])}"
+    return ""
+
+
+def _fixed_changes(config: Config, running: Generation) -> list[str]:
+    data = running.slices.get(Role.CONTROL, {}).get(_FIXED)
+    if data is None:
+        return []
+    before, after = _fixed_decoder.decode(data), fixed_of(config)
+    # keepalived ignores ``instance`` at a reload; a changed name would leave files under the old one.
+    return [name for name in Fixed.__struct_fields__ if getattr(before, name) != getattr(after, name)]
+
+
+def _first_line(finding: Diagnostic) -> str:
+    return render(finding).partition("\n")[0]
+
+
+def _shown(findings: Sequence[Diagnostic]) -> str:
+    lines = [render(finding) for finding in findings[:SHOWN_LIMIT]]
+    if len(findings) > SHOWN_LIMIT:
+        lines.append(f"and {len(findings) - SHOWN_LIMIT} more, in the log")
+    return "\n".join(lines)

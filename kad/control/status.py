@@ -1,0 +1,192 @@
+"""What ``kadctl status`` shows: the process table and the children's own reports, put together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from kad.ipc.messages import ProcessInfo, Role, StatusReport
+from kad.ipc.reports import InstanceReport, VrrpReport
+
+
+class ProcessStatus(Struct, frozen=True):
+    """One process of the daemon. Instants are seconds since the epoch."""
+
+    role: str
+    pid: int
+    state: str
+    incarnation: int
+    restarts: int
+    since: float
+    generation: int | None
+    """What it says it runs; None: it has not said."""
+    answered: bool
+    """False: it did not answer within the time limit, and what is shown of it is what it last said."""
+    last_exit: str = ""
+
+
+class AddressStatus(Struct, frozen=True):
+    address: str
+    present: bool
+
+
+class InstanceStatus(Struct, frozen=True):
+    """One VRRP instance."""
+
+    name: str
+    state: str
+    since: float
+    interface: str
+    virtual_router_id: int
+    priority: int
+    effective_priority: int
+    reason: str
+    fault: str
+    master_address: str
+    addresses: tuple[AddressStatus, ...] = ()
+
+
+class LastReload(Struct, frozen=True):
+    at: float
+    accepted: bool
+    text: str
+
+
+class DaemonStatus(Struct, frozen=True):
+    """The whole daemon, as control knows it."""
+
+    version: str
+    supervisor_pid: int
+    run_directory: str
+    config_file: str
+    generation: int
+    applied_everywhere: bool
+    file_is_what_runs: bool | None
+    """None: could not be told in time."""
+    file_note: str
+    """Why the file on disk is not what runs, or cannot be told."""
+    last_reload: LastReload | None
+    processes: tuple[ProcessStatus, ...]
+    instances: tuple[InstanceStatus, ...]
+    reports: dict[str, Any]
+    """Each child's own report, whole."""
+    dropped: dict[str, int]
+    """Messages control threw away, by reason."""
+
+
+_vrrp_decoder = msgspec.msgpack.Decoder(VrrpReport)
+
+
+class Clocks(Struct, frozen=True):
+    """Both clocks at one moment: children speak of CLOCK_MONOTONIC, people of the day."""
+
+    monotonic_us: int
+    realtime_us: int
+
+    def epoch(self, monotonic_us: int) -> float:
+        """Seconds since the epoch of an instant of CLOCK_MONOTONIC; 0 for none."""
+        if not monotonic_us:
+            return 0.0
+        return (self.realtime_us - self.monotonic_us + monotonic_us) / 1_000_000
+
+
+def instances_of(report: StatusReport | None, clocks: Clocks) -> tuple[InstanceStatus, ...]:
+    """The instances in the VRRP child's report; none when there is no report or it is not one."""
+    if report is None:
+        return ()
+    try:
+        body = _vrrp_decoder.decode(report.body)
+    except msgspec.MsgspecError:
+        return ()
+    return tuple(_instance_status(instance, clocks) for instance in body.instances)
+
+
+def _instance_status(instance: InstanceReport, clocks: Clocks) -> InstanceStatus:
+    return InstanceStatus(
+        name=instance.name,
+        state=instance.state,
+        since=clocks.epoch(instance.since_us),
+        interface=instance.interface,
+        virtual_router_id=instance.virtual_router_id,
+        priority=instance.priority,
+        effective_priority=instance.effective_priority,
+        reason=instance.reason,
+        fault=instance.fault,
+        master_address=instance.master_address,
+        addresses=tuple(
+            AddressStatus(f"{virtual.address}/{virtual.prefix_length}", virtual.present)
+            for virtual in instance.addresses
+        ),
+    )
+
+
+def process_status(
+    info: ProcessInfo, *, generation: int | None, answered: bool, clocks: Clocks
+) -> ProcessStatus:
+    return ProcessStatus(
+        role=info.role.value,
+        pid=info.pid,
+        state=info.state,
+        incarnation=info.incarnation,
+        restarts=info.restarts,
+        since=clocks.epoch(info.since_us),
+        generation=generation,
+        answered=answered,
+        last_exit=info.last_exit,
+    )
+
+
+class StatusRound:
+    """One asking round: every child that runs is asked once; those who wait share the answer."""
+
+    def __init__(self, number: int, waited_for: set[Role]) -> None:
+        self.number = number
+        self.askers: list[tuple[bytes, str]] = []
+        """Who is to be answered: the peer and its request."""
+        self.answered: set[Role] = set()
+        self._waited_for = waited_for
+        self.file_looked_at = False
+
+    @property
+    def is_complete(self) -> bool:
+        return self.file_looked_at and self._waited_for <= self.answered
+
+    def take(self, report: StatusReport) -> None:
+        """A report; one that answers an earlier round is news too, but not this round's answer."""
+        if report.request == self.number:
+            self.answered.add(report.role)
+
+
+class Reports:
+    """The last report of each child's present life."""
+
+    def __init__(self) -> None:
+        self._reports: dict[Role, StatusReport] = {}
+        self.stale = 0
+
+    def take(self, report: StatusReport) -> bool:
+        """False (counted): older than what is known."""
+        known = self._reports.get(report.role)
+        if known is not None:
+            newer = (report.incarnation, report.sequence) > (known.incarnation, known.sequence)
+            if not newer:
+                self.stale += 1
+                return False
+        self._reports[report.role] = report
+        return True
+
+    def of(self, role: Role) -> StatusReport | None:
+        return self._reports.get(role)
+
+    def bodies(self) -> dict[str, Any]:
+        """Each report as plain data, for whoever does not know its type."""
+        return {role.value: _plain(report.body) for role, report in self._reports.items()}
+
+
+def _plain(body: bytes) -> Any:
+    try:
+        return msgspec.msgpack.decode(body)
+    except msgspec.MsgspecError:
+        return None

@@ -1,0 +1,232 @@
+"""kadctl: looks at a running kad and steers it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import NoReturn
+
+import msgspec
+
+from kad.control.status import DaemonStatus, InstanceStatus, ProcessStatus
+from kad.errors import KadError
+from kad.ipc.client import NoAnswer, NoDaemon, ask, is_listening
+from kad.ipc.messages import ReloadAnswer, ReloadQuery, StatusAnswer, StatusQuery
+from kad.runtime.rundir import ROOT
+
+STATUS_LIMIT_S = 3.0
+RELOAD_LIMIT_S = 60.0
+"""More than all time limits of a reload together."""
+
+_status_decoder = msgspec.msgpack.Decoder(DaemonStatus)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit status: 0 done, 1 refused or no daemon, 2 wrong usage."""
+    options = _parser().parse_args(arguments)
+    try:
+        directory = options.run_dir or _run_directory(options.instance)
+        if options.command == "reload":
+            return _reload(directory, force=options.force)
+        return _status(directory, as_json=options.json)
+    except (NoDaemon, NoAnswer) as error:
+        return _fail(str(error))
+    except PermissionError as error:
+        return _fail(f"{error.filename or 'the run directory'}: {error.strerror}; kadctl needs root")
+    except (KadError, OSError) as error:
+        return _fail(str(error))
+    except BrokenPipeError:
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def entry() -> NoReturn:
+    sys.exit(main())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="kadctl", description="Look at a running kad, and steer it.")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--run-dir", metavar="DIR", help="the daemon's run directory")
+    where.add_argument(
+        "-i",
+        "--instance",
+        metavar="NAME",
+        help=f"the daemon that runs in {ROOT}/NAME; without it the default one, or the only one",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    status = commands.add_parser("status", help="processes, configuration, instances")
+    status.add_argument("--json", action="store_true", help="everything there is, for programs")
+    reload = commands.add_parser("reload", help="read the configuration again; says how it went")
+    reload.add_argument(
+        "--force", action="store_true", help="accept new errors in the text, as keepalived does"
+    )
+    return parser
+
+
+def _fail(text: str) -> int:
+    print(f"kadctl: {text}", file=sys.stderr)
+    return 1
+
+
+def _run_directory(instance: str | None) -> str:
+    """Where the daemon is. Without a name: the default one, else the only one that runs."""
+    if instance is not None:
+        if "/" in instance or instance in ("", ".", ".."):
+            raise NoDaemon(f"{instance!r} is no name of an instance; give its directory with --run-dir")
+        return os.path.join(ROOT, instance)
+    default = os.path.join(ROOT, "default")
+    if os.path.isdir(default) and is_listening(default):
+        return default
+    try:
+        found = [os.path.join(ROOT, name) for name in sorted(os.listdir(ROOT))]
+    except FileNotFoundError:
+        raise NoDaemon("no kad runs here") from None
+    running = [path for path in found if os.path.isdir(path) and is_listening(path)]
+    if len(running) > 1:
+        names = ", ".join(os.path.basename(path) for path in running)
+        raise NoDaemon(f"several kads run here: say which with -i ({names})")
+    return running[0] if running else default
+
+
+def _request() -> str:
+    return f"{os.getpid()}.{time.monotonic_ns()}"
+
+
+# reload ----------------------------------------------------------------------------------------------------
+
+
+def _reload(directory: str, *, force: bool) -> int:
+    answer = ask(directory, ReloadQuery(_request(), force), RELOAD_LIMIT_S)
+    assert isinstance(answer, ReloadAnswer)
+    if answer.diagnostics:
+        print(answer.diagnostics, file=sys.stderr)
+    for complaint in answer.complaints:
+        print(complaint, file=sys.stderr)
+    if answer.accepted:
+        print(f"accepted: {answer.text}")
+        return 0
+    print(f"refused: {answer.text}", file=sys.stderr)
+    print(f"generation {answer.generation} runs on unchanged", file=sys.stderr)
+    return 1
+
+
+# status ----------------------------------------------------------------------------------------------------
+
+
+def _status(directory: str, *, as_json: bool) -> int:
+    answer = ask(directory, StatusQuery(_request()), STATUS_LIMIT_S)
+    assert isinstance(answer, StatusAnswer)
+    status = _status_decoder.decode(answer.status)
+    if as_json:
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(status), indent=2) + b"\n")
+    else:
+        print(render(status, time.time()))
+    return 0
+
+
+def render(status: DaemonStatus, now: float) -> str:
+    """The status for people; ``now`` is in seconds since the epoch."""
+    sections = [_heading(status, now), _table(_process_rows(status.processes, now))]
+    if status.instances:
+        sections.append(_table(_instance_rows(status.instances, now)))
+    return "\n\n".join(sections)
+
+
+def _heading(status: DaemonStatus, now: float) -> str:
+    everywhere = "" if status.applied_everywhere else ", not yet applied everywhere"
+    lines = [
+        f"kad {status.version}, process {status.supervisor_pid}, {status.run_directory}",
+        f"generation {status.generation}{everywhere}",
+        f"{status.config_file}: {_file_line(status)}",
+    ]
+    if status.last_reload is not None:
+        verdict = "accepted" if status.last_reload.accepted else "REFUSED"
+        ago = _age(now - status.last_reload.at)
+        lines.append(f"last reload {ago} ago: {verdict}: {status.last_reload.text}")
+    return "\n".join(lines)
+
+
+def _file_line(status: DaemonStatus) -> str:
+    if status.file_is_what_runs is None:
+        return f"not known whether it is what runs ({status.file_note})"
+    if status.file_is_what_runs:
+        return "is what runs"
+    return f"IS NOT WHAT RUNS{f' ({status.file_note})' if status.file_note else ''}"
+
+
+def _process_rows(processes: Sequence[ProcessStatus], now: float) -> list[list[str]]:
+    rows = [["PROCESS", "PID", "STATE", "FOR", "RESTARTS", "GENERATION", ""]]
+    for process in processes:
+        if not process.incarnation:
+            # Not configured, and never was.
+            continue
+        notes = [] if process.answered else ["does not answer"]
+        if process.last_exit and process.restarts:
+            notes.append(f"last end: {process.last_exit}")
+        rows.append(
+            [
+                process.role,
+                str(process.pid or "-"),
+                process.state,
+                _age(now - process.since),
+                str(process.restarts),
+                "-" if process.generation is None else str(process.generation),
+                "; ".join(notes),
+            ]
+        )
+    return rows
+
+
+def _instance_rows(instances: Sequence[InstanceStatus], now: float) -> list[list[str]]:
+    rows = [["INSTANCE", "STATE", "FOR", "PRIORITY", "INTERFACE", "VRID", "ADDRESSES", ""]]
+    for instance in instances:
+        priority = str(instance.effective_priority)
+        if instance.effective_priority != instance.priority:
+            priority += f" (of {instance.priority})"
+        shown = [entry.address for entry in instance.addresses[:3]]
+        if len(instance.addresses) > len(shown):
+            shown.append(f"and {len(instance.addresses) - len(shown)} more")
+        rows.append(
+            [
+                instance.name,
+                instance.state,
+                _age(now - instance.since),
+                priority,
+                instance.interface,
+                str(instance.virtual_router_id),
+                " ".join(shown),
+                instance.fault or instance.reason,
+            ]
+        )
+    return rows
+
+
+def _table(rows: list[list[str]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _age(seconds: float) -> str:
+    """A duration in its two greatest units."""
+    if seconds < 0 or seconds > 100 * 365 * 86400:
+        return "-"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    if seconds < 86400:
+        return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
+    return f"{seconds // 86400:.0f} d {seconds % 86400 // 3600:.0f} h"
+
+
+if __name__ == "__main__":
+    entry()
