@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -97,8 +98,11 @@ class Demo:
         print(f"  {moment:8.3f} s   {text}", flush=True)
 
     def quote(self, lines: list[str]) -> None:
+        """Lines of a's log, without the time and the directory that this run put the file in."""
         for line in lines:
-            print(f"               | {line[:120]}", flush=True)
+            said = line.partition("]: ")[2].replace(f"{self.kad_a.directory}/", "")
+            for part in textwrap.wrap(said, 100):
+                print(f"               | {part}", flush=True)
 
     def require(self, holds: bool, what: str) -> None:
         if not holds:

@@ -67,7 +67,7 @@ class Daemon:
     def start(self) -> None:
         assert self.process is None or self.process.poll() is not None, "is running"
         self._mark = len(self.log.read_text())
-        # Compiled modules are kept, as on any host: a start that compiles everything is not what is looked at.
+        # Compiled modules are kept, as on any host: a start that compiles everything would be another matter.
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         with self.log.open("a") as log:
             self.process = self.node.start(
