@@ -1,6 +1,6 @@
 """Raw fields to model Structs: what a vrrp_instance inherits, what strict_mode makes of it, what clashes.
 
-The rules are those of RFC 9568/3768 and of keepalived 2.4.3; each correction is reported where it was asked for.
+The rules are those of RFC 9568/3768 and of keepalived 2.4.3; each correction is reported where it was said.
 """
 
 from __future__ import annotations

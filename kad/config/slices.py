@@ -55,10 +55,8 @@ _CHECK_KINDS: Kinds = (
 )
 _BFD_KINDS: Kinds = (("session", "instances", BfdInstance),)
 
-_TYPES: list[type[Struct]] = [each[2] for each in (*_VRRP_KINDS, *_CHECK_KINDS, *_BFD_KINDS)]
-_DECODERS: dict[type[Struct], Any] = {
-    kind: msgspec.msgpack.Decoder(kind) for kind in (*_TYPES, VrrpSettings, SslContext)
-}
+_KINDS: Kinds = (*_VRRP_KINDS, *_CHECK_KINDS, *_BFD_KINDS, ("", "", VrrpSettings), ("", "", SslContext))
+_DECODERS: dict[type[Struct], Any] = {kind: msgspec.msgpack.Decoder(kind) for _, _, kind in _KINDS}
 
 _T = TypeVar("_T", bound=Struct)
 

@@ -18,8 +18,9 @@ from kad.units import US_PER_SECOND
 
 UNSIGNED_MAX = 4294967295
 INT_MAX = 2147483647
-_INTEGER = re.compile(r"\s*([+-]?\d{1,19})")
-_DECIMAL = re.compile(r"(\d{0,15})(?:\.(\d*))?")
+_INTEGER = re.compile(r"\s*([+-]?\d{1,19})", re.ASCII)
+_DECIMAL = re.compile(r"(\d{0,15})(?:\.(\d*))?", re.ASCII)
+_POWERS = tuple(10**places for places in range(10))
 _BOOLEANS = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
 
 
@@ -77,9 +78,9 @@ def decimal_of(
     """Word ``index`` as a decimal scaled by 10**places, as low and high are; None after reporting."""
     text = statement.texts[index]
     if text.isascii() and text.isdigit() and len(text) < 16:
-        value = int(text) * 10**places
-        if low <= value <= high:
-            return value
+        plain: int = int(text) * _POWERS[places]
+        if low <= plain <= high:
+            return plain
     found = _DECIMAL.match(text)
     whole, fraction = (found[1], found[2]) if found else ("", None)
     limits = _scaled(low, places), _scaled(high, places)
@@ -220,7 +221,7 @@ def boolean() -> Kind:
             return NOTHING
         return value
 
-    return Kind("boolean", read, low="off", high="on")
+    return Kind("boolean", read)
 
 
 def word(what: str = "value", *, longest: int = 0, soft: bool = False) -> Kind:

@@ -466,7 +466,7 @@ FILE_CHECK = Block(
             "What a value in the file counts; 0: any value but 0 takes the server down.",
             default="the track_file's",
         ),
-        Row("dynamic", Kind("", _dynamic), "Named in keepalived's manual only; no version reads it."),
+        Row("dynamic", Kind("not read", _dynamic), "Named in keepalived's manual only; no version reads it."),
     ),
     close=_close_file,
     roles=CHECK,

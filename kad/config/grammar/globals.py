@@ -1209,7 +1209,7 @@ ROOT_ROWS: tuple[Row, ...] = (
         acts=True,
         early=True,
     ),
-    Row("linkbeat_use_polling", flag(), "Poll the link of every VRRP interface.", early=True),
+    Row("linkbeat_use_polling", flag(), "Poll the link of every VRRP interface.", roles=VRRP, early=True),
     Row(
         "net_namespace",
         word("name", soft=True),
@@ -1227,7 +1227,7 @@ ROOT_ROWS: tuple[Row, ...] = (
         repeat=Repeat.FIRST,
         default="net_namespace",
     ),
-    Row("namespace_with_ipsets", flag(), "Use ipsets in a namespace on old kernels.", early=True),
+    Row("namespace_with_ipsets", flag(), "Use ipsets in a namespace on old kernels.", roles=VRRP, early=True),
     Row(
         "use_pid_dir",
         flag(),

@@ -32,9 +32,9 @@ WHOLE = ("default", "any", "all")
 ACTIONS = ("goto", "nop", "blackhole", "unreachable", "prohibit")
 PROTOCOL_KEEPALIVED = 18
 _NAME = re.compile(r"[A-Za-z0-9_.+-]+")
-_TIME = re.compile(r"\d+(\.\d+)?(s|sec|secs|ms|msec|msecs)?")
-_RANGE = re.compile(r"\d+-\d+")
-_MARK = re.compile(r"(0[xX][0-9a-fA-F]+|\d+)(/(0[xX][0-9a-fA-F]+|\d+))?")
+_TIME = re.compile(r"\d+(\.\d+)?(s|sec|secs|ms|msec|msecs)?", re.ASCII)
+_RANGE = re.compile(r"\d+-\d+", re.ASCII)
+_MARK = re.compile(r"(0[xX][0-9a-fA-F]+|\d+)(/(0[xX][0-9a-fA-F]+|\d+))?", re.ASCII)
 
 Checker = Callable[[str], bool]
 

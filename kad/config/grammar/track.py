@@ -368,6 +368,8 @@ def _tracked(
             reading.require_interface(frame, statement, 0)
         else:
             found: Any = reading.definition(definition, name)
+            if isinstance(found, BfdInstance) and not found.events_to_vrrp:
+                found = None  # it says 'checker' and not 'vrrp'
             if found is None:
                 reading.error(
                     "not-defined",

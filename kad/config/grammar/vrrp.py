@@ -804,7 +804,7 @@ INSTANCE_ROWS: tuple[Row, ...] = (
         Kind("flag", _native_ipv6),
         "An IPv6 instance.",
         acts=True,
-        deprecated="nothing: addresses decide the family",
+        deprecated="remove it: addresses decide the family",
         deprecated_status=ExitStatus.OK,
     ),
     Row(
