@@ -186,7 +186,7 @@ class _Builder:
         lines = text.split("\n")
         if "\r" in text:
             lines = [line.rstrip("\r") for line in lines]
-        if "\0" in text or any(map(too_long, lines)):
+        if "\0" in text or too_long(max(lines, key=len)) or not text.isascii():
             self._drop_bad_lines(lines)
         return lines
 
@@ -344,8 +344,8 @@ class _Builder:
         """At the end of everything: each block still open is told, with a guess where its '}' is missing."""
         for opened in self._open:
             name = " ".join(opened.owner.texts[:2]) if opened.owner is not None else "{"
-            before = _first_outdented(opened)
-            where = f"before line {before.line} of {before.file}" if before is not None else "at the end"
+            before = _first_outdented(opened.block, opened.line, opened.source_line)
+            where = f"before {before.file}:{before.line}" if before is not None else "at the end"
             self.findings.add(
                 Severity.ERROR,
                 "missing-closing-brace",
@@ -461,10 +461,26 @@ class _Builder:
         )
 
 
-def _first_outdented(opened: _Open) -> Statement | None:
-    """The first statement of an unclosed block that stands no further right than the block's own line."""
-    column = first_column(opened.source_line)
-    for statement in opened.block:
-        if statement.line > opened.line and first_column(statement.source_line) <= column:
-            return statement
+def _first_outdented(block: list[Statement], line: int, source_line: str) -> Span | None:
+    """The first statement or closing brace, however deep, that stands left of where its block puts it.
+
+    Somewhere before it a closing brace was forgotten, if the text is indented at all. The block itself
+    begins on ``source_line``.
+    """
+    column = first_column(source_line)
+    indented = False
+    for statement in block:
+        own_column = first_column(statement.source_line)
+        if statement.line > line:
+            if own_column > column:
+                indented = True
+            elif indented:
+                return statement.span
+        if statement.block:
+            found = _first_outdented(statement.block, statement.line, statement.source_line)
+            if found is not None:
+                return found
+        closing = statement.closing
+        if closing is not None and closing.line > statement.line and closing.column < own_column:
+            return closing
     return None

@@ -42,7 +42,7 @@ def test_a_block_that_is_never_closed_is_told_where_it_begins() -> None:
         ExitStatus.CONFIG_ERRORS,
     )
     assert finding.span is not None and (finding.span.line, finding.span.column) == (1, 3)
-    assert "before line 5" in finding.remedy
+    assert "before keepalived.conf:5" in finding.remedy
     assert words(result.statements) == [["a", [["b", [["c"]]], ["d", []]]]]
 
 

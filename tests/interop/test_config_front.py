@@ -1,0 +1,121 @@
+"""The same lines to Debian's keepalived and kad: conditions, definitions, loops, braces give the same text.
+
+Each line ends with a double quote that has no partner, which makes keepalived print it as it stands after
+all of that. Left out of the generated lines is what kad does differently on purpose: ``\\#`` with a
+substitution on the same line, references to what is not defined, definitions that contain themselves.
+"""
+
+import random
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from kad.config.lexer import decomment
+from kad.config.preprocess import Budget, Preprocessor
+
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.skipif(shutil.which("keepalived") is None, reason="keepalived is not installed"),
+]
+
+ATOMS = [
+    *("$A", "${A}", "$B", "${B}", "$C", "$D ", "${L}", "$x", "${x}", "${y} ", "$E", "${E} ", "$F", "$"),
+    *(
+        "a",
+        "b",
+        "7",
+        " ",
+        " ",
+        "\t",
+        ",",
+        ")",
+        "(",
+        "\\",
+        "\\a",
+        "'",
+        "=",
+        "~",
+        "{",
+        "}",
+        '"q"',
+        '"{"',
+        '"#"',
+    ),
+    *("@foo", "@bar ", "${_INSTANCE}", "${_HASH}", "${_BANG}", "#", "!"),
+]
+PREFIXES = [
+    *(
+        "",
+        "",
+        "",
+        "@foo ",
+        "@bar ",
+        "@^foo ",
+        "@^bar\t",
+        "~SEQ(x,1,2) ",
+        "~SEQ(x,2) ~SEQ(y,1,3,5) ",
+        "~SEQx(x,9,11)",
+    ),
+    *("~LST(x,1,b) ", "~LST({x,y},{1,2},{3}) ", "~SEQ( x , 3,1 )", "~SEQ(x,$N) ", "~SEQ(x,0)", "~SEQ(x,-2)"),
+    *("~SEQ(x,0x2,010,020) ", "~SEQ(x,1,-1,3) ", "@bar ~SEQ(x,2) @bar "),
+]
+LEFT_OUT = re.compile(r"\\[#!]|\$\{(?!(?:[ABLxyE]|_INSTANCE|_HASH|_BANG)\})")
+DEFINITIONS = ["$x=8", "$y=9", "$A=1", "$B=$A", "$C=${B}2", "$D=a $A b", "$E=", "$F=~SEQ(x,2) f"]
+DEFINITIONS += ["$N=2", "$L=x{y"]
+
+
+def generated(seed: int) -> list[str]:
+    choose = random.Random(seed)
+    lines = [*DEFINITIONS]
+    for number in range(8):
+        body = "#\\#"
+        while LEFT_OUT.search(body):
+            body = "".join(choose.choice(ATOMS) for _ in range(choose.randint(0, 7)))
+        lines.append(f'{choose.choice(PREFIXES)}kw{number} {body} "')
+    return lines
+
+
+def keepalived_lines(path: Path) -> dict[int, list[str]]:
+    """What the parent process of keepalived read: its lines with an unmatched quote, by line number."""
+    command = ["keepalived", "-t", "-i", "bar", "-f", str(path)]
+    output = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    text = (output.stdout + output.stderr).decode("utf-8", "replace")
+    found: dict[int, list[str]] = {}
+    for line in text.split("\n"):
+        match = re.match(r"\(Line (\d+)\) (.*)", line)
+        if match is None:
+            break  # the other processes read the same again
+        if match[2].startswith("Unmatched quote: '"):
+            found.setdefault(int(match[1]), []).append(match[2][18:-1])
+    return found
+
+
+def kad_lines(lines: list[str]) -> dict[int, list[str]]:
+    preprocessor = Preprocessor(lambda *_: None, Budget(), config_id="bar")
+    found: dict[int, list[str]] = {}
+    for number, line in enumerate(lines, 1):
+        text = decomment(line)[0]
+        if not text:
+            continue
+        for piece in preprocessor.lines(text, 0):
+            if piece.text.count('"') % 2:
+                found.setdefault(number, []).append(piece.text)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_same_lines_come_out(tmp_path: Path, seed: int) -> None:
+    lines = generated(seed)
+    path = tmp_path / "k.conf"
+    path.write_text("\n".join(lines) + "\n")
+    theirs, ours = keepalived_lines(path), kad_lines(lines)
+    assert len(theirs) > 50
+    different = {
+        lines[number - 1]: (theirs.get(number), ours.get(number))
+        for number in {*theirs, *ours}
+        if theirs.get(number) != ours.get(number)
+    }
+    assert different == {}
