@@ -70,7 +70,7 @@ DEFINITIONS += ["$N=2", "$L=x{y"]
 def generated(seed: int) -> list[str]:
     choose = random.Random(seed)
     lines = [*DEFINITIONS]
-    for number in range(8):
+    for number in range(150):
         body = "#\\#"
         while LEFT_OUT.search(body):
             body = "".join(choose.choice(ATOMS) for _ in range(choose.randint(0, 7)))
