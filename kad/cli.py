@@ -119,7 +119,7 @@ def _print_findings(loaded: Loaded, out: TextIO) -> None:
     from kad.config.diagnostics import render
 
     counts: dict[str, int] = {}
-    for finding in loaded.diagnostics:
+    for finding in loaded.findings:
         out.write(render(finding) + "\n")
         counts[finding.severity.value] = counts.get(finding.severity.value, 0) + 1
     if counts:

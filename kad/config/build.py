@@ -122,7 +122,8 @@ def _unknown(reading: Reading, frame: Frame, statement: Statement) -> None:
         0,
         remedy=_suggestion(frame.block, reading.root.block, word),
     )
-    if statement.block:
+    if statement.block is not None:
+        reading.strayed = True
         _skip(reading, frame, statement.block, word, statement.span.line)
 
 
@@ -196,6 +197,7 @@ def _repeated(reading: Reading, frame: Frame, statement: Statement, what: str) -
 
 
 def _unexpected_block(reading: Reading, frame: Frame, statement: Statement) -> None:
+    reading.strayed = True
     reading.report(
         Severity.ERROR,
         "unexpected-block",

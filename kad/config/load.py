@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
-from kad.config import validate
+from kad.config import straying, validate
 from kad.config.build import read_root
 from kad.config.diagnostics import MAX_DIAGNOSTICS, by_place
 from kad.config.grammar import bfd, check
@@ -47,6 +47,11 @@ class Loaded(Struct, frozen=True):
     """What ``kad -t`` answers."""
     dormant: tuple[Diagnostic, ...] = ()
     """Keywords that are read but do not act yet: one NOTE each, for the start of the daemon."""
+
+    @property
+    def findings(self) -> list[Diagnostic]:
+        """All that ``kad -t`` tells: diagnostics, and what does not act yet, by place."""
+        return by_place((*self.diagnostics, *self.dormant))
 
     @property
     def runnable(self) -> bool:
@@ -111,6 +116,9 @@ def build(
         bfd=bfd.finish(reading, root),
         globals=validate.globals_of(reading, root),
     )
+    findings = tuple(findings)
+    if reading.strayed or any(each.code == "definition-missing" for each in findings):
+        straying.tell(reading, statements)
     diagnostics = _bounded(by_place((*findings, *reading.diagnostics)))
     return Loaded(
         config=config,

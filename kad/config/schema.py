@@ -222,6 +222,8 @@ class Reading:
         """The fields of global_defs. They are read first, wherever the block stands."""
         self.defined: dict[str, dict[str, Any]] = {}
         """Keyword of a defining block -> name -> what it defined, as far as the file has been read."""
+        self.strayed = False
+        """Is there a block that keepalived does not know (see kad.config.straying)?"""
         self.missing_interface = False
         """Has an interface been named that does not exist?"""
         self.default_identity: object = None

@@ -12,6 +12,7 @@ from kad.config.schema import (
     ALL,
     BFD,
     CHECK,
+    CLOSING,
     CORE,
     NOTHING,
     VRRP,
@@ -112,7 +113,7 @@ def _recipient(reading: Reading, frame: Frame, statement: Statement) -> object:
 
 def _recipients(reading: Reading, frame: Frame) -> object:
     if not frame.items:
-        reading.warning("empty-block", "notification_email names nobody", frame, frame.statement)
+        reading.warning("empty-block", "notification_email names nobody", frame, frame.statement, CLOSING)
     return tuple(frame.items)
 
 
@@ -301,7 +302,7 @@ def _rlimit(reading: Reading, frame: Frame, statement: Statement) -> object:
 
 RT_PRIORITY = Kind("integer", _realtime_priority, low="1", high="99")
 CPU_AFFINITY = Kind("integer …", _cpu_affinity, "processor")
-RLIMIT = Kind("integer", _rlimit, "µs", "2", str(UNSIGNED_MAX))
+RLIMIT = Kind("integer", _rlimit, "µs", "1", str(UNSIGNED_MAX))
 NICE = integer(-20, 19, soft=True)
 
 

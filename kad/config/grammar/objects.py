@@ -123,7 +123,7 @@ GARP_GROUP = Block(
             acts=True,
         ),
         Row("interface", Kind("interface", _single_interface), "The one interface it is about.", acts=True),
-        Row("interfaces", opens(INTERFACES), "Interfaces that share one pace.", acts=True, default="required"),
+        Row("interfaces", opens(INTERFACES), "Those that share one pace.", acts=True, default="required"),
     ),
     close=_close_garp_group,
     model=GarpGroup,

@@ -43,11 +43,18 @@ def _number(highest: int, lowest: int = 0) -> Checker:
     return lambda text: text.isascii() and text.isdigit() and lowest <= int(text[:20]) <= highest
 
 
+def _c_integer(text: str) -> int | None:
+    """A number in C's notation: 0x1f, 017, 15."""
+    base = 16 if text[:2] in ("0x", "0X") else 8 if text[:1] == "0" else 10
+    try:
+        return int(text, base) if text.isascii() and text[:1].isdigit() and "_" not in text else None
+    except ValueError:
+        return None
+
+
 def _c_number(text: str) -> bool:
-    return (
-        re.fullmatch(r"0[xX][0-9a-fA-F]+|\d+", text) is not None
-        and int(text, 0 if "x" in text.lower() else 10) <= UNSIGNED_MAX
-    )
+    value = _c_integer(text)
+    return value is not None and value <= UNSIGNED_MAX
 
 
 def _name(text: str) -> bool:
@@ -521,7 +528,7 @@ def _rule_makes_sense(
     }:
         reason = "realms and suppress_… belong to a table"
     elif actions[0] == "goto" and (
-        "preference" not in names or int(names["preference"], 0) >= int(names["goto"])
+        "preference" not in names or (_c_integer(names["preference"]) or 0) >= int(names["goto"])
     ):
         reason = "goto needs a preference below its target"
     if reason:
