@@ -1,0 +1,225 @@
+"""A make-believe machine around the VRRP engine: kernel addresses, journal, clock. No real IO anywhere.
+
+It carries out actions as the shells do, in order, and hands the answers back as events. ``kill_after`` lets
+it die in the middle of a list of actions, as kill -9 would.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from kad.config.model.script import ScriptCommand
+from kad.config.model.vrrp import NotifyScripts, VirtualAddress, VrrpInstance
+from kad_vrrp.core.actions import (
+    Action,
+    AddressEntry,
+    Announce,
+    ChangeAddresses,
+    CloseTransport,
+    Forget,
+    Log,
+    Notify,
+    OpenTransport,
+    Remember,
+    SendAdvert,
+    SetPromoteSecondaries,
+    StateChanged,
+    Stopped,
+    Transport,
+)
+from kad_vrrp.core.engine import Engine, EngineSettings, Remembered
+from kad_vrrp.core.events import (
+    AddressFailure,
+    ConfigurationChanged,
+    Event,
+    LinkChanged,
+    NotifyDone,
+    PlanDone,
+    TimeReached,
+    TransportOpened,
+)
+
+SECOND = 1_000_000
+ORDINARY = EngineSettings()
+NOTIFY = NotifyScripts(any_state=ScriptCommand(argv=("/etc/notify",), executable="/etc/notify"))
+
+
+def instance(name: str = "VI_1", **changes: object) -> VrrpInstance:
+    """A version 3 instance with two addresses and a notify script."""
+    settings: dict[str, object] = {
+        "name": name,
+        "virtual_router_id": 51,
+        "interface": "eth0",
+        "version": 3,
+        "virtual_addresses": (VirtualAddress("10.0.0.100", 24), VirtualAddress("10.0.0.101", 24)),
+        "notify": NOTIFY,
+    }
+    return VrrpInstance(**(settings | changes))  # type: ignore[arg-type]
+
+
+def link(name: str = "eth0", address: str = "10.0.0.1", *, up: bool = True, index: int = 2) -> LinkChanged:
+    mac = bytes((2, 0, 0, 0, 0, int(address.rpartition(".")[2])))
+    return LinkChanged(
+        name=name,
+        index=index,
+        up=up,
+        mac=mac,
+        mtu=1500,
+        arp=True,
+        multicast=True,
+        addresses=(address, "fe80::" + address.rpartition(".")[2]),
+    )
+
+
+class Killed(Exception):
+    """The process died between two actions."""
+
+
+AddressKey = tuple[str, str, int]
+
+
+def key_of(entry: AddressEntry) -> AddressKey:
+    return entry.interface, entry.address, entry.prefix_length
+
+
+class Host:
+    """The machine outlives its engine: kernel, journal and the record of notifications stay."""
+
+    def __init__(
+        self, *configs: VrrpInstance, links: Sequence[LinkChanged] = (), now_us: int = 10 * SECOND
+    ) -> None:
+        self.configs = configs
+        self.previous: tuple[VrrpInstance, ...] = ()
+        self.generation = 1
+        self.links = list(links) or [link()]
+        self.now_us = now_us
+        self.kernel: set[AddressKey] = set()
+        self.refuses: set[str] = set()
+        """Addresses the kernel does not accept."""
+        self.journal: dict[str, bytes] = {}
+        self.stamps: dict[str, int] = {}
+        self.started: list[tuple[str, int, str]] = []
+        """Notifications started: (instance, serial, state)."""
+        self.finished: list[tuple[str, int, str]] = []
+        self.announced: list[tuple[int, str]] = []
+        """(when, instance) of every burst."""
+        self.transports: dict[int, Transport] = {}
+        self.stopped = False
+        self.hold_answers = False
+        self.kill_after: int | None = None
+        self.on_action: Callable[[Action], None] = lambda action: None
+        self.on_advert: Callable[[SendAdvert], None] = lambda advert: None
+        self.answers: deque[Event] = deque()
+        self.engine = Engine(EngineSettings(), {})
+
+    # Life and death ------------------------------------------------------------------------------------
+
+    def boot(self, settings: EngineSettings = ORDINARY) -> None:
+        """Start the process anew from what is in the journal."""
+        remembered = {
+            name: Remembered(record, self.now_us - self.stamps.get(name, 0))
+            for name, record in self.journal.items()
+        }
+        self.engine = Engine(settings, remembered)
+        self.answers.clear()
+        self.transports.clear()
+        self.stopped = False
+        self.kill_after = None
+        for each in self.links:
+            self.tell(each)
+        self.tell(ConfigurationChanged(self.generation, self.configs, self.previous))
+
+    def reload(self, *configs: VrrpInstance) -> None:
+        self.previous = self.configs
+        self.configs = configs
+        self.generation += 1
+        self.tell(ConfigurationChanged(self.generation, configs))
+
+    # Events --------------------------------------------------------------------------------------------
+
+    def tell(self, event: Event) -> None:
+        """One event, and everything that follows from it at once."""
+        self._carry_out(self.engine.handle(event, self.now_us))
+        self.answer()
+
+    def answer(self) -> None:
+        """Hand back what the kernel and the scripts have to say."""
+        while self.answers and not self.hold_answers:
+            self._carry_out(self.engine.handle(self.answers.popleft(), self.now_us))
+
+    def run_until(self, until_us: int) -> None:
+        """Let time pass, waking exactly when the engine asks for it."""
+        for _ in range(1_000_000):
+            deadline_us = self.engine.deadline_us
+            if deadline_us is None or deadline_us > until_us:
+                self.now_us = max(self.now_us, until_us)
+                return
+            self.now_us = max(self.now_us, deadline_us)
+            self.tell(TimeReached())
+        raise AssertionError("the engine wants to be woken without end")
+
+    def run_for(self, span_us: int) -> None:
+        self.run_until(self.now_us + span_us)
+
+    # Actions -------------------------------------------------------------------------------------------
+
+    def _carry_out(self, actions: list[Action]) -> None:
+        for action in actions:
+            if self.kill_after is not None:
+                if self.kill_after == 0:
+                    raise Killed
+                self.kill_after -= 1
+            self.on_action(action)
+            self._perform(action)
+
+    def _perform(self, action: Action) -> None:
+        match action:
+            case OpenTransport(number=number, transport=transport):
+                self.transports[number] = transport
+                self.answers.append(TransportOpened(number))
+            case CloseTransport(number=number):
+                del self.transports[number]
+            case SendAdvert(instance=name, transport=number):
+                assert number in self.transports
+                self.stamps[name] = self.now_us
+                self.on_advert(action)
+            case ChangeAddresses():
+                self._change(action)
+            case Announce(instance=name):
+                self.announced.append((self.now_us, name))
+            case Notify(instance=name, serial=serial, state=state):
+                self.started.append((name, serial, state))
+                self.finished.append((name, serial, state))
+                self.answers.append(NotifyDone(name, serial))
+            case Remember(instance=name, record=record, stamp=stamp):
+                self.journal[name] = record
+                if stamp:
+                    self.stamps[name] = self.now_us
+            case Forget(instance=name):
+                self.journal.pop(name, None)
+            case Stopped():
+                self.stopped = True
+            case StateChanged() | Log() | SetPromoteSecondaries():
+                pass
+
+    def _change(self, action: ChangeAddresses) -> None:
+        existed, failures = [], []
+        for entry in action.remove:
+            self.kernel.discard(key_of(entry))
+        for entry in action.add:
+            if entry.address in self.refuses:
+                failures.append(AddressFailure(entry, True, "EINVAL"))
+            elif key_of(entry) in self.kernel:
+                existed.append(entry)
+            else:
+                self.kernel.add(key_of(entry))
+        self.answers.append(PlanDone(action.instance, action.serial, tuple(existed), tuple(failures)))
+
+    # Looking -------------------------------------------------------------------------------------------
+
+    def state(self, name: str = "VI_1") -> str:
+        return next(report.state for report in self.engine.report().instances if report.name == name)
+
+    @property
+    def addresses(self) -> list[str]:
+        """What the kernel has, sorted."""
+        return sorted(address for _, address, _ in self.kernel)

@@ -1,0 +1,58 @@
+"""Reader, writer and checksums."""
+
+import pytest
+
+from kad.wire import Reader, WireError, Writer, checksum_holds, internet_checksum
+
+
+def test_reader_reads_fields_in_order() -> None:
+    reader = Reader(bytes.fromhex("01 0203 04050607 08090a0b0c0d0e0f ff"))
+    assert (reader.u8(), reader.u16(), reader.u32(), reader.u64()) == (1, 0x203, 0x4050607, 0x8090A0B0C0D0E0F)
+    assert reader.remaining == 1
+    assert reader.rest() == b"\xff"
+
+
+@pytest.mark.parametrize("count", [3, -1])
+def test_reader_never_runs_over(count: int) -> None:
+    reader = Reader(b"ab")
+    with pytest.raises(WireError):
+        reader.take(count)
+    assert reader.take(2) == b"ab"
+
+
+def test_writer_is_the_inverse_of_reader() -> None:
+    writer = Writer()
+    writer.u8(1)
+    writer.u16(0x203)
+    writer.u32(0x4050607)
+    writer.u64(8)
+    writer.raw(b"x")
+    reader = Reader(writer.finish())
+    assert (reader.u8(), reader.u16(), reader.u32(), reader.u64()) == (1, 0x203, 0x4050607, 8)
+    assert len(writer) == 16
+
+
+def test_writer_refuses_what_does_not_fit() -> None:
+    writer = Writer(limit=2)
+    for value in (-1, 256):
+        with pytest.raises(WireError):
+            writer.u8(value)
+    with pytest.raises(WireError):
+        writer.u32(1)
+    assert writer.finish() == b""
+
+
+def test_checksum_example_of_rfc_1071() -> None:
+    # RFC 1071 §3: the sum of these words is ddf2.
+    assert internet_checksum(bytes.fromhex("0001f203f4f5f6f7")) == 0xFFFF - 0xDDF2
+
+
+def test_odd_length_counts_the_last_byte_as_upper_half() -> None:
+    assert internet_checksum(b"\x12\x34\x56") == internet_checksum(b"\x12\x34\x56\x00")
+
+
+def test_a_checksum_holds_over_what_it_was_computed_for() -> None:
+    for data in (bytes.fromhex("4500001c000000004011"), b"\xff\xff", b"\x00\x01"):
+        whole = data + internet_checksum(data).to_bytes(2, "big")
+        assert checksum_holds(whole)
+        assert not checksum_holds(whole[:-1] + bytes((whole[-1] ^ 1,)))
