@@ -115,9 +115,9 @@ class Sinks:
         if self._syslog:
             stamp = f"{_MONTHS[when.month - 1]} {when.day:2d} {when:%H:%M:%S}"
             priority = self._facility * 8 + line.severity
-            taken = self._send(f"<{priority}>{stamp} {self._name}: {text}".encode()[:LINE_LIMIT])
+            taken = self._send(_encode(f"<{priority}>{stamp} {self._name}: {text}"))
         if self._console >= 0 or self._file >= 0:
-            packed = f"{when:%Y-%m-%d %H:%M:%S.%f} {self._name}: {text}".encode()[:LINE_LIMIT] + b"\n"
+            packed = _encode(f"{when:%Y-%m-%d %H:%M:%S.%f} {self._name}: {text}") + b"\n"
             taken &= self._console < 0 or self._write_console(packed)
             taken &= self._file < 0 or _write_whole(self._file, packed)
         self.lost += not taken
@@ -269,6 +269,11 @@ _CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(32), 127)}
 def _printable(text: str) -> str:
     """One line whatever it holds: what came from outside must not forge lines."""
     return text.translate(_CONTROL_CHARACTERS)
+
+
+def _encode(line: str) -> bytes:
+    """File names and words of a configuration may hold bytes that are no text (surrogates, in Python)."""
+    return line.encode(errors="backslashreplace")[:LINE_LIMIT]
 
 
 def _open_file(path: str) -> int:

@@ -40,8 +40,9 @@ class ServiceManager:
     def reloading(self, monotonic_us: int) -> None:
         self._say("RELOADING=1", f"MONOTONIC_USEC={monotonic_us}")
 
-    def stopping(self) -> None:
-        self._say("STOPPING=1")
+    def stopping(self, limit_us: int) -> None:
+        """``limit_us``: how long stopping may take."""
+        self._say("STOPPING=1", f"EXTEND_TIMEOUT_USEC={limit_us}")
 
     def alive(self) -> None:
         self._say("WATCHDOG=1")

@@ -34,6 +34,11 @@ ABORT_GRACE_US = 100 * US_PER_MS
 WITHDRAW_LIMIT_US = 2 * US_PER_SECOND
 CONFIGURATION_EXITS = frozenset({int(ExitStatus.MISSING_ARGUMENT), int(ExitStatus.CANNOT_RUN)})
 
+WITH_LAST_WORDS = frozenset(
+    {ExitStatus.SOFTWARE, -signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL}
+)
+"""Ends that leave something in the crash file: an uncaught exception, what faulthandler sees."""
+
 
 class State(StrEnum):
     STARTING = "STARTING"

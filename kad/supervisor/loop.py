@@ -40,8 +40,8 @@ def run(options: Options, entries: Mapping[Role, str] = ENTRIES) -> int:
         starter.tell(ExitStatus.FATAL, str(error))
         status = ExitStatus.FATAL
     except Exception as error:  # noqa: BLE001 (the last frame: the children withdraw when we are gone)
-        for line in traceback.format_exception(error):
-            logs.error(line.rstrip())
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            logs.error(line)
         starter.tell(ExitStatus.SOFTWARE, repr(error))
         status = ExitStatus.SOFTWARE
     logs.close()

@@ -31,12 +31,14 @@ from kad.ipc.messages import (
 from kad.runtime import logs
 from kad.runtime.clock import monotonic_us
 from kad.runtime.journal import Journal, Phase
-from kad.runtime.pidfile import PidFile, PidFileInUse, pid_file_path
+from kad.runtime.pidfile import PidFile, PidFileInUse
 from kad.runtime.process import ChildContext, Options, crash_file
 from kad.runtime.rundir import RunDirectory
 from kad.runtime.systemd import ServiceManager
 from kad.supervisor.channel import Channel, ChannelError, read_generation
 from kad.supervisor.child import (
+    WITH_LAST_WORDS,
+    WITHDRAW_LIMIT_US,
     Action,
     Child,
     EndDaemon,
@@ -60,6 +62,7 @@ from kad.supervisor.child import (
 from kad.supervisor.daemonise import Starter
 from kad.supervisor.hang import HangWatch, Verdict
 from kad.supervisor.observe import observe
+from kad.supervisor.pid_files import PidFiles
 from kad.supervisor.reload import Generations, ReloadRequests
 from kad.supervisor.signals import FORWARDED, SignalInfo, SignalQueue
 from kad.supervisor.spawn import Main, fork_child
@@ -68,6 +71,7 @@ START_LOOK_US = 10_000
 """How often to look whether a starting child is READY."""
 CONTROL_WAIT_US = 1_000_000
 """How long control may take to leave, after all the others have."""
+STOP_MARGIN_US = WITHDRAW_LIMIT_US + CONTROL_WAIT_US + 1_000_000
 LONGEST_SLEEP_US = 1_000_000
 WITHDRAWING = frozenset({Role.VRRP})
 
@@ -89,7 +93,7 @@ class Supervisor:
         self._options = options
         self._mains = mains
         self._run_directory = run_directory
-        self._pid_files: dict[Role | None, PidFile] = {None: pid_file}
+        self._pid_files = PidFiles(options, pid_file)
         self._journal = journal
         self._signals = signals
         self._manager = manager
@@ -125,8 +129,7 @@ class Supervisor:
             self._pass_time()
             self._stop_control_last()
             self._send_table()
-        for role in list(self._pid_files):
-            self._pid_files.pop(role).remove()
+        self._pid_files.remove_own()
         assert self._exit_status is not None
         return self._exit_status
 
@@ -187,9 +190,7 @@ class Supervisor:
     def _fork(self, child: Child, action: Fork) -> None:
         role = child.role
         self._journal.heartbeat(role).begin(action.incarnation)
-        kept = [self._run_directory.lock]
-        if role in self._pid_files:
-            kept.append(self._pid_files[role].descriptor)
+        kept = [self._run_directory.lock, *self._pid_files.descriptors(role)]
         control_fd = -1
         if role == Role.CONTROL:
             self._channel = Channel()
@@ -205,7 +206,7 @@ class Supervisor:
             return
         self._watches[role] = HangWatch(self._settings.hang_limit_us)
         self._look_at_us = 0
-        self._write_pid_file(role, pid)
+        self._pid_files.write(role, pid)
         self._tell(role, Forked(pid))
         if role == Role.CONTROL:
             self._control_started()
@@ -250,6 +251,9 @@ class Supervisor:
         for role, child in self._children.items():
             if pid == child.pid:
                 self._watches.pop(role, None)
+                if code in WITH_LAST_WORDS:
+                    words = crash_file(self._run_directory.path, role)
+                    logs.error(f"{role}: the last words of process {pid} are in {words}")
                 # Last words first: a commit that was sent before the death is a commit.
                 if role == Role.CONTROL:
                     self._control_died()
@@ -264,13 +268,10 @@ class Supervisor:
 
     def _state_changed(self, child: Child, change: StateChanged) -> None:
         self._table_is_stale = True
-        if change.new == State.STOPPED and child.role in self._pid_files:
-            self._pid_files.pop(child.role).remove()
+        if change.new == State.STOPPED:
+            self._pid_files.remove(child.role)
         text = f"{child.role}: {change.old} → {change.new}: {change.reason}"
-        if change.new == State.BACKOFF:
-            logs.error(f"{text}; last words in {crash_file(self._run_directory.path, child.role)}")
-        else:
-            logs.info(text)
+        (logs.error if change.new == State.BACKOFF else logs.info)(text)
 
     # Hangs -----------------------------------------------------------------------------------------------
 
@@ -386,7 +387,7 @@ class Supervisor:
         generation = read_generation(descriptor)
         first = self._generations.current is None
         try:
-            self._take_pid_files(message.roles)
+            self._pid_files.take(message.roles)
         except (PidFileInUse, OSError) as error:
             if first:
                 self._begin_stop(ExitStatus.FATAL, str(error))
@@ -469,7 +470,7 @@ class Supervisor:
             return
         self._exit_status = int(status)
         (logs.error if status else logs.info)(f"stopping: {reason}")
-        self._manager.stopping()
+        self._manager.stopping(self._settings.child_wait_us + STOP_MARGIN_US)
         self._starter.tell(int(status), reason if status else "")
         for role in self._children:
             if role != Role.CONTROL:
@@ -481,17 +482,3 @@ class Supervisor:
         others = (child for role, child in self._children.items() if role != Role.CONTROL)
         if all(child.state == State.STOPPED for child in others):
             self._tell(Role.CONTROL, Stop(CONTROL_WAIT_US))
-
-    # Pid files -------------------------------------------------------------------------------------------
-
-    def _take_pid_files(self, roles: tuple[Role, ...]) -> None:
-        for role in roles:
-            if role not in self._pid_files:
-                self._pid_files[role] = PidFile.acquire(pid_file_path(self._options, role))
-
-    def _write_pid_file(self, role: Role, pid: int) -> None:
-        if role in self._pid_files:
-            try:
-                self._pid_files[role].write(pid)
-            except (OSError, PidFileInUse) as error:
-                logs.warning(f"pid file: {error}")

@@ -24,9 +24,12 @@ Event = dict[str, Any]
 
 
 class Family:
-    """One supervisor and everything below it. ``plan`` is what the fake roles read."""
+    """One supervisor and everything below it. ``plan`` is what the fake roles read; ``wrapper`` must exec."""
 
-    def __init__(self, plan: dict[str, Any] | None = None, **options: Any) -> None:
+    def __init__(
+        self, plan: dict[str, Any] | None = None, wrapper: tuple[str, ...] = (), **options: Any
+    ) -> None:
+        self.wrapper = wrapper
         self.directory = Path(tempfile.mkdtemp(prefix="kad-family-"))
         self.run = self.directory / "run"
         self.plan_file = self.directory / "plan"
@@ -55,7 +58,7 @@ class Family:
         self.clean_up()
 
     def start(self, **environment: str) -> Self:
-        argv = [sys.executable, "-m", "tests.support.roles", json.dumps(self.options)]
+        argv = [*self.wrapper, sys.executable, "-m", "tests.support.roles", json.dumps(self.options)]
         with self.console.open("ab") as console:
             self.process = subprocess.Popen(
                 argv,

@@ -1,0 +1,129 @@
+"""What a daemon has to live through around it: its files moved away, a full disk, what systemd hears."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.roles.family import ROOT, Family
+
+ROLES = ("control", "vrrp", "check", "bfd")
+
+
+@pytest.mark.root
+def test_files_moved_away_are_not_missed() -> None:
+    """The installation and Python's own library are covered up in the daemon's mount namespace."""
+    if os.geteuid() != 0 or shutil.which("nsenter") is None:
+        pytest.skip("needs root and nsenter")
+    with Family(wrapper=("unshare", "--mount", "--propagation", "private")).start_ready() as family:
+        library = Path(sys.base_prefix) / "lib"
+        for covered in (ROOT, library):
+            subprocess.run(
+                ["nsenter", "-t", str(family.pid), "-m", "mount", "-t", "tmpfs", "none", str(covered)],
+                check=True,
+            )
+        assert os.listdir(f"/proc/{family.pid}/root{library}") == []
+        for role in ROLES:
+            family.kill_and_wait(role)
+        family.command("check", "raise planted")
+        family.wait_for("start", "check", 3)
+        assert "RuntimeError: planted" in (family.run / "crash.check").read_text()
+        family.command("vrrp", "sleep")
+        family.wait_for("start", "vrrp", 3)
+        family.command("control", "commit 2")
+        family.wait_for("committed", count=2)
+        assert family.stop() == 0
+        counts = {event["modules"] for event in family.events() if "modules" in event}
+        assert len(counts) == 1, "something was imported after the start"
+
+
+@pytest.mark.root
+def test_full_disk() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    with Family() as family:
+        small = family.directory / "small"
+        small.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(small)], check=True)
+        try:
+            family.options["pid_file"] = str(small / "daemon.pid")
+            family.options["vrrp_pid_file"] = str(small / "vrrp.pid")
+            family.options["log_file"] = str(small / "log")
+            family.start_ready()
+            with (small / "fill").open("wb", buffering=0) as fill, pytest.raises(OSError, match="space"):
+                while True:
+                    fill.write(b"x" * 4096)
+            for role in ROLES:
+                family.kill_and_wait(role)
+            assert family.stop() == 0
+        finally:
+            subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+def test_full_disk_at_the_start_is_a_refusal_with_a_reason() -> None:
+    with Family(pid_file="/dev/full") as family:
+        family.start()
+        assert family.exit_status() == 1
+        assert "/dev/full" in family.log()
+
+
+def test_systemd_hears_start_reload_and_stop_and_is_fed_all_the_while() -> None:
+    with Family() as family:
+        address = str(family.directory / "notify")
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        listener.bind(address)
+        listener.settimeout(10)
+        family.start(NOTIFY_SOCKET=address, WATCHDOG_USEC="200000")
+        heard: list[str] = []
+
+        def hear_until(word: str) -> None:
+            while not heard or word not in heard[-1]:
+                heard.append(listener.recv(4096).decode())
+
+        hear_until("READY=1")
+        family.wait(lambda: family.states() == dict.fromkeys(ROLES, "RUNNING"), 1)
+        family.signal(signal.SIGHUP)
+        hear_until("RELOADING=1")
+        family.wait_for("reload")
+        family.command("control", "finish as asked")
+        hear_until("READY=1")
+        assert "STATUS=as asked" in heard[-1]
+        # A child in back-off is not a fault of the daemon.
+        for _ in range(3):
+            family.kill_and_wait("bfd")
+        family.kill("bfd")
+        begin = time.monotonic()
+        beats = 0
+        while time.monotonic() - begin < 1:
+            beats += listener.recv(4096) == b"WATCHDOG=1"
+        assert beats >= 5
+        family.signal(signal.SIGTERM)
+        hear_until("STOPPING=1")
+        assert family.exit_status() == 0
+
+
+def test_a_hung_supervisor_is_not_fed() -> None:
+    with Family() as family:
+        address = str(family.directory / "notify")
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        listener.bind(address)
+        family.start_ready(NOTIFY_SOCKET=address, WATCHDOG_USEC="100000")
+        family.signal(signal.SIGSTOP)
+        time.sleep(0.1)
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                listener.recv(4096)
+        time.sleep(0.5)
+        with pytest.raises(BlockingIOError):
+            listener.recv(4096)
+        family.signal(signal.SIGCONT)
+        assert family.stop() == 0
