@@ -31,17 +31,34 @@ WAITING_LIMIT = 16384
 """Commands accepted but not started. Beyond it new ones are refused, and said so."""
 
 
+def _started_with_ctype() -> bool:
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            return any(entry.startswith(b"LC_CTYPE=") for entry in file.read().split(b"\0"))
+    except OSError:
+        return False
+
+
+_CTYPE_IS_OURS = _started_with_ctype()
+"""Looked at when this module is imported: later the process's title lies over the memory this shows."""
+_CTYPE_OF_PYTHON = ("C.UTF-8", "C.utf8", "UTF-8")
+
+
 def script_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The daemon's environment as a script may see it.
 
-    Taken out: what changes how a shell splits words or a loader finds libraries, and what belongs to the
-    service manager's conversation with the daemon alone.
+    Taken out: what changes how a shell splits words or a loader finds libraries, what belongs to the service
+    manager's conversation with the daemon alone, and the LC_CTYPE that Python puts there where it was started
+    without a locale (PEP 538).
     """
-    return {
+    seen = {
         name: value
         for name, value in environment.items()
         if name not in ("IFS", "NOTIFY_SOCKET") and not name.startswith(("LD_", "WATCHDOG_"))
     }
+    if not _CTYPE_IS_OURS and seen.get("LC_CTYPE") in _CTYPE_OF_PYTHON:
+        del seen["LC_CTYPE"]
+    return seen
 
 
 def shell_line(argv: tuple[str, ...]) -> str:

@@ -170,6 +170,11 @@ class Kad(Daemon):
     def argv(self) -> list[str]:
         return [*super().argv(), "--run-dir", f"{self.directory}/run"]
 
+    def kadctl(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """``kadctl WORDS`` for this daemon."""
+        argv = [f"{self.program}ctl", "--run-dir", f"{self.directory}/run", *words]
+        return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
+
 
 class Keepalived(Daemon):
     program = "keepalived"

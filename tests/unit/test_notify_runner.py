@@ -294,3 +294,11 @@ def test_environment_without_what_scripts_may_not_see() -> None:
         {"A": "1", "IFS": "", "LD_LIBRARY_PATH": "x", "NOTIFY_SOCKET": "y", "WATCHDOG_USEC": "1", "OLD": "2"}
     )
     assert seen == {"A": "1", "OLD": "2"}
+
+
+def test_locale_that_python_itself_put_there_is_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_CTYPE_IS_OURS", False)
+    assert script_environment({"LC_CTYPE": "C.UTF-8", "A": "1"}) == {"A": "1"}
+    assert script_environment({"LC_CTYPE": "de_DE.UTF-8"}) == {"LC_CTYPE": "de_DE.UTF-8"}
+    monkeypatch.setattr(runner, "_CTYPE_IS_OURS", True)
+    assert script_environment({"LC_CTYPE": "C.UTF-8"}) == {"LC_CTYPE": "C.UTF-8"}
