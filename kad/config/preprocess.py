@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from msgspec import Struct
 
 from kad.config.diagnostics import nearest
-from kad.config.lexer import BLANKS, decomment, first_brace, first_reference
+from kad.config.lexer import BLANKS, decomment, find_special, first_brace, first_reference
 from kad.errors import Severity
 
 MAX_LINE_BYTES = 1_022
@@ -156,11 +156,12 @@ class Preprocessor:
             else:
                 stack.pop()
                 continue
-            self._budget.spend_steps(1)
-            if len(stack) > MAX_NESTED_EXPANSIONS:
-                raise BudgetExceeded(
-                    f"loops and definitions contain each other more than {MAX_NESTED_EXPANSIONS} deep"
-                )
+            self._budget.steps -= 1
+            if self._budget.steps < 0:
+                self._budget.spend_steps(0)
+            if line.text == "}" or _is_plain(line.text):
+                yield line
+                continue
             ready = self._work_off(line, stack)
             if ready is None or not ready.text:
                 continue
@@ -191,7 +192,7 @@ class Preprocessor:
                 turns = self._loop(line)
                 if turns is None:
                     return line
-                stack.append(turns)
+                _push(stack, turns)
                 return None
             if "$" not in line.text:
                 return line
@@ -297,7 +298,7 @@ class Preprocessor:
         if words or not at_end:
             return None  # a multi-line definition only at the end of a line
         if definition.more:
-            stack.append(map(Line, definition.more))
+            _push(stack, map(Line, definition.more))
         return definition.first
 
     def _parameters_fit(self, name: str, definition: Definition, parameters: list[str]) -> bool:
@@ -369,14 +370,26 @@ class Preprocessor:
             yield Line(text)
 
 
+def _is_plain(text: str) -> bool:
+    """Whether the line, of words alone, is ready as it is."""
+    return find_special(text) is None and text != "" and not text.startswith("include")
+
+
+def _push(stack: list[Iterator[Line]], lines: Iterator[Line]) -> None:
+    if len(stack) >= MAX_NESTED_EXPANSIONS:
+        raise BudgetExceeded(
+            f"loops and definitions contain each other more than {MAX_NESTED_EXPANSIONS} deep"
+        )
+    stack.append(lines)
+
+
 def _split_at_brace(line: Line) -> tuple[Line, Line | None]:
     """The part of a line up to its first brace, or the brace it begins with, and what follows."""
     text, start = line.text, line.start
     brace = first_brace(text) if "{" in text or "}" in text else -1
     if brace < 0:
         return line, None
-    cut = brace if brace > 0 else 1
-    after = cut
+    cut = after = brace if brace > 0 else 1
     while after < len(text) and text[after] in BLANKS:
         after += 1
     rest = Line(text[after:], start + after if start >= 0 else -1) if after < len(text) else None

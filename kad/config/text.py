@@ -268,7 +268,7 @@ class _Builder:
             self._open_block(start)
         elif text == "}":
             self._close_block(start)
-        elif (include := INCLUDE.fullmatch(text)) is not None:
+        elif text.startswith("include") and (include := INCLUDE.fullmatch(text)) is not None:
             self._include(include[1], include[2])
         else:
             self._budget.spend_statements(1)
