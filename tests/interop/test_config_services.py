@@ -54,8 +54,9 @@ TEXTS = [
 NEWER = ("# repeated", "regex", "sni_name", "multihop")
 """What 2.2.7 does not know, or does not remark on, and 2.4 does."""
 
-ELSEWHERE = "# family-mismatch"
-"""keepalived names the end of the block, kad the address."""
+ELSEWHERE = ("# family-mismatch", "# skipped")
+"""Where the lines differ on purpose: kad names the address, keepalived the end of the block; and kad skips an
+unknown block whole, which keepalived's braces do not survive."""
 
 
 def keepalived(text: str, path: Path) -> tuple[int, set[int]]:
@@ -81,6 +82,6 @@ def test_both_say_the_same(text: str, tmp_path: Path) -> None:
         pytest.skip("this keepalived crashes on it")
     loaded = read(text)
     told = {line for line, _, each in findings(loaded) if each}
-    if ELSEWHERE in text:
+    if any(each in text for each in ELSEWHERE):
         lines = set()
     assert (loaded.exit_status, lines - told) == (status, set())
