@@ -372,8 +372,8 @@ class ReloadCore:
         return actions
 
     def _runs_present(self, role: Role) -> bool:
-        child = self._children[role]
-        return child.alive and child.heard and child.generation == self.generation
+        # One that died after it had applied it is born with it.
+        return self._children[role].generation == self.generation
 
     def _owes_answer(self, role: Role) -> bool:
         child = self._children[role]
