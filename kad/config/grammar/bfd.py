@@ -242,6 +242,7 @@ BFD_INSTANCE = Block(
             address("address"),
             "The local address; the source port is then within the range RFC 5881 demands.",
             "source_address",
+            default="the kernel's choice",
         ),
         Row(
             "min_rx", _interval(1), "Shortest gap between packets that we are ready to receive.", "min_rx_us"
@@ -251,7 +252,14 @@ BFD_INSTANCE = Block(
         Row("multiplier", integer(1, 255), "How many missing packets mean that the peer is lost."),
         Row("passive", flag(), "Send nothing until the peer has sent something."),
         Row("ttl", _TTL, "TTL or hop limit of the packets we send.", default="255 for IPv4, 64 for IPv6"),
-        Row("hoplimit", _TTL, "TTL or hop limit of the packets we send.", "ttl", alias_of="ttl"),
+        Row(
+            "hoplimit",
+            _TTL,
+            "TTL or hop limit of the packets we send.",
+            "ttl",
+            alias_of="ttl",
+            default="as ttl",
+        ),
         Row(
             "max_hops",
             integer(-1, 255),

@@ -17,15 +17,25 @@ from kad.config.grammar.connection import (
 from kad.config.grammar.hexadecimal import read_hex
 from kad.config.grammar.web_checkers import HTTP_GET, SSL_GET
 from kad.config.model.bfd import BfdInstance
-from kad.config.model.check import WEIGHT_LIMIT
+from kad.config.model.check import (
+    WEIGHT_LIMIT,
+    BfdCheck,
+    DnsCheck,
+    FileCheck,
+    MiscCheck,
+    PingCheck,
+    SmtpCheck,
+    TcpCheck,
+    UdpCheck,
+)
 from kad.config.schema import CHECK, CLOSING, NOTHING, Block, Frame, Kind, Reading, Repeat, Row, opens
 from kad.config.scripts import Identity, command_of, default_identity, identity, read_command
 from kad.config.tree import Statement
 from kad.config.values import UNSIGNED_MAX, boolean, flag, integer, number_of, word
 from kad.units import US_PER_SECOND
 
-TCP_CHECK = checker_block("TCP_CHECK", CONNECTION_ROWS + schedule_rows())
-PING_CHECK = checker_block("PING_CHECK", CONNECTION_ROWS + schedule_rows())
+TCP_CHECK = checker_block("TCP_CHECK", CONNECTION_ROWS + schedule_rows(), TcpCheck)
+PING_CHECK = checker_block("PING_CHECK", CONNECTION_ROWS + schedule_rows(), PingCheck)
 
 
 # SMTP_CHECK
@@ -88,6 +98,7 @@ SMTP_CHECK = Block(
         ),
     ),
     close=_close_smtp,
+    model=SmtpCheck,
     roles=CHECK,
     parameters=-1,
 )
@@ -137,6 +148,7 @@ DNS_CHECK = checker_block(
         Row("type", Kind(" / ".join(DNS_TYPES), _dns_type), "Type of the query.", "query_type"),
         Row("name", Kind("domain", _dns_name), "Name that is asked for.", repeat=Repeat.FIRST),
     ),
+    DnsCheck,
 )
 
 
@@ -201,6 +213,7 @@ UDP_CHECK = Block(
     ),
     open=knows_server,
     close=_close_udp,
+    model=UdpCheck,
     roles=CHECK,
     parameters=-1,
 )
@@ -298,6 +311,7 @@ MISC_CHECK = Block(
         ),
     ),
     close=_close_misc,
+    model=MiscCheck,
     roles=CHECK,
     parameters=-1,
 )
@@ -372,6 +386,7 @@ BFD_CHECK = Block(
         ),
     ),
     close=_close_bfd,
+    model=BfdCheck,
     roles=CHECK,
     parameters=-1,
 )
@@ -469,6 +484,7 @@ FILE_CHECK = Block(
         Row("dynamic", Kind("not read", _dynamic), "Named in keepalived's manual only; no version reads it."),
     ),
     close=_close_file,
+    model=FileCheck,
     roles=CHECK,
     parameters=-1,
 )

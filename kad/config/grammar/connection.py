@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from kad.addresses import family_of
 from kad.config.grammar.endpoint import PORT_LIMIT, host, is_link_local
 from kad.config.schema import CHECK, CLOSING, NOTHING, Block, Frame, Kind, Reading, Row
@@ -87,7 +89,13 @@ CONNECTION_ROWS = (
         "Port to examine instead of the real server's.",
         default="the real server's",
     ),
-    Row("bindto", Kind("address", _bindto), "Local address of the connection.", "bind_address"),
+    Row(
+        "bindto",
+        Kind("address", _bindto),
+        "Local address of the connection.",
+        "bind_address",
+        default="the kernel's choice",
+    ),
     Row("bind_port", integer(1, PORT_LIMIT), "Local port of the connection; wants bindto."),
     Row(
         "bind_if",
@@ -102,7 +110,7 @@ CONNECTION_ROWS = (
         "connect_timeout_us",
         default="the real server's",
     ),
-    Row("fwmark", integer(0, UNSIGNED_MAX), "Firewall mark of the packets sent."),
+    Row("fwmark", integer(0, UNSIGNED_MAX), "Firewall mark of the packets sent.", default="0"),
 )
 
 
@@ -138,7 +146,12 @@ def schedule_rows(
             "Take the server for down until a check has succeeded.",
             default="the real server's",
         ),
-        Row("log_all_failures", boolean(), "Log each failure while the server is up."),
+        Row(
+            "log_all_failures",
+            boolean(),
+            "Log each failure while the server is up.",
+            default="off",
+        ),
     )
 
 
@@ -176,13 +189,14 @@ def close_plain(reading: Reading, frame: Frame) -> object:
     return frame if can_connect(reading, frame) else NOTHING
 
 
-def checker_block(keyword: str, rows: tuple[Row, ...]) -> Block:
+def checker_block(keyword: str, rows: tuple[Row, ...], model: type[Struct]) -> Block:
     """A checker without rules of its own."""
     return Block(
         f"virtual_server/real_server/{keyword}",
         rows,
         open=knows_server,
         close=close_plain,
+        model=model,
         roles=CHECK,
         parameters=-1,
     )

@@ -12,6 +12,7 @@ from kad.config.grammar.connection import (
     schedule_rows,
 )
 from kad.config.grammar.hexadecimal import read_hex
+from kad.config.model.check import HttpGet, Url
 from kad.config.schema import CHECK, CLOSING, NOTHING, Block, Frame, Kind, Reading, Repeat, Row, opens
 from kad.config.scripts import UnterminatedQuoteError, split_script_words
 from kad.config.tree import Statement
@@ -209,9 +210,11 @@ def _tls_only_in_ssl(reading: Reading, frame: Frame, statement: Statement) -> ob
     return NOTHING
 
 
-def _tls_row(keyword: str) -> Row:
+def _tls_row(keyword: str, default: str) -> Row:
     kind = boolean() if keyword == "SSL_GET" else Kind("boolean", _tls_only_in_ssl)
-    return Row("tls_compliant", kind, "Close each TLS session with a close_notify (SSL_GET only).")
+    return Row(
+        "tls_compliant", kind, "Close each TLS session with a close_notify (SSL_GET only).", default=default
+    )
 
 
 def _url_block(keyword: str) -> Block:
@@ -225,7 +228,12 @@ def _url_block(keyword: str) -> Block:
                 default="required",
                 repeat=Repeat.LAST_SAID,
             ),
-            Row("digest", Kind("MD5 digest", _digest), "MD5 that the body must have, as genhash prints it."),
+            Row(
+                "digest",
+                Kind("MD5 digest", _digest),
+                "MD5 that the body must have, as genhash prints it.",
+                default="not compared",
+            ),
             Row(
                 "status_code",
                 Kind("code / first-last …", _status_code, low="100", high="599"),
@@ -263,9 +271,10 @@ def _url_block(keyword: str) -> Block:
                 Kind("START MAXIMUM", _stack, "bytes"),
                 "Memory the matcher may use.",
             ),
-            _tls_row(keyword),
+            _tls_row(keyword, "the checker's"),
         ),
         close=_close_url,
+        model=Url,
         roles=CHECK,
         parameters=-1,
     )
@@ -337,8 +346,9 @@ def _http_block(keyword: str) -> Block:
                 default="the real server's, else the virtual server's",
                 repeat=Repeat.LAST_SAID,
             ),
-            Row("http_protocol", Kind("1.0 / 1.0C / 1.1", _http_protocol), "Version in the request line."),
-            Row("enable_sni", boolean(), "Name the host when the TLS session begins (SSL_GET)."),
+            Row("http_protocol", Kind("1.0 / 1.0C / 1.1", _http_protocol), "Version in the request line.",
+                default="1.0"),
+            Row("enable_sni", boolean(), "Name the host as TLS begins (SSL_GET).", default="off"),
             Row(
                 "sni_name",
                 Kind("[host name]", _sni_name),
@@ -347,12 +357,13 @@ def _http_block(keyword: str) -> Block:
                 repeat=Repeat.LAST_SAID,
             ),
             Row("fast_recovery", boolean(), "No pause between URLs while the server is coming up."),
-            _tls_row(keyword),
+            _tls_row(keyword, "off"),
             Row("url", opens(_url_block(keyword)), "A request, and what is expected of its answer.", "urls",
                 default="required", repeat=Repeat.ADD),
         ),
         open=knows_server,
         close=_close_http,
+        model=HttpGet,
         roles=CHECK,
         parameters=-1,
     )  # fmt: skip
