@@ -20,7 +20,7 @@ from kad_vrrp.core.actions import (
 )
 from kad_vrrp.core.advertiser import Transmitter, advertised_addresses, receive_rules
 from kad_vrrp.core.announcer import Announcer
-from kad_vrrp.core.conditions import Conditions, interfaces_of, source_of
+from kad_vrrp.core.conditions import Conditions, interfaces_of
 from kad_vrrp.core.context import NEVER, Context, Ending
 from kad_vrrp.core.election import OwnerConflict
 from kad_vrrp.core.events import PlanDone
@@ -140,10 +140,6 @@ class Instance:
         self.arm()
 
     # Conditions ----------------------------------------------------------------------------------------
-
-    def find_source(self) -> str:
-        """The source address by the present links."""
-        return source_of(self.config, self.context.links.get(self.config.interface), self.context.virtual)
 
     def bind(self, slot: Slot | None, source: str) -> None:
         """The engine found other sockets or another source address for it."""
@@ -306,8 +302,13 @@ class Instance:
 
     def transmit(self, now_us: int) -> None:
         """One advert out of turn; the next one follows a whole interval later."""
-        self.context.actions.extend(self.transmitter.send(self.priority, now_us))
+        self._send(now_us)
         self.timer_us = now_us + self.config.advert_int_us
+
+    def _send(self, now_us: int) -> None:
+        self.context.actions.extend(self.transmitter.send(self.priority, now_us))
+        if self.priority == OWNER:
+            self.conflict.advert_sent(self.config.advert_int_us, now_us)
 
     def _advertise(self, now_us: int) -> None:
         """The regular advert. The schedule is absolute: a late or early one does not move the next."""
@@ -321,9 +322,7 @@ class Instance:
             if not self.holdings.in_flight:
                 self.announcer.settle(self.config, self.holdings.present, now_us)
                 self.arm()
-        self.context.actions.extend(self.transmitter.send(self.priority, now_us))
-        if config.is_owner:
-            self.conflict.advert_sent(config.advert_int_us, now_us)
+        self._send(now_us)
         next_us = self.timer_us + config.advert_int_us
         self.timer_us = next_us if next_us > now_us else now_us + config.advert_int_us
 

@@ -1,6 +1,7 @@
 """The instances of an engine, found by name, interface, address, or packet. Pure."""
 
 from kad.config.model.vrrp import VrrpInstance
+from kad_vrrp.core.conditions import source_of
 from kad_vrrp.core.context import Context
 from kad_vrrp.core.instance import Instance
 from kad_vrrp.core.packet import DropReason, PacketError
@@ -76,7 +77,7 @@ class Registry:
     def bind(self, instance: Instance) -> None:
         """Bring sockets and source address of an instance up to date."""
         link = self._context.links.get(instance.config.interface)
-        source = instance.find_source()
+        source = source_of(instance.config, link, self._context.virtual)
         old = instance.transmitter.slot
         slot = self._wanted_slot(instance.config, source, old, 0 if link is None else link.index)
         if slot is old and source == instance.transmitter.source:
