@@ -7,6 +7,7 @@ supervisor that was killed still withdraw; where the supervisor itself lives, it
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import select
@@ -44,8 +45,10 @@ class RunDirectory(Struct):
         lock = os.open(os.path.join(path, "lock"), flags, 0o600)
         try:
             _wait_for_lock(lock, path, wait_us)
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, b"%d\n" % os.getpid(), 0)
+            # A full disk is no reason not to run: the number only makes the refusal of a second one quicker.
+            with contextlib.suppress(OSError):
+                os.ftruncate(lock, 0)
+                os.pwrite(lock, b"%d\n" % os.getpid(), 0)
         except BaseException:
             os.close(lock)
             raise

@@ -9,6 +9,7 @@ import mmap
 import os
 import socket
 from collections import deque
+from collections.abc import Iterator
 
 import msgspec
 
@@ -18,7 +19,8 @@ from kad.ipc.messages import ControlToSupervisor, Generation, SupervisorToContro
 MESSAGE_LIMIT = 64 * 1024
 GENERATION_LIMIT = 512 * 1024 * 1024
 QUEUE_LIMIT = 256
-"""Messages waiting for a control that does not read; it is hung then, and will be replaced."""
+"""Messages waiting for a control that does not read. What comes then is dropped: it is hung, and its
+successor is told everything anew."""
 MESSAGES_A_TURN = 32
 
 _encoder = msgspec.msgpack.Encoder()
@@ -39,7 +41,8 @@ class Channel:
         self._socket, self.theirs = socket.socketpair(socket.AF_UNIX, kind)
         self._socket.setblocking(False)
         self._queue: deque[bytes] = deque()
-        self._dropped = 0
+        self.ended = False
+        """control has closed its end."""
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -50,10 +53,8 @@ class Channel:
 
     def send(self, message: SupervisorToControl) -> None:
         """Queue and send what goes. To a control that is gone it goes nowhere: the next one is told anew."""
-        if len(self._queue) >= QUEUE_LIMIT:
-            self._dropped += 1
-            return
-        self._queue.append(_encoder.encode(message))
+        if len(self._queue) < QUEUE_LIMIT:
+            self._queue.append(_encoder.encode(message))
         self.flush()
 
     def flush(self) -> None:
@@ -67,22 +68,25 @@ class Channel:
                 return
             self._queue.popleft()
 
-    def receive(self) -> list[tuple[ControlToSupervisor, int]]:
-        """Messages that have come, each with its descriptor or -1. Raises ChannelError."""
-        found: list[tuple[ControlToSupervisor, int]] = []
-        while len(found) < MESSAGES_A_TURN:
+    def receive(self) -> Iterator[tuple[ControlToSupervisor, int]]:
+        """Messages that have come, each with its descriptor, which is the caller's, or -1.
+
+        Raises ChannelError at the first that is none.
+        """
+        for _ in range(MESSAGES_A_TURN):
             try:
                 data, descriptor = self._receive_one()
             except (BlockingIOError, ConnectionError):
-                break
+                return
             if not data:
-                break
+                self.ended = True
+                return
             try:
-                found.append((_decoder.decode(data), descriptor))
+                message = _decoder.decode(data)
             except msgspec.MsgspecError as error:
                 _close(descriptor)
                 raise ChannelError(f"control said something that is no message: {error}") from error
-        return found
+            yield message, descriptor
 
     def close(self) -> None:
         self._socket.close()

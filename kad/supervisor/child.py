@@ -268,7 +268,8 @@ class Child:
         self._restart_at_us = None
         if self.pid:
             self._kill_at_us = now_us + wait_us
-            return [*actions, Kill(self.pid, signal.SIGTERM)]
+            # One that somebody stopped is to leave in order too.
+            return [*actions, Kill(self.pid, signal.SIGTERM), Kill(self.pid, signal.SIGCONT)]
         if self.withdraw_pid:
             return actions
         return actions + self._leave(now_us)

@@ -51,7 +51,11 @@ def run(options: Options, entries: Mapping[Role, str] = ENTRIES) -> int:
 def _supervise(options: Options, entries: Mapping[Role, str], starter: Starter) -> int:
     pid_file = PidFile.acquire(pid_file_path(options, None))
     set_title("kad: supervisor", "kad")
-    pid_file.write(os.getpid())
+    try:
+        pid_file.write(os.getpid())
+    except OSError as error:
+        # A full disk: the lock holds all the same.
+        logs.warning(f"pid file: {error}")
     run_directory = RunDirectory.acquire(options)
     manager = ServiceManager.from_environment()
     if not options.foreground:

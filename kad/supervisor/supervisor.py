@@ -110,6 +110,7 @@ class Supervisor:
         self._poll.register(signals.descriptor, select.POLLIN)
         self._look_at_us = 0
         self._alive_at_us = 0
+        self._deaf_since_us = 0
         self._exit_status: int | None = None
         self._told_ready = False
         self._table_is_stale = True
@@ -191,14 +192,13 @@ class Supervisor:
         role = child.role
         self._journal.heartbeat(role).begin(action.incarnation)
         kept = [self._run_directory.lock, *self._pid_files.descriptors(role)]
-        control_fd = -1
-        if role == Role.CONTROL:
-            self._channel = Channel()
-            control_fd = self._channel.theirs.fileno()
-            kept.append(control_fd)
-        context = self._context(child, action.incarnation, control_fd=control_fd)
+        context = self._context(child, action.incarnation)
         context.hold_preemption = action.hold_preemption
         try:
+            if role == Role.CONTROL:
+                self._channel = Channel()
+                context.control_fd = self._channel.theirs.fileno()
+                kept.append(context.control_fd)
             pid = fork_child(self._mains[role], context, kept)
         except OSError as error:
             self._close_channel(role)
@@ -223,7 +223,7 @@ class Supervisor:
         logs.info(f"{child.role}: process {pid} withdraws what the one before left")
         self._tell(child.role, WithdrawForked(pid))
 
-    def _context(self, child: Child, incarnation: int, *, control_fd: int = -1) -> ChildContext:
+    def _context(self, child: Child, incarnation: int) -> ChildContext:
         return ChildContext(
             role=child.role,
             incarnation=incarnation,
@@ -232,7 +232,6 @@ class Supervisor:
             journal=self._journal,
             generation=self._generations.current,
             supervisor_pid=os.getpid(),
-            control_fd=control_fd,
             previous_generation=self._generations.previous,
         )
 
@@ -287,6 +286,9 @@ class Supervisor:
             if watch is not None and child.alive and watch.is_still(heartbeat.ticks, phase, now_us):
                 self._judge(child, watch, now_us)
         self._tell_ready()
+        control = self._children[Role.CONTROL]
+        if self._channel is None and control.alive and now_us - self._deaf_since_us > CONTROL_WAIT_US:
+            self._tell(Role.CONTROL, Hung(True, "closed its line to the supervisor"))
         period_us = self._settings.hang_limit_us // 5
         self._look_at_us = now_us + (min(START_LOOK_US, period_us) if starting else period_us)
 
@@ -352,20 +354,24 @@ class Supervisor:
         except ChannelError as error:
             # A control that talks nonsense is as good as dead; the next one begins afresh.
             logs.error(str(error))
-            self._perform(
-                self._children[Role.CONTROL], Kill(self._children[Role.CONTROL].pid, signal.SIGKILL)
-            )
             self._close_channel(Role.CONTROL)
+            self._tell(Role.CONTROL, Hung(False, "talked nonsense"))
 
     def _obey_all(self) -> None:
         """Everything control has said so far. Raises ChannelError."""
-        messages = self._channel.receive() if self._channel is not None else []
-        for message, descriptor in messages:
+        channel = self._channel
+        if channel is None:
+            return
+        for message, descriptor in channel.receive():
             try:
                 self._obey(message, descriptor)
             finally:
                 if descriptor >= 0:
                     os.close(descriptor)
+        if channel.ended:
+            # It is dying, or it is of no use any more; which of the two, is seen in a moment.
+            self._close_channel(Role.CONTROL)
+            self._deaf_since_us = monotonic_us()
 
     def _obey(self, message: ControlToSupervisor, descriptor: int) -> None:
         match message:
@@ -448,7 +454,7 @@ class Supervisor:
 
     def _handle_signal(self, info: SignalInfo) -> None:
         number = info.number
-        if number == signal.SIGHUP:
+        if number == signal.SIGHUP and self._exit_status is None:
             if self._requests.request():
                 self._pass_reload()
             else:

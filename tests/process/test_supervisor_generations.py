@@ -81,6 +81,17 @@ def test_control_that_talks_nonsense_is_replaced() -> None:
         assert family.child("vrrp") == vrrp
 
 
+def test_control_that_hangs_up_is_replaced_and_costs_no_processor() -> None:
+    with Family().start_ready() as family:
+        family.command("control", "hang-up")
+        begin_us = family.wait_for("command", "control")["at_us"]
+        before_s = family.processor_s()
+        started = family.wait_for("start", "control", 2)
+        assert started["at_us"] - begin_us < 2_000_000
+        assert family.processor_s() - before_s < 0.3
+        assert "closed its line" in family.log()
+
+
 def test_reload_lost_with_control_is_said_and_the_next_one_works() -> None:
     with Family().start_ready() as family:
         family.signal(1)

@@ -126,10 +126,20 @@ def test_child_that_does_not_stop_is_killed_and_withdrawn() -> None:
         assert family.events("stopped", "vrrp") == []
 
 
-def test_stop_of_a_stopped_child_is_bounded() -> None:
-    with Family({"settings": {"child_wait_us": 300_000}}).start_ready() as family:
-        family.kill("bfd", signal.SIGSTOP)
+def test_stopped_child_leaves_in_order_all_the_same() -> None:
+    with Family().start_ready() as family:
+        family.kill("vrrp", signal.SIGSTOP)
         assert family.stop() == 0
+        assert len(family.events("stopped", "vrrp")) == 1
+        assert family.events("withdraw") == []
+
+
+def test_killed_supervisor_takes_a_stopped_child_along() -> None:
+    with Family().start_ready() as family:
+        pid = family.kill("vrrp", signal.SIGSTOP)
+        family.signal(signal.SIGKILL)
+        family.wait(lambda: not is_alive(pid))
+        assert len(family.events("stopped", "vrrp")) == 1
 
 
 def test_killed_supervisor_takes_its_children_along() -> None:

@@ -68,7 +68,30 @@ def test_full_disk() -> None:
             subprocess.run(["umount", "-l", str(small)], check=True)
 
 
-def test_full_disk_at_the_start_is_a_refusal_with_a_reason() -> None:
+@pytest.mark.root
+def test_start_on_a_full_disk() -> None:
+    """No room for a number in the pid file: a warning, and the lock holds."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    with Family() as family, Family() as second:
+        small = family.directory / "small"
+        small.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "none", str(small)], check=True)
+        try:
+            with (small / "fill").open("wb", buffering=0) as fill, pytest.raises(OSError, match="space"):
+                while True:
+                    fill.write(b"x" * 4096)
+            family.options["pid_file"] = second.options["pid_file"] = str(small / "daemon.pid")
+            family.start_ready()
+            assert "No space left" in family.log()
+            second.start()
+            assert second.exit_status() == 1
+            assert family.stop() == 0
+        finally:
+            subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+def test_pid_file_that_cannot_be_is_a_refusal_with_a_reason() -> None:
     with Family(pid_file="/dev/full") as family:
         family.start()
         assert family.exit_status() == 1

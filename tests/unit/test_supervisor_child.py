@@ -125,7 +125,7 @@ def test_no_four_immediate_restarts_in_a_minute(lives_us: list[int]) -> None:
 def test_start_ready_stop() -> None:
     life = Life()
     life.start()
-    assert life.tell(Stop(5 * S)) == [Kill(101, signal.SIGTERM)]
+    assert life.tell(Stop(5 * S)) == [Kill(101, signal.SIGTERM), Kill(101, signal.SIGCONT)]
     assert life.child.state == State.STOPPING
     assert life.tell(Exited(0)) == []
     assert (life.child.state, life.child.deadline_us, life.child.pid) == (State.STOPPED, None, 0)
@@ -237,7 +237,7 @@ def test_no_respawn_ends_the_daemon_after_withdrawing() -> None:
 def test_stop_that_takes_too_long() -> None:
     life = Life()
     life.start()
-    assert life.tell(Stop(5 * S)) == [Kill(101, signal.SIGTERM)]
+    assert life.tell(Stop(5 * S)) == [Kill(101, signal.SIGTERM), Kill(101, signal.SIGCONT)]
     assert life.tell(Stop(1 * S)) == [], "told once"
     assert life.wait() == (5 * S, [Kill(101, signal.SIGKILL)])
     # It cannot have withdrawn: somebody must.

@@ -145,6 +145,10 @@ class Fake:
             case "nonsense":
                 assert self.socket is not None
                 self.socket.send(b"\xc1 nonsense")
+            case "hang-up":
+                assert self.socket is not None
+                self.socket.close()
+                self.socket = None
             case "commit":
                 self.commit(int(rest))
             case "commit-and-die":

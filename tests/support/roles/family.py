@@ -161,6 +161,11 @@ class Family:
     def signal(self, signum: int) -> None:
         os.kill(self.pid, signum)
 
+    def processor_s(self) -> float:
+        """The supervisor's own use of a processor so far."""
+        times = psutil.Process(self.pid).cpu_times()
+        return float(times.user + times.system)
+
     def exit_status(self, patience_s: float = PATIENCE_S) -> int:
         assert self.process is not None
         return self.process.wait(patience_s)
