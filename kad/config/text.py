@@ -183,6 +183,7 @@ class _Builder:
             self._report(
                 "byte-order-mark", "the file begins with a byte order mark", "save it as UTF-8 without one"
             )
+        self._budget.spend_statements(text.count("\n") + 1)  # before there is a string for each
         lines = text.split("\n")
         if "\r" in text:
             lines = [line.rstrip("\r") for line in lines]
@@ -192,19 +193,18 @@ class _Builder:
 
     def _drop_bad_lines(self, lines: list[str]) -> None:
         for index, line in enumerate(lines):
-            if "\0" in line:
-                self._line, self._source_line = index + 1, line
-                self._report("embedded-nul", "the line contains a NUL byte; it is ignored", "")
-            elif too_long(line):
-                self._line, self._source_line = index + 1, line
-                message = f"the line is longer than {MAX_LINE_BYTES} bytes; it is ignored"
-                self._report("line-too-long", message, "")
-            else:
+            has_nul = "\0" in line
+            if not has_nul and not too_long(line):
                 continue
+            self._line, self._source_line = index + 1, line[:MAX_LINE_BYTES]
+            if has_nul:
+                self._report("embedded-nul", "the line contains a NUL byte; it is ignored")
+            else:
+                what = f"the line is longer than {MAX_LINE_BYTES} bytes; it is ignored"
+                self._report("line-too-long", what, "put the parts on lines of their own")
             lines[index] = ""
 
     def _read_lines(self, lines: list[str]) -> None:
-        self._budget.spend_statements(len(lines))
         file = self._file
         numbered = enumerate(lines, 1)
         for number, line in numbered:

@@ -350,6 +350,13 @@ def test_loops_without_measure_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 100 < len(result.statements) < 10_000
 
 
+def test_a_huge_line_is_not_kept_in_its_finding() -> None:
+    for content in (b"\0" * 3_000_000, b"x" * 3_000_000):
+        (finding,) = parse_text(content).diagnostics
+        assert len(finding.source_line) <= MAX_LINE_BYTES
+        assert len(render(finding)) < 1_000
+
+
 def test_plain_lines_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text, "Budget", lambda: Budget(10_000, 100))
     assert "statements" in fatal(parse_text("a\n" * 101)).message
