@@ -144,6 +144,8 @@ def _heading(status: DaemonStatus, now: float) -> str:
         f"generation {status.generation}{everywhere}",
         f"{status.config_file}: {_file_line(status)}",
     ]
+    if status.transaction != "IDLE":
+        lines.append(f"a reload is {status.transaction}")
     if status.last_reload is not None:
         verdict = "accepted" if status.last_reload.accepted else "REFUSED"
         ago = _age(now - status.last_reload.at)

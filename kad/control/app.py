@@ -16,8 +16,8 @@ import msgspec
 import kad
 from kad.control import actions, events
 from kad.control.candidate import Candidate
-from kad.control.diagnostics_log import DiagnosticsLog
 from kad.control.hub import ChildrenHub, CtlHub, SupervisorPipe
+from kad.control.long_log import DiagnosticsLog, GentleLog
 from kad.control.reading import in_thread, read_candidate, read_digest
 from kad.control.reload import ReloadCore
 from kad.control.status import (
@@ -29,7 +29,7 @@ from kad.control.status import (
     instances_of,
     process_status,
 )
-from kad.errors import ExitStatus
+from kad.errors import ExitStatus, Severity
 from kad.ipc.messages import (
     Abandon,
     AllApplied,
@@ -96,6 +96,7 @@ class Control:
         self._driver: Driver[events.Event, actions.Action] = Driver(
             self._core, self._perform, self._heartbeat, events.TimeReached()
         )
+        self._log = GentleLog(self._driver.loop)
         directory = context.run_directory
         self._pipe = SupervisorPipe(
             self._driver, context.control_fd, on_message=self._from_supervisor, on_gone=self._leave
@@ -119,6 +120,7 @@ class Control:
 
     def _leave(self) -> None:
         self._heartbeat.phase = Phase.STOPPING
+        self._log.flush()
         self._driver.stop()
 
     # What comes in ---------------------------------------------------------------------------------------
@@ -206,7 +208,8 @@ class Control:
 
         def done(candidate: Candidate) -> None:
             self._candidate = candidate
-            self._findings.write(candidate.diagnostics)
+            self._log.write(self._findings.news(candidate.diagnostics))
+            self._log.write((Severity.NOTE, text) for text in candidate.dump)
             generation = candidate.generation
             self._driver.feed(
                 events.Loaded(
@@ -312,6 +315,7 @@ class Control:
             applied_everywhere=self._core.all_applied,
             file_is_what_runs=agrees,
             file_note=note,
+            transaction=self._core.state.name,
             last_reload=self._last_reload,
             processes=tuple(
                 process_status(
@@ -333,7 +337,7 @@ class Control:
         if not finished.file_looked_at:
             return None, "reading it takes too long"
         if self._disk_digest is None:
-            return False, "it cannot be read"
+            return None, "reading it failed"
         if self._disk_digest == self._generation.source_digest:
             return True, ""
         refused = self._last_reload is not None and not self._last_reload.accepted

@@ -11,6 +11,7 @@ from msgspec import Struct
 from kad.config.diagnostics import render
 from kad.config.diff import new_errors
 from kad.config.slices import roles, slices, supervisor_settings
+from kad.control.dump import dump
 from kad.errors import Diagnostic, ExitStatus, Severity
 from kad.ipc.messages import Generation, Role
 
@@ -55,6 +56,8 @@ class Candidate(Struct, frozen=True):
     shown: str = ""
     """For whoever asked: the findings that are news."""
     diagnostics: tuple[Diagnostic, ...] = ()
+    dump: tuple[str, ...] = ()
+    """``-d``: the configuration, for the log."""
 
 
 def judge(loaded: Loaded, options: Options, running: Generation | None, *, force: bool = False) -> Candidate:
@@ -68,7 +71,9 @@ def judge(loaded: Loaded, options: Options, running: Generation | None, *, force
     refusal = _refusal(loaded.config, running, news, force=force)
     generation = None if refusal else make_generation(loaded, options, running)
     status = BAD_CONFIGURATION if refusal else 0
-    return Candidate(generation, refusal, status, _shown(news), loaded.diagnostics + loaded.dormant)
+    dumped = dump(loaded.config) if options.dump_configuration else ()
+    findings = loaded.diagnostics + loaded.dormant
+    return Candidate(generation, refusal, status, _shown(news), findings, dumped)
 
 
 def make_generation(loaded: Loaded, options: Options, running: Generation | None) -> Generation:

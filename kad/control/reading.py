@@ -33,10 +33,9 @@ def read_candidate(options: Options, running: Generation | None, *, force: bool)
 
 
 def read_digest(options: Options) -> str | None:
-    """The digest of what is on disk; None when it cannot be run at all. Never raises."""
+    """The digest of what is on disk; None for a defect of the reader's. Never raises."""
     try:
-        loaded = read_files(options)
-        return loaded.digest if loaded.runnable else None
+        return read_files(options).digest
     except Exception as error:  # noqa: BLE001 - as above
         _log_defect(error)
         return None

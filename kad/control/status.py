@@ -67,6 +67,8 @@ class DaemonStatus(Struct, frozen=True):
     """None: could not be told in time."""
     file_note: str
     """Why the file on disk is not what runs, or cannot be told."""
+    transaction: str
+    """IDLE, or what a reload is at: LOADING, PREPARING, COMMITTING, APPLYING."""
     last_reload: LastReload | None
     processes: tuple[ProcessStatus, ...]
     instances: tuple[InstanceStatus, ...]
