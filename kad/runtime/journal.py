@@ -167,7 +167,7 @@ class _Head:
         self.copy = copy
         self.sequence = sequence
         self.chunks = chunks
-        self.stamp_cell = 0
+        self.stamp_cell = -1
 
 
 class _Copy(Struct, frozen=True):
@@ -251,6 +251,8 @@ class Records:
         head = self._heads.get(key)
         if head is None:
             return
+        if head.stamp_cell < 0:
+            head.stamp_cell = self._read_stamp(head.slot)[1]
         # Alternating cells: a kill between two bytes leaves the other cell, one transmission older.
         head.stamp_cell ^= 1
         check = boottime_us ^ monotonic_us ^ _CELL_CHECK
@@ -304,9 +306,7 @@ class Records:
             self.corrupt += 1
             if rival.sequence > copy.sequence:
                 return
-        head = _Head(slot, number, copy.sequence, copy.chunks)
-        head.stamp_cell = self._read_stamp(slot)[1]
-        self._heads[copy.key] = head
+        self._heads[copy.key] = _Head(slot, number, copy.sequence, copy.chunks)
         values[copy.key] = copy.value
 
     def _newer_copy(self, slot: int) -> int:
@@ -327,24 +327,28 @@ class Records:
         content = bytes(self._memory[at + _COPY.size : at + end])
         if crc != _copy_crc(sequence, slot, length, value_crc, key_length, chunk_count, content):
             return None
-        chunks = [index for (index,) in _INDEX.iter_unpack(content[key_length:])] if chunk_count else []
-        value = self._gather(chunks, length) if chunk_count else content[key_length:]
-        if value is None or zlib.crc32(value) != value_crc:
-            return None
+        chunks: list[int] = []
+        value = content[key_length:]
+        if chunk_count:
+            chunks = [index for (index,) in _INDEX.iter_unpack(value)]
+            value = self._gather(chunks, length)
+            if len(value) != length or zlib.crc32(value) != value_crc:
+                return None
         try:
             key = content[:key_length].decode()
         except UnicodeDecodeError:
             return None
         return _Copy(sequence, key, value, chunks)
 
-    def _gather(self, chunks: list[int], length: int) -> bytes | None:
-        if any(index >= self._high_water for index in chunks) or len(chunks) * self._chunk_size < length:
-            return None
+    def _gather(self, chunks: list[int], length: int) -> bytes:
+        """The value out of its chunks; empty where one is not what it should be."""
         parts = []
         for index in chunks:
+            if index >= self._high_water:
+                return b""
             at = self._at(index)
             if _WORD.unpack_from(self._memory, at)[0] != _KIND_CHUNK:
-                return None
+                return b""
             parts.append(bytes(self._memory[at + _WORD.size : at + self._area.slot_size]))
         return b"".join(parts)[:length]
 
@@ -390,7 +394,9 @@ class Records:
     def _write_copy(self, head: _Head, key: bytes, value: bytes, content: bytes, chunk_count: int) -> None:
         number, sequence = head.copy ^ 1, head.sequence + 1
         at = self._at(head.slot) + _COPIES_AT + number * self._copy_size
-        checked = (len(value), zlib.crc32(value), len(key), chunk_count)
+        # A value in place is covered by the copy's own checksum.
+        value_crc = zlib.crc32(value) if chunk_count else 0
+        checked = (len(value), value_crc, len(key), chunk_count)
         crc = _copy_crc(sequence, head.slot, *checked, key + content)
         packed = _COPY.pack(sequence, crc, *checked) + key + content
         # The sequence number goes last, so that a copy in the making is plainly none.
