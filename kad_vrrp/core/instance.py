@@ -79,6 +79,7 @@ class Instance:
         self._last_record = b""
         self._deferred: ChangeAddresses | None = None
         self._guard = DeletionGuard()
+        self._has_news = False
         self._derive()
 
     def _derive(self) -> None:
@@ -116,17 +117,13 @@ class Instance:
 
     def on_time(self, now_us: int) -> None:
         """Carry out everything that is due. An advert may leave a little early, being awake anyway."""
-        early_us = self.early_us if self.state is State.MASTER else 0
-        if self.timer_us - early_us <= now_us:
-            self._on_timer(now_us)
+        if self.state is State.MASTER:
+            if self.timer_us - self.early_us <= now_us:
+                self._advertise(now_us)
+        elif self.timer_us <= now_us:
+            self._enter_master(self.expiry_reason, now_us)
         if self.side_us <= now_us:
             self._on_side_timers(now_us)
-
-    def _on_timer(self, now_us: int) -> None:
-        if self.state is State.MASTER:
-            self._advertise(now_us)
-        else:
-            self._enter_master(self.expiry_reason, now_us)
 
     def _on_side_timers(self, now_us: int) -> None:
         if self._guard.step_down_us <= now_us:
@@ -440,7 +437,7 @@ class Instance:
     # Reload and end ------------------------------------------------------------------------------------
 
     def configure(self, config: VrrpInstance, now_us: int) -> None:
-        """A reload changed it. Addresses to remove go now, the rest follows in :meth:`reconcile`."""
+        """A reload changed it. Addresses to remove go now; :meth:`complete_configuration` does the rest."""
         old = self.config
         before = self.transmitter.built(self.priority)
         old_down_us = self.intervals.master_down_us
@@ -457,22 +454,25 @@ class Instance:
         self.remember()
         if self.state is State.BACKUP and self.timer_us != NEVER:
             self.timer_us = max(now_us, self.timer_us + self.intervals.master_down_us - old_down_us)
-        elif self.state is State.MASTER and self.running and self.transmitter.built(self.priority) != before:
+        self._has_news = self.transmitter.built(self.priority) != before
+        self.reconcile(now_us, removals_only=True)
+
+    def complete_configuration(self, now_us: int) -> None:
+        """Every instance has given up what it no longer has, and the sockets are the right ones."""
+        if self._has_news and self.state is State.MASTER and self.running:
             # Backups learn the new interval and priority at once, as with keepalived.
             self.transmit(now_us)
-        self.reconcile(now_us, removals_only=True)
+        self._has_news = False
+        if self.state is not State.INIT:
+            self.reconcile(now_us)
 
     def end(self, ending: Ending, reason: str, now_us: int) -> None:
         """Leave for good: first the farewell; :meth:`launch_deferred` then takes the addresses away."""
         self.ending = ending
-        if ending is Ending.WITHDRAW:
-            self._withdraw(reason, now_us)
-        else:
+        if ending is not Ending.WITHDRAW:
             self._enter_init(reason, now_us)
-
-    def _withdraw(self, reason: str, now_us: int) -> None:
-        """The record says BACKUP afterwards, with the notification owed to the next life."""
-        if self.state is State.MASTER:
+        elif self.state is State.MASTER:
+            # The record says BACKUP afterwards, with the notification owed to the next life.
             fresh = now_us - self.transmitter.last_sent_us < self.intervals.master_down_us
             self._enter_backup(reason, now_us, self.intervals.master_down_us, farewell=fresh)
         else:

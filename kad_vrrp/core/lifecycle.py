@@ -91,6 +91,13 @@ class Lifecycle:
         ]
         for instance in instances:
             self.touch(instance, now_us)
+            if (
+                instance.recalled
+                and instance.state is not State.MASTER
+                and not self._context.settings.withdraw
+            ):
+                # What a former life left goes at once, whatever is in the way of taking part.
+                instance.reconcile(now_us)
         self._dismiss(orphans, now_us)
         for name in (*self._records, *unreadable):
             if not self._registry.named(name):
@@ -162,7 +169,7 @@ class Lifecycle:
         self._dismiss(gone, now_us)
         for instance in (*(instance for instance, _ in changed), *added):
             self.touch(instance, now_us)
-            instance.reconcile(now_us)
+            instance.complete_configuration(now_us)
             self._deadlines.push(instance)
         self._forget_former_names(former, changed)
 

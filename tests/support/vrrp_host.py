@@ -37,6 +37,7 @@ from kad_vrrp.core.events import (
     TimeReached,
     TransportOpened,
 )
+from kad_vrrp.core.record import decode
 
 SECOND = 1_000_000
 ORDINARY = EngineSettings()
@@ -105,6 +106,10 @@ class Host:
         self.transports: dict[int, Transport] = {}
         self.stopped = False
         self.hold_answers = False
+        self.scripts_survive = True
+        """Whether a script that was started ends even if the process that started it dies."""
+        self.recorded: list[tuple[str, str]] = []
+        """(instance, what its last notification was to say) of every record written."""
         self.kill_after: int | None = None
         self.on_action: Callable[[Action], None] = lambda action: None
         self.on_advert: Callable[[SendAdvert], None] = lambda advert: None
@@ -144,7 +149,13 @@ class Host:
     def answer(self) -> None:
         """Hand back what the kernel and the scripts have to say."""
         while self.answers and not self.hold_answers:
-            self._carry_out(self.engine.handle(self.answers.popleft(), self.now_us))
+            answer = self.answers.popleft()
+            if isinstance(answer, NotifyDone) and not self.scripts_survive:
+                self._finish(answer.instance, answer.serial)
+            self._carry_out(self.engine.handle(answer, self.now_us))
+
+    def _finish(self, name: str, serial: int) -> None:
+        self.finished.append(next(each for each in reversed(self.started) if each[:2] == (name, serial)))
 
     def run_until(self, until_us: int) -> None:
         """Let time pass, waking exactly when the engine asks for it."""
@@ -188,10 +199,14 @@ class Host:
                 self.announced.append((self.now_us, name))
             case Notify(instance=name, serial=serial, state=state):
                 self.started.append((name, serial, state))
-                self.finished.append((name, serial, state))
+                if self.scripts_survive:
+                    self._finish(name, serial)
                 self.answers.append(NotifyDone(name, serial))
             case Remember(instance=name, record=record, stamp=stamp):
                 self.journal[name] = record
+                decoded = decode(record)
+                assert decoded is not None
+                self.recorded.append((name, decoded.notified))
                 if stamp:
                     self.stamps[name] = self.now_us
             case Forget(instance=name):
