@@ -15,7 +15,7 @@ from kad.config.source import TextReader
 
 NAME = "keepalived.conf"
 SECURE = "script_user root\nenable_script_security"
-_EXPECTED = re.compile(r"#((?: [a-z-]+(?:/\d)?)+)$")
+_EXPECTED = re.compile(r"#((?: [a-z0-9-]+(?:/\d)?)+)$")
 _USERS = {"root": User("root", 0, 0), "alice": User("alice", 1000, 1000)}
 
 Finding = tuple[int, str, int]
@@ -23,13 +23,13 @@ Finding = tuple[int, str, int]
 
 
 class InventedMachine(LocalMachine):
-    """Has every interface, the users root and alice, the group staff; runs as root.
+    """Has every interface but those called ``absent…``, the users root and alice, the group staff; is root.
 
     Every script can be run but those whose path has ``absent``, and others may write to those with ``open``.
     """
 
     def has_interface(self, name: str) -> bool:
-        return True
+        return not name.startswith("absent")
 
     def user_named(self, name: str) -> User | None:
         return _USERS.get(name)

@@ -171,6 +171,16 @@ def target_of(frame: Frame) -> str:
 
 def can_connect(reading: Reading, frame: Frame) -> bool:
     """Says at the end of a checker's block when nothing can be examined with what it has."""
+    if "bind_port" in frame.fields and "bind_address" not in frame.fields:
+        reading.warning(
+            "no-effect",
+            "'bind_port' has no effect without bindto",
+            frame,
+            frame.place("bind_port"),
+            0,
+            remedy="bindto ADDRESS",
+            status=SUFFERED,
+        )
     address = target_of(frame)
     if not is_link_local(address) or "bind_interface" in frame.fields:
         return True

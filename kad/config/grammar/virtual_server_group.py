@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
+from kad.addresses import parse_address
 from kad.config.grammar.connection import SUFFERED
 from kad.config.grammar.endpoint import port_of
 from kad.config.model.check import GroupFwmark, GroupRange, VirtualServerGroup
@@ -66,10 +67,10 @@ def _bounds(text: str) -> tuple[str, str] | str:
     """First and last address of an entry, or what is wrong with it."""
     separators = [each for each in "-/" if each in text]
     cut = text.find(separators[0]) if separators else len(text)
-    try:
-        first = ipaddress.ip_address(text[:cut])
-    except ValueError:
+    host = parse_address(text[:cut])
+    if host is None:
         return "not an address"
+    first = ipaddress.ip_address(host)
     if not separators:
         return str(first), str(first)
     rest = text[cut + 1 :]
@@ -92,10 +93,10 @@ def _end_of_prefix(first: Address, text: str) -> Address | str:
 def _end_of_range(first: Address, text: str) -> Address | str:
     """The end is an address, or the last number of one: decimal for IPv4, hexadecimal for IPv6."""
     if "." in text or ":" in text:
-        try:
-            last = ipaddress.ip_address(text)
-        except ValueError:
+        host = parse_address(text)
+        if host is None:
             return f"'{text}' is not an address"
+        last = ipaddress.ip_address(host)
         if last.version != first.version:
             return "the two addresses differ in family"
         return last if int(last) >= int(first) else "the range ends before it starts"

@@ -1,0 +1,121 @@
+"""The walk over statements: what has no row, what stands twice, what opens no block, what does not act."""
+
+import pytest
+
+from kad.config.load import load
+from kad.config.source import TextReader
+from kad.errors import Diagnostic, Severity
+from tests.support.configuration import assert_as_annotated, read
+
+INSTANCE = "interface eth0\nvirtual_router_id 1\nvirtual_ipaddress {\n10.0.0.1\n}"
+
+
+def told(text: str, code: str) -> list[Diagnostic]:
+    return [each for each in read(text).diagnostics if each.code == code]
+
+
+def test_an_unknown_block_is_skipped_whole_and_each_of_its_lines_told() -> None:
+    loaded = assert_as_annotated(
+        """
+vrrp_instance VI_1 {
+interface eth0
+virtual_router_id 1
+tracking_things { # unknown-keyword
+    priority 200 # skipped
+    inner { # skipped
+        advert_int 5 # skipped
+    }
+}
+virtual_ipaddress { # keepalived-strays/0
+10.0.0.1 # keepalived-strays/0
+}
+}
+"""
+    )
+    (instance,) = loaded.config.vrrp.instances
+    assert (instance.priority, instance.advert_int_us) == (100, 1_000_000)
+    assert instance.virtual_addresses[0].address == "10.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        (f"vrrp_instance A {{\n{INSTANCE}\npriorty 5\n}}", "did you mean 'priority'?"),
+        (f"vrrp_instance A {{\n{INSTANCE}\nrouter_id x\n}}", "'router_id' stands in global_defs"),
+        ("vrrp_instanse A {\n}", "did you mean 'vrrp_instance'?"),
+        ("global_defs {\nxyzzy\n}", ""),
+    ],
+)
+def test_an_unknown_keyword_gets_the_nearest_one_or_its_place(text: str, remedy: str) -> None:
+    (found,) = told(text, "unknown-keyword")
+    assert found.remedy == remedy
+    assert found.severity is Severity.ERROR
+
+
+def test_a_keyword_that_opens_no_block_keeps_its_value() -> None:
+    text = f"vrrp_instance A {{\n{INSTANCE}\npriority 7 {{ # unexpected-block\nstate MASTER # skipped\n}}\n}}"
+    (instance,) = assert_as_annotated(text).config.vrrp.instances
+    assert (instance.priority, str(instance.wanted_state)) == (7, "BACKUP")
+
+
+def test_a_block_without_braces_and_one_with_too_many_words_are_told() -> None:
+    assert_as_annotated("static_routes # no-block")
+    text = f"vrrp_instance A {{\n{INSTANCE}\nauthentication PASS {{ # extra-words\n}}\n}}"
+    assert_as_annotated(text)
+
+
+def test_global_settings_hold_wherever_they_stand() -> None:
+    text = f"vrrp_instance A {{\n{INSTANCE}\n}}\nglobal_defs {{\nvrrp_garp_master_repeat 2\n}}"
+    (instance,) = assert_as_annotated(text).config.vrrp.instances
+    assert instance.garp.master_repeat == 2
+
+
+def test_a_missing_argument_is_fatal_and_everything_else_is_told_too() -> None:
+    text = f"vrrp_instance A {{\n{INSTANCE}\npriority # missing-argument/2\nxyzzy # unknown-keyword\n}}"
+    loaded = assert_as_annotated(text)
+    assert loaded.exit_status == 2 and not loaded.runnable
+
+
+def test_a_quote_without_partner_is_told_once() -> None:
+    loaded = read('global_defs {\nrouter_id "node\n}')
+    assert [each.code for each in loaded.diagnostics if each.severity is Severity.ERROR]
+
+
+def test_identity_is_free_of_lines() -> None:
+    one = told(f"vrrp_instance A {{\n{INSTANCE}\npriorty 5\n}}", "unknown-keyword")
+    other = told(f"\n\n\nvrrp_instance A {{\n\n{INSTANCE}\n\npriorty 5\n}}", "unknown-keyword")
+    assert one[0].identity == other[0].identity
+    assert one[0].span != other[0].span
+    elsewhere = told(f"vrrp_instance B {{\n{INSTANCE}\npriorty 5\n}}", "unknown-keyword")
+    assert one[0].identity != elsewhere[0].identity
+
+
+def test_what_does_not_act_yet_is_told_once_a_keyword() -> None:
+    text = """
+global_defs {
+    enable_dbus
+    notification_email {
+        a@example.org
+        b@example.org
+    }
+}
+vrrp_sync_group G {
+    group {
+        A
+    }
+    smtp_alert
+}
+"""
+    loaded = load("k.conf", reader=TextReader({"k.conf": text}))
+    assert [(each.span.line, each.message.split("'")[1]) for each in loaded.dormant if each.span] == [
+        (3, "enable_dbus"),
+        (4, "notification_email"),
+        (9, "vrrp_sync_group"),
+    ]
+    assert all(each.severity is Severity.NOTE and each.exit_status == 0 for each in loaded.dormant)
+
+
+def test_blocks_may_be_nested_beyond_reason() -> None:
+    text = "a {\n" * 500 + "}\n" * 500
+    loaded = read(text)
+    assert loaded.exit_status == 5

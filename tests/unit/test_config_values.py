@@ -1,0 +1,162 @@
+"""Numbers, decimals and truth values by keepalived's rules."""
+
+import pytest
+
+from tests.support.configuration import SECURE, assert_as_annotated
+
+
+def child_wait(text: str) -> int:
+    return assert_as_annotated(f"child_wait_time {text}").config.globals.child_wait_us
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("7", 7),
+        ("007", 7),
+        ("+7", 7),
+        ("0", 0),
+        ("4294967295", 4294967295),
+        ("4294967296 # bad-number", 5),
+        ("-1 # bad-number", 5),
+        ("0x10 # number-tail", 0),
+        ("7s # number-tail", 7),
+        ("seven # bad-number", 5),
+        ("99999999999999999999999 # bad-number", 5),
+        ("\u0667 # bad-number", 5),
+    ],
+)
+def test_whole_numbers(text: str, seconds: int) -> None:
+    assert child_wait(text) == seconds * 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "microseconds"),
+    [
+        ("1", 1_000_000),
+        ("1.5", 1_500_000),
+        (".5", 500_000),
+        ("5.", 5_000_000),
+        ("0.000001 # bad-number", 0),
+        ("0.0015", 1_500),
+        ("1.0000004 # too-precise", 1_000_000),
+        ("1.0000005 # too-precise", 1_000_001),
+        ("1.00000049 # too-precise", 1_000_000),
+        ("4294.967295", 4_294_967_295),
+        ("4294.967296 # bad-number", 0),
+        ("-1 # bad-number", 0),
+        ("1e3 # number-tail", 1_000_000),
+        (". # bad-number", 0),
+        ("x # bad-number", 0),
+    ],
+)
+def test_decimals_round_by_the_first_digit_dropped(text: str, microseconds: int) -> None:
+    loaded = assert_as_annotated(f"global_defs {{\nvrrp_startup_delay {text}\n}}")
+    assert loaded.config.vrrp.settings.startup_delay_us == microseconds
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("", True),
+        ("on", True),
+        ("true", True),
+        ("yes", True),
+        ("off", False),
+        ("false", False),
+        ("no", False),
+        ("ON # bad-boolean", False),
+        ("1 # bad-boolean", False),
+    ],
+)
+def test_truth_values_are_lower_case(text: str, value: bool) -> None:
+    loaded = assert_as_annotated(f"global_defs {{\ndata_use_instance {text}\n}}")
+    assert loaded.config.globals.data_use_instance is value
+
+
+@pytest.mark.parametrize(
+    ("text", "mask"),
+    [
+        ("022", 0o022),
+        ("0x3f", 0o77),
+        ("63", 0o77),
+        ("IRWXG|IRWXO", 0o077),
+        ("IWGRP | IWOTH", 0o022),
+        ("01000 # bad-umask", None),
+        ("IRWXQ # bad-umask", None),
+        ("09 # bad-umask", None),
+    ],
+)
+def test_a_file_mask_in_any_notation(text: str, mask: int | None) -> None:
+    assert assert_as_annotated(f"global_defs {{\numask {text}\n}}").config.globals.umask == mask
+
+
+def test_globals_land_in_their_structs() -> None:
+    loaded = assert_as_annotated(
+        """
+instance main
+use_pid_dir
+global_defs {
+    router_id node-1
+    notification_email {
+        root@example.org
+        "Some Body <some@body.org>"
+    }
+    notification_email_from kad@example.org
+    smtp_server 192.0.2.25 2525
+    smtp_connect_timeout 0 # too-small
+    process_name a-name-far-too-long # truncated
+    vrrp_rt_priority 120 # clamped
+    vrrp_cpu_affinity 0
+    lvs_timeouts tcp 900 udp 300
+    lvs_sync_daemon eth1 inst VI_1 id 5 group 224.0.0.82
+    lvs_flush_onstop VS # deprecated/0
+    vrrp_rx_bufs_policy ADVERT MTU # conflict
+    nftables
+    snmp_socket unix:/run/agentx
+    enable_snmp_rfc
+    max_auto_priority
+    include_check read +match
+}
+"""
+    )
+    globals_ = loaded.config.globals
+    assert (globals_.instance, globals_.use_pid_dir, globals_.router_id) == ("main", True, "node-1")
+    assert globals_.mail.recipients == ("root@example.org", "Some Body <some@body.org>")
+    assert globals_.mail.server is not None
+    assert (globals_.mail.server.host, globals_.mail.server.port) == ("192.0.2.25", 2525)
+    assert globals_.mail.connect_timeout_us == 1_000_000
+    assert globals_.process_name == "a-name-far-too-"
+    assert (globals_.vrrp.realtime_priority, globals_.vrrp.cpu_affinity) == (99, (0,))
+    assert (globals_.lvs_timeouts.tcp, globals_.lvs_timeouts.udp) == (900, 300)
+    daemon = globals_.lvs_sync_daemon
+    assert daemon is not None
+    assert (daemon.interface, daemon.instance, daemon.sync_id, daemon.group) == (
+        "eth1",
+        "VI_1",
+        5,
+        "224.0.0.82",
+    )
+    assert globals_.lvs_flush_on_stop == "VS"
+    assert loaded.config.vrrp.settings.rx_bufs_policy == "MTU"
+    assert globals_.firewall.nftables == "keepalived"
+    assert globals_.snmp.rfc2 and globals_.snmp.rfc3 and globals_.snmp.socket == "unix:/run/agentx"
+    assert globals_.maximum_automatic_priority == 99
+    assert globals_.include_check == ("match", "read")
+
+
+def test_the_old_form_of_the_synchronisation_daemon() -> None:
+    loaded = assert_as_annotated("global_defs {\nlvs_sync_daemon eth1 VI_1 7 # deprecated\n}")
+    daemon = loaded.config.globals.lvs_sync_daemon
+    assert daemon is not None and (daemon.instance, daemon.sync_id) == ("VI_1", 7)
+
+
+def test_script_user_must_exist() -> None:
+    assert_as_annotated("", SECURE)
+    loaded = assert_as_annotated(
+        "vrrp_script chk { # \nscript /bin/true\n} # script-user\n"
+        "global_defs {\nscript_user nobody-here # bad-script-user\n}",
+        "",
+    )
+    assert loaded.config.vrrp.scripts == ()
+    assert loaded.error_identities == ()
