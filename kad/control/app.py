@@ -102,7 +102,7 @@ class Control:
             self._driver, context.control_fd, on_message=self._from_supervisor, on_gone=self._leave
         )
         self._children = ChildrenHub(
-            self._driver, directory, feed=self._driver.feed, on_status=self._take_report
+            self._driver, directory, feed=self._from_child, on_status=self._take_report
         )
         self._ctl = CtlHub(self._driver, directory, self._from_ctl)
 
@@ -146,6 +146,12 @@ class Control:
             # Before the core hears of it: what it then wants sent is this generation.
             self._generation = generation
         self._driver.feed(events.SupervisorCommitted(number))
+
+    def _from_child(self, event: events.Event) -> None:
+        self._driver.feed(event)
+        if isinstance(event, events.ChildGreeted) and self._round is not None:
+            # Born while status is being asked: it has not heard the question.
+            self._ask_status(event.role, event.incarnation, self._round)
 
     def _from_ctl(self, peer: bytes, message: CtlToControl) -> None:
         match message:
@@ -280,10 +286,13 @@ class Control:
         number = self._rounds
         self._round = StatusRound(number, running)
         for role in running:
-            self._children.send(role, self._processes[role].incarnation, StatusRequest(number))
+            self._ask_status(role, self._processes[role].incarnation, self._round)
         options = self._options
         in_thread(self._driver.loop, lambda: read_digest(options), lambda found: self._looked(number, found))
         self._driver.loop.call_later(STATUS_LIMIT_S, lambda: self._end_status(number))
+
+    def _ask_status(self, role: Role, incarnation: int, asking: StatusRound) -> None:
+        self._children.send(role, incarnation, StatusRequest(asking.number))
 
     def _looked(self, number: int, digest: str | None) -> None:
         self._disk_digest = digest

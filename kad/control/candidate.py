@@ -117,12 +117,9 @@ def fixed_of(config: Config) -> Fixed:
     )
 
 
-def daemon_status(finding: Diagnostic | None) -> int:
+def daemon_status(finding: Diagnostic) -> int:
     """What the daemon exits with for it; ``kad -t`` has numbers of its own."""
-    if finding is not None and finding.exit_status == ExitStatus.CANNOT_RUN and finding.span is None:
-        # Not about a place in a file: there is no file.
-        return NO_CONFIGURATION
-    return BAD_CONFIGURATION
+    return NO_CONFIGURATION if finding.code == "configuration-unreadable" else BAD_CONFIGURATION
 
 
 def _prevents(finding: Diagnostic) -> bool:

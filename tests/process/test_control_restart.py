@@ -1,0 +1,143 @@
+"""Control and the children under kill -9: what runs goes on running, whatever is on disk by then."""
+
+from __future__ import annotations
+
+import signal
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.process.test_reload_transaction import BROKEN, configuration
+from tests.support.control import kill, pids_of, reload, status_of, wait_for_generation
+from tests.support.daemon import Kad
+from tests.support.namespaces import Network, Node, poll
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def node(network: Network) -> Node:
+    one = network.node("one")
+    one.attach(network.bridge(), "192.0.2.1/24", name="eth0")
+    return one
+
+
+@pytest.fixture
+def daemon(node: Node) -> Iterator[Kad]:
+    with Kad(node, configuration()) as kad:
+        kad.wait_for("vrrp: STARTING → RUNNING")
+        wait_for_generation(kad, 1)
+        yield kad
+
+
+def test_death_of_control_is_noticed_by_nobody(daemon: Kad) -> None:
+    before = pids_of(daemon)
+    kill(before["control"])
+    after = wait_for_generation(daemon, 1)
+    pids = {process.role: process.pid for process in after.processes if process.pid}
+    assert pids.pop("control") != before.pop("control")
+    assert pids == before
+    assert [process.restarts for process in after.processes if process.role == "control"] == [1]
+
+
+@pytest.mark.parametrize("what", ["broken", "gone"])
+@pytest.mark.parametrize("role", ["control", "vrrp", "check"])
+def test_killed_process_comes_back_on_the_committed_generation(daemon: Kad, role: str, what: str) -> None:
+    daemon.configure(configuration(priority=150))
+    assert reload(daemon).accepted
+    if what == "broken":
+        daemon.configure(BROKEN)
+    else:
+        daemon.config.unlink()
+    old = pids_of(daemon)[role]
+    kill(old)
+    poll(lambda: pids_of(daemon).get(role, old) != old, f"another {role}", seconds=10)
+    status = wait_for_generation(daemon, 2)
+    assert [instance.priority for instance in status.instances] == [150]
+    assert status.file_is_what_runs is False
+
+
+def test_hung_control_is_replaced(daemon: Kad) -> None:
+    before = pids_of(daemon)
+    kill(before["control"], signal.SIGSTOP)
+    after = wait_for_generation(daemon, 1)
+    assert {process.pid for process in after.processes if process.role == "control"} != {before["control"]}
+
+
+def test_child_that_does_not_answer_is_shown_as_such_in_time(daemon: Kad) -> None:
+    pids = pids_of(daemon)
+    kill(pids["vrrp"], signal.SIGSTOP)
+    begin = time.monotonic()
+    status = status_of(daemon)
+    took = time.monotonic() - begin
+    kill(pids["vrrp"], signal.SIGCONT)
+    answered = {process.role: process.answered for process in status.processes}
+    assert answered["vrrp"] is False
+    assert answered["check"] is True
+    # What it said before is shown on.
+    assert [instance.name for instance in status.instances] == ["VI_1"]
+    assert took < 2
+
+
+def test_sockets_are_for_their_owner_alone(daemon: Kad) -> None:
+    directory = Path(f"{daemon.directory}/run")
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    sockets = [path for path in directory.iterdir() if stat.S_ISSOCK(path.stat().st_mode)]
+    assert {path.name for path in sockets} == {"control.ipc", "ctl.ipc"}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in sockets} == {0o600}
+
+
+def test_kadctl_says_at_once_that_nothing_runs(daemon: Kad, tmp_path: Path) -> None:
+    daemon.stop()
+    begin = time.monotonic()
+    for directory in (f"{daemon.directory}/run", str(tmp_path), "/nonexistent"):
+        done = daemon.kadctl("--run-dir", directory, "status")
+        assert done.returncode == 1
+        assert done.stderr.startswith("kadctl: no kad answers in")
+        assert done.stdout == ""
+    assert time.monotonic() - begin < 5
+
+
+def test_status_for_people_and_for_programs(daemon: Kad) -> None:
+    text = daemon.kadctl("status").stdout
+    lines = text.splitlines()
+    assert lines[2].endswith("is what runs")
+    (header,) = [line for line in lines if line.startswith("INSTANCE")]
+    (row,) = [line for line in lines if line.startswith("VI_1")]
+    assert row[header.index("STATE") :].split()[0] in ("BACKUP", "MASTER")
+    assert "192.0.2.100/24" in row
+    parsed = msgspec.json.decode(daemon.kadctl("status", "--json").stdout)
+    assert parsed["generation"] == 1
+    assert parsed["instances"][0]["name"] == "VI_1"
+    assert {process["role"] for process in parsed["processes"]} >= {"control", "vrrp", "check"}
+
+
+# How a start ends that cannot be ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [(None, 6), ("vrrp_instance VI_1 {\n interface eth0\n virtual_router_id\n}\n", 2)],
+    ids=["no file", "a keyword without its argument"],
+)
+def test_start_that_cannot_run_exits_like_keepalived(node: Node, text: str | None, status: int) -> None:
+    kad = Kad(node, text or "")
+    try:
+        if text is None:
+            kad.config.unlink()
+        kad.start()
+        assert kad.process is not None
+        assert kad.process.wait(15) == status, kad.said()
+    finally:
+        kad.close()
+
+
+def test_start_tolerates_errors_in_the_text_and_logs_them(node: Node) -> None:
+    with Kad(node, BROKEN) as kad:
+        kad.wait_for("vrrp: STARTING → RUNNING")
+        kad.wait_for("virtual_routr_id")
+        wait_for_generation(kad, 1)
