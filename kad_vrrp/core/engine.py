@@ -30,7 +30,7 @@ from kad_vrrp.core.garp import Pacer
 from kad_vrrp.core.hearing import hear
 from kad_vrrp.core.instance import Instance
 from kad_vrrp.core.lifecycle import Lifecycle
-from kad_vrrp.core.packet import DropReason, PacketError, virtual_router_id
+from kad_vrrp.core.packet import DropReason, PacketError
 from kad_vrrp.core.record import Remembered
 from kad_vrrp.core.registry import Registry
 from kad_vrrp.core.report import report_of
@@ -126,14 +126,11 @@ class Engine:
         """The one place where a packet's faults end: counted, said once, and without effect."""
         instance = None
         try:
-            vrid = virtual_router_id(event.data, self._registry.family(event.transport))
-            instance = self._registry.addressee(event.transport, vrid, event.source)
-            hear(instance, event, now_us)
+            instance = self._registry.addressee(event)
+            if hear(instance, event, now_us):
+                self._deadlines.push(instance)
         except PacketError as error:
             self._count_drop(instance, error, event.source)
-            return
-        if instance.deadline_us < instance.queued_us:
-            self._deadlines.push(instance)
 
     def _count_drop(self, instance: Instance | None, error: PacketError, source: str) -> None:
         if instance is not None:

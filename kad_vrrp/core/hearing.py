@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import TYPE_CHECKING, assert_never
 
-from kad.addresses import INET
 from kad_vrrp.core.actions import LogLevel, State
 from kad_vrrp.core.election import (
     BackupVerdict,
@@ -15,6 +13,7 @@ from kad_vrrp.core.election import (
     judge_as_master,
 )
 from kad_vrrp.core.events import AdvertReceived
+from kad_vrrp.core.familiar import familiar_packet
 from kad_vrrp.core.packet import Advertisement, DropReason, PacketError, judge
 from kad_vrrp.core.priority import OWNER, REDUCED_OWNER
 from kad_vrrp.core.timers import VERSION_3
@@ -26,13 +25,16 @@ _REACTIONS_PER_INTERVAL = 4
 """How many adverts within one interval others can provoke a master to send."""
 
 
-def hear(instance: Instance, event: AdvertReceived, now_us: int) -> None:
-    """A packet for this virtual router. PacketError when it is not believed: then no timer moves."""
+def hear(instance: Instance, event: AdvertReceived, now_us: int) -> bool:
+    """A packet for this virtual router. PacketError when it is not believed: then no timer moves.
+
+    False: the deadline has only moved later.
+    """
     familiar = instance.familiar
-    if familiar is not None and familiar == fingerprint(instance, event):
+    if familiar is not None and familiar.matches(event):
         instance.stats.advert_rcvd += 1
         instance.timer_us = now_us + instance.intervals.master_down_us
-        return
+        return False
     if instance.state not in (State.MASTER, State.BACKUP) or not instance.running:
         raise PacketError(DropReason.NOT_LISTENING, instance.state.value)
     if now_us < instance.deaf_until_us:
@@ -51,14 +53,7 @@ def hear(instance: Instance, event: AdvertReceived, now_us: int) -> None:
         _hear_as_master(instance, advertisement, now_us)
     else:
         _hear_as_backup(instance, advertisement, event, now_us)
-
-
-def fingerprint(instance: Instance, event: AdvertReceived) -> Hashable:
-    """Everything of a packet that a decision depends on: all but IPv4's identification and checksum."""
-    data = event.data
-    if instance.config.family == INET:
-        return data[:4], data[6:10], data[12:]
-    return data, event.source, event.destination, event.hop_limit
+    return True
 
 
 def _hear_as_backup(instance: Instance, heard: Advertisement, event: AdvertReceived, now_us: int) -> None:
@@ -90,7 +85,7 @@ def _hear_as_backup(instance: Instance, heard: Advertisement, event: AdvertRecei
                 heard.priority >= instance.priority or config.nopreempt
             )
             if matches and settled:
-                instance.familiar = fingerprint(instance, event)
+                instance.familiar = familiar_packet(event, config.family)
         case BackupVerdict.DISCARD:
             instance.familiar = None
             instance.master_address = heard.source

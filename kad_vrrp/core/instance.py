@@ -5,8 +5,6 @@ new intention, the news of the change, the adverts, the addresses; and once the 
 announcements and the notifications. Whatever is killed in between, the record says what is still to be done.
 """
 
-from collections.abc import Hashable
-
 from kad.config.model.vrrp import VrrpInstance, WantedState
 from kad.notify.policy import NotifyState
 from kad_vrrp.core import record as records
@@ -24,6 +22,7 @@ from kad_vrrp.core.conditions import Conditions, interfaces_of
 from kad_vrrp.core.context import NEVER, Context, Ending
 from kad_vrrp.core.election import OwnerConflict
 from kad_vrrp.core.events import PlanDone
+from kad_vrrp.core.familiar import Familiar
 from kad_vrrp.core.holdings import DeletionGuard, Holdings
 from kad_vrrp.core.memory import describe
 from kad_vrrp.core.notices import Notices, notify_state
@@ -62,7 +61,7 @@ class Instance:
         self.last_lower_us = -NEVER
         self.reason = ""
         self.complaints: set[str] = set()
-        self.familiar: Hashable | None = None
+        self.familiar: Familiar | None = None
         """The current master's unchanged packet, by which it is recognised without parsing."""
         self.conflict = OwnerConflict()
         self.announcer = Announcer(context)

@@ -29,6 +29,8 @@ LONGEST_INTERVAL_US = 0xFFF * US_PER_CENTISECOND
 """What twelve bits of centiseconds hold."""
 
 _ADVERTISEMENT = 1
+_PLAIN_IPV4 = 0x45
+"""Version 4, a header without options."""
 _IPV4_HEADER = Layout("!BBHHHBBH4s4s")
 _VRRP_HEADER = Layout("!BBBBHH")
 _ADDRESS_LENGTH = {INET: 4, INET6: 16}
@@ -141,7 +143,7 @@ def ipv4_packet(
     """The payload under an IPv4 header. The kernel fills in identification (0) and header checksum (0)."""
     length = IPV4_HEADER_LENGTH + len(payload)
     return (
-        _IPV4_HEADER.pack(0x45, INTERNET_CONTROL, length, 0, 0, ttl, protocol, 0, source, destination)
+        _IPV4_HEADER.pack(_PLAIN_IPV4, INTERNET_CONTROL, length, 0, 0, ttl, protocol, 0, source, destination)
         + payload
     )
 
@@ -162,6 +164,8 @@ def ipv4_header_length(data: bytes) -> int:
 def virtual_router_id(data: bytes, family: int) -> int:
     """The VRID of a packet that may be anything. PacketError when it is too short to have one."""
     if family == INET:
+        if len(data) >= IPV4_HEADER_LENGTH + HEADER_LENGTH and data[0] == _PLAIN_IPV4:
+            return data[IPV4_HEADER_LENGTH + 1]
         return data[ipv4_header_length(data) + 1]
     if len(data) < HEADER_LENGTH:
         raise PacketError(DropReason.TRUNCATED, f"{len(data)} bytes")

@@ -3,8 +3,9 @@
 from kad.config.model.vrrp import VrrpInstance
 from kad_vrrp.core.conditions import source_of
 from kad_vrrp.core.context import Context
+from kad_vrrp.core.events import AdvertReceived
 from kad_vrrp.core.instance import Instance
-from kad_vrrp.core.packet import DropReason, PacketError
+from kad_vrrp.core.packet import DropReason, PacketError, virtual_router_id
 from kad_vrrp.core.transports import Slot, Transports, transport_for
 
 
@@ -55,20 +56,19 @@ class Registry:
 
     # Packets -------------------------------------------------------------------------------------------
 
-    def family(self, transport: int) -> int:
-        """Address family of a transport; PacketError when it is closed."""
-        family = self._families.get(transport)
+    def addressee(self, event: AdvertReceived) -> Instance:
+        """Whom a packet is for, or PacketError. Several unicast instances may share a VRID if their peers
+        differ.
+        """
+        family = self._families.get(event.transport)
         if family is None:
             raise PacketError(DropReason.NOT_LISTENING, "transport is closed")
-        return family
-
-    def addressee(self, transport: int, vrid: int, source: str) -> Instance:
-        """Who is meant; several unicast instances may share a VRID if their peers differ."""
-        candidates = self._by_route.get(transport << 8 | vrid, ())
+        vrid = virtual_router_id(event.data, family)
+        candidates = self._by_route.get(event.transport << 8 | vrid, ())
         if len(candidates) == 1:
             return candidates[0]
         for instance in candidates:
-            if source in instance.rules.peers:
+            if event.source in instance.rules.peers:
                 return instance
         raise PacketError(DropReason.UNKNOWN_VRID, f"VRID {vrid}")
 
