@@ -32,6 +32,7 @@ DEFECT = 70
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status."""
+    _mend_standard_streams()
     line = parse(sys.argv[1:] if arguments is None else arguments, os.environ.get("TMPDIR") or "/tmp")
     for text in (*line.errors, *line.warnings):
         print(text, file=sys.stderr)
@@ -55,6 +56,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _test(line)
         case _:
             return _run(line)
+
+
+def _mend_standard_streams() -> None:
+    """Whoever closed one of them must not find a socket or a file of ours under its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the life of the process
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - as above
 
 
 def _print_signal(name: str) -> int:
