@@ -55,6 +55,7 @@ class VrrpChild:
             os.environ,
             on_synced=self._begin,
             on_stopped=self._leave,
+            packet_fd=context.packet_fd,
             receive_buffer=configuration.settings.netlink_monitor_rcv_bufs,
         )
         self._driver: Driver[Event, Action] = Driver(

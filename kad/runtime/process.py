@@ -83,6 +83,8 @@ class ChildContext(Struct):
     supervisor_pid: int
     control_fd: int = -1
     """control only: its end of the SOCK_SEQPACKET pair to the supervisor."""
+    packet_fd: int = -1
+    """vrrp only: a packet socket for announcements; the supervisor holds it too (supervisor/spawn.py)."""
     withdraw: bool = False
     """A one-shot child that removes what the journal says is ours, says goodbye, and exits."""
     previous_generation: Generation | None = None

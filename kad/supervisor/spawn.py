@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn
 
@@ -65,6 +66,19 @@ def load_entries(entries: Mapping[Role, str]) -> dict[Role, Main]:
             module.preimport()
         mains[role] = getattr(module, function)
     return mains
+
+
+def open_packet_socket() -> socket.socket | None:
+    """A packet socket for the VRRP child to send announcements with; None where that is not allowed.
+
+    Closing the last descriptor of a packet socket waits for a grace period of the kernel's RCU, about 10 ms,
+    and so does the end of a process that held it: every crash would be noticed that much later. The
+    supervisor holds this one as well, so a child's death closes nothing. Nothing arrives on it (protocol 0).
+    """
+    try:
+        return socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+    except OSError:
+        return None
 
 
 def freeze() -> None:

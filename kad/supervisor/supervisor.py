@@ -65,7 +65,7 @@ from kad.supervisor.observe import observe
 from kad.supervisor.pid_files import PidFiles
 from kad.supervisor.reload import Generations, ReloadRequests
 from kad.supervisor.signals import FORWARDED, SignalInfo, SignalQueue
-from kad.supervisor.spawn import Main, fork_child
+from kad.supervisor.spawn import Main, fork_child, open_packet_socket
 
 START_LOOK_US = 10_000
 """How often to look whether a starting child is READY."""
@@ -106,6 +106,7 @@ class Supervisor:
         self._requests = ReloadRequests()
         self._settings = SupervisorSettings()
         self._channel: Channel | None = None
+        self._packet_socket = open_packet_socket()
         self._poll = select.poll()
         self._poll.register(signals.descriptor, select.POLLIN)
         self._look_at_us = 0
@@ -199,6 +200,9 @@ class Supervisor:
                 self._channel = Channel()
                 context.control_fd = self._channel.theirs.fileno()
                 kept.append(context.control_fd)
+            elif role == Role.VRRP and self._packet_socket is not None:
+                context.packet_fd = self._packet_socket.fileno()
+                kept.append(context.packet_fd)
             pid = fork_child(self._mains[role], context, kept)
         except OSError as error:
             self._close_channel(role)

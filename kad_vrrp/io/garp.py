@@ -18,10 +18,14 @@ Frame = tuple[str, bytes]
 
 
 class Announcer:
-    """One packet socket an interface, opened with the first frame. It receives nothing (protocol 0)."""
+    """One packet socket for all interfaces. It receives nothing (protocol 0).
 
-    def __init__(self) -> None:
-        self._sockets: dict[str, socket.socket] = {}
+    ``packet_fd`` is one that outlives this process: the last close of a packet socket takes about 10 ms. -1:
+    there is none, and one is opened with the first frame.
+    """
+
+    def __init__(self, packet_fd: int = -1) -> None:
+        self._socket = socket.socket(fileno=packet_fd) if packet_fd >= 0 else None
         self._waiting: deque[Frame] = deque()
         self._share = FRAMES_A_TURN
         self.errors: Counter[str] = Counter()
@@ -47,15 +51,9 @@ class Announcer:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def forget(self, interface: str) -> None:
-        """The interface is gone, or another one has its name."""
-        found = self._sockets.pop(interface, None)
-        if found is not None:
-            found.close()
-
     def close(self) -> None:
-        for interface in list(self._sockets):
-            self.forget(interface)
+        if self._socket is not None:
+            self._socket.close()
 
     def _send_some(self) -> None:
         waiting = self._waiting
@@ -65,23 +63,10 @@ class Announcer:
 
     def _send(self, interface: str, frame: bytes) -> None:
         try:
-            self._socket(interface).send(frame)
+            if self._socket is None:
+                kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+                self._socket = socket.socket(socket.AF_PACKET, kind, 0)
+            self._socket.sendto(frame, (interface, 0))
             self.sent += 1
         except OSError as error:
             self.errors[errno.errorcode.get(error.errno or 0, str(error))] += 1
-            if error.errno in (errno.ENXIO, errno.ENODEV):
-                self.forget(interface)
-
-    def _socket(self, interface: str) -> socket.socket:
-        found = self._sockets.get(interface)
-        if found is not None:
-            return found
-        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-        made = socket.socket(socket.AF_PACKET, kind, 0)
-        try:
-            made.bind((interface, 0))
-        except OSError:
-            made.close()
-            raise
-        self._sockets[interface] = made
-        return made

@@ -32,7 +32,6 @@ from kad_vrrp.core.actions import (
 )
 from kad_vrrp.core.events import (
     Event,
-    LinkRemoved,
     NotifyDone,
     PlanDone,
     TransportFailed,
@@ -69,13 +68,14 @@ class Shell:
         on_synced: Callable[[], None],
         on_stopped: Callable[[], None],
         receive_buffer: int = 0,
+        packet_fd: int = -1,
     ) -> None:
         self._records = records
         self._environment = environment
         self._on_stopped = on_stopped
         self._receive_buffer = receive_buffer
         self._on_synced = on_synced
-        self.announcer = Announcer()
+        self.announcer = Announcer(packet_fd)
         self.complaints: list[str] = []
         self.causes: deque[Cause] = deque(maxlen=CAUSE_LIMIT)
         self.journal_full = 0
@@ -150,8 +150,6 @@ class Shell:
     def _hear(self, event: Event) -> None:
         """Events from the kernel pass by here on their way to the engine."""
         match event:
-            case LinkRemoved():
-                self.announcer.forget(event.name)
             case PlanDone():
                 for failure in event.failures:
                     self._complain(f"({event.instance}) {failure.entry.address}: {failure.reason}")
