@@ -14,6 +14,7 @@ from kad.addresses import parse_address
 from kad.config.diagnostics import nearest
 from kad.config.schema import NOTHING, Frame, Kind, Read, Reading, Row
 from kad.config.tree import Statement
+from kad.errors import ExitStatus
 from kad.units import US_PER_SECOND
 
 UNSIGNED_MAX = 4294967295
@@ -187,13 +188,24 @@ def seconds(low: int, high: int, *, least: int | None = None, soft: bool = False
 
 def _set(value: object) -> Read:
     def read(reading: Reading, frame: Frame, statement: Statement) -> object:
+        if len(statement.texts) > 1 and _BOOLEANS.get(statement.texts[1]) is False:
+            keyword = statement.texts[0]
+            reading.warning(
+                "flag-value",
+                f"'{keyword}' takes no value: '{statement.texts[1]}' after it changes nothing",
+                frame,
+                statement,
+                1,
+                remedy=f"remove the line if '{keyword}' is not wanted",
+                status=ExitStatus.OK,
+            )
         return value
 
     return read
 
 
 def flag(value: bool = True) -> Kind:
-    """Present or not; words after it are of no meaning."""
+    """Present or not; words after it are of no meaning, which is said of those that seem to switch it off."""
     return Kind("flag", _set(value))
 
 

@@ -201,6 +201,11 @@ def test_a_wrong_line_of_a_real_server_is_told_where_it_stands_and_changes_nothi
     assert only_server(service("", line)) == only_server(service())
 
 
+def test_a_flag_cannot_be_switched_off() -> None:
+    assert only_server(service("omega off  # flag-value/0")).omega
+    assert only_server(service("omega 1")).omega
+
+
 def test_scheduler_flags_need_their_scheduler_above() -> None:
     assert only_server(service("flag-3\nflag-1\nlvs_sched rr")).scheduler_flags == (1, 3)
     hashing = service("").replace(
@@ -457,6 +462,7 @@ WRONG_ENTRIES = [
     "10.0.0.5-10.0.0.4 80  # bad-range",
     "10.0.0.5-10.0.0.400 80  # bad-range",
     "10.0.0.5-::1 80  # bad-range",
+    "fe80::1%eth0 80  # bad-range",
     "10.0.0.1/24 80  # bad-range",
     "10.0.0.0/33 80  # bad-range",
     "10.0.0.0/0 80  # bad-range",

@@ -120,6 +120,10 @@ def test_a_wrong_line_common_to_checkers_changes_nothing(line: str) -> None:
     assert only(f"TCP_CHECK {{\n{line}\n}}") == TcpCheck(Schedule(), CONNECTION)
 
 
+def test_a_local_port_without_address_has_no_effect() -> None:
+    only("TCP_CHECK {\nbind_port 1024  # no-effect/0\n}")
+
+
 def test_bindto_and_connect_ip_are_of_one_family_in_either_order() -> None:
     assert only("TCP_CHECK {\nconnect_ip ::1\nbindto 10.0.0.1  # family-mismatch\n}") == TcpCheck(
         Schedule(), Connection("::1", 80)
