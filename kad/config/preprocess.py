@@ -25,6 +25,8 @@ MAX_LINE_SUBSTITUTIONS = 512
 """Substitutions in one line; only a definition that contains itself takes more."""
 MAX_NESTED_EXPANSIONS = 128
 """Loops and multi-line definitions open within each other."""
+_MAX_HINTS = 32
+_MAX_HINT_CANDIDATES = 1_000
 _MAX_ROUNDS = 64
 """Times one line may turn into another that needs work again."""
 
@@ -101,6 +103,7 @@ class Preprocessor:
         self._environment = environment or {}
         self._random = random.Random(seed)
         self._collecting: tuple[str, list[str]] | None = None
+        self._hints: dict[str, str] = {}
         self._texts = {"_HASH": "#", "_BANG": "!"}
         self._definitions = {
             "_PWD": Definition(function=lambda _: self.directory),
@@ -214,13 +217,20 @@ class Preprocessor:
             why = "does not take these parameters"
         else:
             why = "is not defined"
-        similar = nearest(name, frozenset((*self._definitions, *self._texts)))
-        remedy = (
-            f"is ${{{similar}}} meant?"
-            if similar not in (None, name)
-            else f"${name}=… defines it, further up"
-        )
+        remedy = self._hint(name)
         self._error("definition-missing", f"${{{reference}}} {why}; it stays as it is", remedy)
+
+    def _hint(self, name: str) -> str:
+        """What might be meant by an unknown name; looked for a bounded number of times."""
+        if (
+            name not in self._hints
+            and len(self._hints) < _MAX_HINTS
+            and len(self._texts) <= _MAX_HINT_CANDIDATES
+        ):
+            similar = nearest(name, tuple(sorted({*self._definitions, *self._texts})))
+            self._hints.setdefault(name, "" if similar is None or similar == name else similar)
+        meant = self._hints.get(name)
+        return f"is ${{{meant}}} meant?" if meant else f"${name}=… defines it, further up"
 
     def _condition(self, line: Line) -> Line | None:
         match = _CONDITION.fullmatch(line.text)
