@@ -254,6 +254,9 @@ class Control:
         if not action.first:
             self._last_reload = LastReload(realtime_us() / 1_000_000, action.accepted, action.text)
             self._pipe.send(ReloadFinished(action.accepted, _short(action.text)))
+            if not action.accepted:
+                file = self._options.config_file
+                logs.warning(f"{file} is not what runs: generation {action.generation} is")
         for asker in action.askers:
             self._answer_reload(asker, action, shown)
 

@@ -8,8 +8,10 @@ import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
+from kad.config.includes import IncludeCheck
 from kad.config.load import Loaded, load
 from kad.config.machine import LocalMachine
+from kad.config.text import read_tree
 from kad.control.candidate import Candidate, judge
 from kad.errors import ExitStatus
 from kad.ipc.messages import Generation
@@ -35,7 +37,11 @@ def read_candidate(options: Options, running: Generation | None, *, force: bool)
 def read_digest(options: Options) -> str | None:
     """The digest of what is on disk; None for a defect of the reader's. Never raises."""
     try:
-        return read_files(options).digest
+        return read_tree(
+            options.config_file,
+            config_id=options.config_id or None,
+            include_check=_include_check(options),
+        ).digest
     except Exception as error:  # noqa: BLE001 - as above
         _log_defect(error)
         return None
@@ -48,6 +54,10 @@ def read_files(options: Options) -> Loaded:
         config_id=options.config_id or None,
         include_all=options.include_all,
     )
+
+
+def _include_check(options: Options) -> IncludeCheck:
+    return IncludeCheck.ALL if options.include_all else IncludeCheck.NOTHING
 
 
 def in_thread(loop: asyncio.AbstractEventLoop, work: Callable[[], T], done: Callable[[T], None]) -> None:

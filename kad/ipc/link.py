@@ -51,16 +51,26 @@ class Reactor(Protocol):
     def remove_reader(self, descriptor: int) -> None: ...
 
 
+_contexts: dict[int, zmq.Context[zmq.Socket[bytes]]] = {}
+
+
+def process_context() -> zmq.Context[zmq.Socket[bytes]]:
+    """This process's one context (its threads start with its first socket). None is taken over a fork."""
+    pid = os.getpid()
+    if pid not in _contexts:
+        _contexts[pid] = zmq.Context()
+    return _contexts[pid]
+
+
 class _Socket:
     """One ZeroMQ socket on an event loop."""
 
     def __init__(self, kind: int, reactor: Reactor, on_frames: Callable[[list[bytes]], None]) -> None:
         self._reactor = reactor
         self._on_frames = on_frames
-        self._context = zmq.Context()
         self._again = False
         self.closed = False
-        self.socket = self._context.socket(kind)
+        self.socket = process_context().socket(kind)
         for option, value in (
             (zmq.LINGER, 0),
             (zmq.SNDHWM, QUEUE_LIMIT),
@@ -96,7 +106,6 @@ class _Socket:
         self.closed = True
         self._reactor.remove_reader(self._descriptor)
         self.socket.close(0)
-        self._context.term()
 
     def _look_again(self) -> None:
         """A send may have eaten the descriptor's news: have the queue looked at in the next turn."""
