@@ -56,6 +56,7 @@ class VrrpChild:
             on_synced=self._begin,
             on_stopped=self._leave,
             packet_fd=context.packet_fd,
+            log_address_changes=context.options.log_address_changes,
             receive_buffer=configuration.settings.netlink_monitor_rcv_bufs,
         )
         self._driver: Driver[Event, Action] = Driver(

@@ -94,8 +94,11 @@ class Addresses:
         on_synced: Callable[[], None],
         *,
         receive_buffer: int = 0,
+        log_changes: bool = False,
     ) -> None:
         self._feed = feed
+        self._log_changes = log_changes
+        self._logged: dict[str, tuple[str, ...]] = {}
         self._log = log
         self._on_synced: Callable[[], None] | None = on_synced
         self._plans: list[_Plan] = []
@@ -201,16 +204,30 @@ class Addresses:
     def _on_news(self, resynced: bool) -> None:
         gone, changed = self.table.changes()
         for name in gone:
+            self._logged.pop(name, None)
             self._feed(LinkRemoved(name))
         if gone:
             for key in [key for key in self._held if not self.table.name_of(key.index)]:
                 self._let_go(key)
         for link in changed:
+            if self._log_changes:
+                self._log_addresses(link)
             self._feed(_link_changed(link))
         for loss in self.table.losses():
             self._judge(loss)
         if resynced:
             self._compare()
+
+    def _log_addresses(self, link: Link) -> None:
+        """-a, in keepalived's words. Virtual addresses are not among them."""
+        before = self._logged.get(link.name, ())
+        for address in link.addresses:
+            if address not in before:
+                self._log(f"Assigned address {address} for interface {link.name}")
+        for address in before:
+            if address not in link.addresses:
+                self._log(f"Deassigned address {address} from interface {link.name}")
+        self._logged[link.name] = link.addresses
 
     def _judge(self, loss: Loss) -> None:
         key = loss.address.key

@@ -69,11 +69,13 @@ class Shell:
         on_stopped: Callable[[], None],
         receive_buffer: int = 0,
         packet_fd: int = -1,
+        log_address_changes: bool = False,
     ) -> None:
         self._records = records
         self._environment = environment
         self._on_stopped = on_stopped
         self._receive_buffer = receive_buffer
+        self._log_address_changes = log_address_changes
         self._on_synced = on_synced
         self.announcer = Announcer(packet_fd)
         self.complaints: list[str] = []
@@ -84,7 +86,11 @@ class Shell:
         """Open what does not depend on the configuration, and begin to listen to the kernel."""
         self._driver = driver
         self.addresses = Addresses(
-            self._hear, logs.warning, self._on_synced, receive_buffer=self._receive_buffer
+            self._hear,
+            logs.warning,
+            self._on_synced,
+            receive_buffer=self._receive_buffer,
+            log_changes=self._log_address_changes,
         )
         self.transports = Transports(driver.feed, driver.add_reader, driver.remove_reader)
         self.runner = ScriptRunner(driver.loop, self._script_ended, logs.error, self._environment)

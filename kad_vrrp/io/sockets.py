@@ -33,6 +33,10 @@ _HOP_LIMIT_MULTICAST = 255
 _READ_SIZE = 8192
 """More than the longest advertisement (255 IPv6 addresses and a trailer); what is longer is cut, and bad."""
 
+_RECEIVE_BUFFER = 1 << 20
+"""Room for the adverts of 255 virtual routers, all in one moment, several times over. The default (208 KiB)
+holds just one such burst."""
+
 _ANCILLARY_SIZE = 256
 _PACKET_INFO = struct.Struct("=16sI")
 _INT = struct.Struct("=i")
@@ -90,8 +94,7 @@ class OpenSocket:
         made, transport = self.socket, self.transport
         made.setblocking(False)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, _PRIORITY_CONTROL)
-        if transport.rx_buffer:
-            force_receive_buffer(made, transport.rx_buffer)
+        force_receive_buffer(made, transport.rx_buffer or _RECEIVE_BUFFER)
         if device := transport.interface or transport.vrf:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode() + b"\0")
         if transport.family == 6:

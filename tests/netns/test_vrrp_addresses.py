@@ -289,3 +289,23 @@ def test_an_interfaces_end_is_told_as_that(fixture: Fixture) -> None:
     assert AddressDeleted not in order[: ends[0]]
     done = fixture.plan(remove=(entry("192.0.2.100"),), add=(entry("192.0.2.101"),))
     assert len(done.failures) == 1
+
+
+def test_address_changes_are_logged_when_asked(network: Network) -> None:
+    node = network.node("one")
+    node.attach(network.bridge(), "192.0.2.1/24")
+    logged: list[str] = []
+    synced: list[bool] = []
+    with node.entered():
+        addresses = Addresses(
+            lambda event: None, logged.append, lambda: synced.append(True), log_changes=True
+        )
+    addresses.start()
+    poll(lambda: (addresses.monitor.drain(), synced)[1], "the links")
+    node.ip("addr", "del", "192.0.2.1/24", "dev", "eth0")
+    node.ip("addr", "add", "192.0.2.2/24", "dev", "eth0")
+    wanted = "Assigned address 192.0.2.2 for interface eth0"
+    poll(lambda: (addresses.monitor.drain(), wanted in logged)[1], "the line")
+    assert "Assigned address 192.0.2.1 for interface eth0" in logged
+    assert "Deassigned address 192.0.2.1 from interface eth0" in logged
+    addresses.close()

@@ -24,6 +24,8 @@ from kad.ipc.messages import Generation, Role
 from kad.runtime import logs
 from kad.runtime.journal import Journal, Phase
 from kad.runtime.process import ChildContext, Options, become_child, die
+from kad_vrrp.core.actions import Action, State, StateChanged
+from kad_vrrp.io.shell import Shell
 from tests.support.namespaces import Node, poll
 
 
@@ -47,6 +49,22 @@ def instance(name: str = "VI_1", vrid: int = 51, *vips: str, **fields: Any) -> V
 def generation(number: int, instances: tuple[VrrpInstance, ...], settings: VrrpSettings) -> Generation:
     config = Config(vrrp=VrrpConfiguration(settings=settings, instances=instances))
     return Generation(number, "", slices(config), roles=(Role.VRRP,))
+
+
+def _die_at(number: int, after: State | None) -> None:
+    """Plant a death into this process: SIGKILL before an action."""
+    perform = Shell.perform
+    counted = 0 if after is not None else 1
+
+    def perform_or_die(shell: Shell, action: Action) -> None:
+        nonlocal counted
+        if counted or (isinstance(action, StateChanged) and action.new is after):
+            counted += 1
+        if counted > number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        perform(shell, action)
+
+    Shell.perform = perform_or_die  # type: ignore[method-assign, assignment]
 
 
 class VrrpNode:
@@ -80,8 +98,9 @@ class VrrpNode:
         self._control.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def start(self, **context: Any) -> None:
-        """A new life."""
+    def start(self, *, dies_at: int = 0, after: State | None = None, **context: Any) -> None:
+        """A new life. ``dies_at``: it is killed before carrying out its so-maniest action, counted from the
+        first one, or from the one that tells of the state ``after``."""
         self.incarnation += 1
         heartbeat = self.journal.heartbeat(Role.VRRP)
         heartbeat.begin(self.incarnation)
@@ -98,6 +117,8 @@ class VrrpNode:
         self.status = None
         self.pid = os.fork()
         if self.pid == 0:
+            if dies_at:
+                _die_at(dies_at, after)
             self._run(made)
 
     def _run(self, context: ChildContext) -> None:
@@ -124,17 +145,17 @@ class VrrpNode:
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
-    def wait(self, seconds: float = 10) -> int:
-        """Exit status, negative for a signal."""
-
-        def ended() -> bool:
+    def has_ended(self) -> bool:
+        if self.status is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 self.status = os.waitstatus_to_exitcode(status)
-            return bool(pid)
+        return self.status is not None
 
-        if self.status is None:
-            poll(ended, f"the end of process {self.pid}: {self.log()[-2000:]}", seconds=seconds)
+    def wait(self, seconds: float = 10) -> int:
+        """Exit status, negative for a signal."""
+        if not self.has_ended():
+            poll(self.has_ended, f"the end of process {self.pid}: {self.log()[-2000:]}", seconds=seconds)
         assert self.status is not None
         return self.status
 
