@@ -45,6 +45,11 @@ def parse_address(text: str) -> str | None:
         return None
 
 
+def is_link_local_multicast(address: str) -> bool:
+    """A canonical IPv6 multicast address of link-local scope, whatever its flags (RFC 4291 section 2.7)."""
+    return address.startswith("ff") and address[3:5] == "2:"
+
+
 def parse_prefix(text: str) -> Prefix | None:
     """``ADDRESS[/LEN]``; a missing length is that of a host. None when malformed."""
     host, slash, length = text.partition("/")

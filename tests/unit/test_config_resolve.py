@@ -112,6 +112,7 @@ def test_the_interval_is_what_the_version_can_say(body: str, interval: int) -> N
         ("mcast_dst_ip 224.0.0.99", "10.0.0.100", (4, 2, "224.0.0.99")),
         ("mcast_dst_ip 10.0.0.99 # bad-address", "10.0.0.100", (4, 2, "224.0.0.18")),
         ("mcast_dst_ip ff05::1 # bad-address", "fe80::1", (6, 3, "ff02::12")),
+        ("mcast_dst_ip ff12::12", "fe80::1", (6, 3, "ff12::12")),
     ],
 )
 def test_addresses_decide_family_version_and_group(

@@ -6,7 +6,7 @@ the others are fields of :class:`kad.config.model.globals.Globals`.
 
 from __future__ import annotations
 
-from kad.addresses import INET, INET6, family_of, parse_address
+from kad.addresses import INET, INET6, family_of, is_link_local_multicast, parse_address
 from kad.config.model.globals import Fifo, Globals, SmtpServer, SyncDaemon
 from kad.config.schema import (
     ALL,
@@ -159,8 +159,10 @@ def _multicast_group(family: int) -> Read:
             text = statement.texts[1]
             reading.error("bad-address", f"'{text}' {reason}; ignored", frame, statement, 1)
             return NOTHING
-        if family == INET6 and address is not None and not address.lower().startswith("ff02:"):
-            reading.warning("scope", f"{address} should be link-local (ff02::/16)", frame, statement, 1)
+        if family == INET6 and address is not None and not is_link_local_multicast(address):
+            reading.warning(
+                "scope", f"{address} should be of link-local scope, as ff02::12 is", frame, statement, 1
+            )
         return address
 
     return read

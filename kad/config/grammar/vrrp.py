@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from kad.addresses import INET, INET6, family_of, parse_address
+from kad.addresses import INET, INET6, family_of, is_link_local_multicast, parse_address
 from kad.config.grammar.addresses import ADDRESS_OPTIONS, STATIC_IPADDRESS, read_address
 from kad.config.grammar.globals import (
     SECONDS_MAX,
@@ -188,7 +188,7 @@ def _destination(reading: Reading, frame: Frame, statement: Statement) -> object
     address = lenient_address(reading, frame, statement, 1)
     if address is None or not agrees(reading, frame, statement, 1, family_of(address)):
         return NOTHING
-    if not is_multicast(address) or (family_of(address) == INET6 and address[:4] != "ff02"):
+    if not is_multicast(address) or (family_of(address) == INET6 and not is_link_local_multicast(address)):
         kind = "link-local multicast" if family_of(address) == INET6 else "multicast"
         reading.error("bad-address", f"{address} is no {kind} address; ignored", frame, statement, 1)
         return NOTHING
