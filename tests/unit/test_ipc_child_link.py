@@ -87,8 +87,6 @@ class Conversation:
 
     def restart_control(self) -> None:
         self.router.close()
-        # ZeroMQ removes the file a little later; in one process that could be the successor's.
-        self.reactor.until(lambda: not os.path.exists(control_path(str(self.directory))))
         self.peers.clear()
         self.router = self._listen()
         self.reactor.until(lambda: self.peers)
@@ -188,7 +186,6 @@ def test_control_reborn_is_told_where_the_child_is(conversation: Conversation) -
 def test_applying_while_control_is_away_is_told_later(conversation: Conversation) -> None:
     conversation.begin()
     conversation.router.close()
-    conversation.reactor.until(lambda: not os.path.exists(control_path(str(conversation.directory))))
     conversation.reactor.spin()
     conversation.link.applied(4)
     conversation.restart_control()
