@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from functools import cache
 
+from kad.config.diagnostics import nearest
 from kad.config.schema import NOTHING, Block, Frame, Reading, Repeat, Row
 from kad.config.tree import Statement
 from kad.errors import ExitStatus, Severity
 
-_MAX_DEPTH = 32
-"""Blocks within blocks; the deepest legal one is 5."""
+MAX_SUGGESTIONS = 200
+"""Unknown words that a similar one is looked for: a file of something else altogether has thousands."""
 
 
 def read_root(reading: Reading, block: Block, statements: list[Statement]) -> Frame:
     """Read a whole file. Rows marked ``early`` are read first: global settings hold wherever they stand."""
     root = Frame(block, None, None)
     reading.root = root
-    table = block.table
+    read_statements(reading, root, _early_first(block, statements))
+    return root
+
+
+def _early_first(block: Block, statements: list[Statement]) -> list[Statement]:
     early: list[Statement] = []
     later: list[Statement] = []
     for statement in statements:
-        row = table.get(statement.texts[0])
+        row = block.table.get(statement.texts[0])
         (early if row is not None and row.early else later).append(statement)
-    read_statements(reading, root, early)
-    read_statements(reading, root, later)
-    return root
+    return early + later
 
 
 def read_statements(reading: Reading, frame: Frame, statements: list[Statement]) -> None:
@@ -105,7 +107,8 @@ def _enter(reading: Reading, parent: Frame, row: Row, block: Block, statement: S
             remedy=f"{statement.texts[0]} {{ … }}",
         )
     else:
-        read_statements(reading, frame, statement.block)
+        inner = statement.block
+        read_statements(reading, frame, _early_first(block, inner) if block.has_early else inner)
     return block.close(reading, frame) if block.close is not None else frame
 
 
@@ -120,7 +123,7 @@ def _unknown(reading: Reading, frame: Frame, statement: Statement) -> None:
         frame,
         statement,
         0,
-        remedy=_suggestion(frame.block, reading.root.block, word),
+        remedy=_suggestion(reading, frame.block, word),
     )
     if statement.block is not None:
         reading.strayed = True
@@ -141,17 +144,21 @@ def _skip(reading: Reading, frame: Frame, statements: list[Statement], word: str
             _skip(reading, frame, statement.block, word, line)
 
 
-def _suggestion(block: Block, root: Block, word: str) -> str:
+def _suggestion(reading: Reading, block: Block, word: str) -> str:
     """What may have been meant: a name close by in this block, or the same name elsewhere."""
-    places = _places(root).get(word)
+    everywhere = _places(reading.root.block)
+    places = everywhere.get(word)
     if places:
         return f"'{word}' stands in {' or '.join(places[:3])}"
-    near = get_close_matches(word, block.table, n=1, cutoff=0.7)
+    if reading.suggestions == MAX_SUGGESTIONS:
+        return ""
+    reading.suggestions += 1
+    near = nearest(word, tuple(block.table))
     if near:
-        return f"did you mean '{near[0]}'?"
-    near = get_close_matches(word, _places(root), n=1, cutoff=0.85)
+        return f"did you mean '{near}'?"
+    near = nearest(word, tuple(everywhere))
     if near:
-        return f"did you mean '{near[0]}', which stands in {' or '.join(_places(root)[near[0]][:3])}?"
+        return f"did you mean '{near}', which stands in {' or '.join(everywhere[near][:3])}?"
     return ""
 
 

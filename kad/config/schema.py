@@ -127,7 +127,7 @@ class Row(Struct, frozen=True):
     deprecated: str = ""
     deprecated_status: int = ExitStatus.CONFIG_ERRORS
     early: bool = False
-    """Of the root block: read before everything else, wherever it stands (global settings)."""
+    """Read before the other statements of its block, wherever it stands (global settings)."""
 
     @property
     def target(self) -> str:
@@ -137,7 +137,18 @@ class Row(Struct, frozen=True):
 class Block:
     """A block of statements: the rows that may stand in it, and what it becomes."""
 
-    __slots__ = ("close", "item", "model", "open", "parameters", "path", "roles", "rows", "table")
+    __slots__ = (
+        "close",
+        "has_early",
+        "item",
+        "model",
+        "open",
+        "parameters",
+        "path",
+        "roles",
+        "rows",
+        "table",
+    )
 
     def __init__(
         self,
@@ -163,6 +174,7 @@ class Block:
         self.parameters = parameters
         """How many words may follow the keyword before the brace; -1: any number (``open`` judges)."""
         self.table = {row.name: row for row in rows}
+        self.has_early = any(row.early for row in rows)
         if len(self.table) != len(rows):
             raise ValueError(f"{path}: a keyword has two rows")
 
@@ -222,6 +234,7 @@ class Reading:
         """The fields of global_defs. They are read first, wherever the block stands."""
         self.defined: dict[str, dict[str, Any]] = {}
         """Keyword of a defining block -> name -> what it defined, as far as the file has been read."""
+        self.suggestions = 0
         self.strayed = False
         """Is there a block that keepalived does not know (see kad.config.straying)?"""
         self.missing_interface = False

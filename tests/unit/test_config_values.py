@@ -160,3 +160,9 @@ def test_script_user_must_exist() -> None:
     )
     assert loaded.config.vrrp.scripts == ()
     assert loaded.error_identities == ()
+
+
+def test_the_script_user_holds_for_scripts_above_it() -> None:
+    loaded = assert_as_annotated("", "startup_script /bin/start\nscript_user alice\nenable_script_security")
+    script = loaded.config.globals.startup_script
+    assert script is not None and script.uid == 1000
