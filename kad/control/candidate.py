@@ -119,7 +119,8 @@ def fixed_of(config: Config) -> Fixed:
 
 def daemon_status(finding: Diagnostic) -> int:
     """What the daemon exits with for it; ``kad -t`` has numbers of its own."""
-    return NO_CONFIGURATION if finding.code == "configuration-unreadable" else BAD_CONFIGURATION
+    no_file = finding.code in ("configuration-missing", "configuration-unreadable")
+    return NO_CONFIGURATION if no_file else BAD_CONFIGURATION
 
 
 def _prevents(finding: Diagnostic) -> bool:
