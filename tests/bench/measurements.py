@@ -21,6 +21,7 @@ from tests.bench.stage import (
     now_us,
     processor_per_minute,
 )
+from tests.support.adverts import Sender, advert
 from tests.support.capture import Advert
 from tests.support.daemon import Daemon, Keepalived, descendants, proportional_memory
 from tests.support.keepalived import configuration, vrrp_instance
@@ -59,19 +60,44 @@ def settle(watch: Watch, daemon: Daemon) -> None:
 
 
 def backups(program: Program, count: int) -> Values:
-    """Processor time of ``count`` backups at 1 s; the master is keepalived for both."""
-    with (
-        cables() as (one, two),
-        Watch(one) as watch,
-        Keepalived(two, many(count, priority=255)),
-        program(one, many(count, priority=100)) as daemon,
-    ):
-        watch.wait_for_all(count, 20)
-        settle(watch, daemon)
-        value = processor_per_minute(daemon.vrrp_pid(), LOOK_SECONDS)
-        if watch.adverts(outgoing=True):
-            raise NotMeasuredError("a backup advertised")
-        return {"cpu": value}
+    """Processor time of ``count`` backups at 1 s, whose masters speak at once, and spread over the second.
+
+    At once: keepalived is all the masters. Spread: each at a time of its own, as masters that began at
+    different times do; a wake-up then serves one packet.
+    """
+    spread = [(f"eth{i % CABLES}", spread_advert(i)) for i in range(count)]
+    with cables() as (one, two), Watch(one) as watch:
+        with Sender(two, spread, count), program(one, many(count, priority=100)) as daemon:
+            values = {"spread": backups_cpu(daemon, watch, count)}
+        remove_addresses(one, two)
+        with Keepalived(two, many(count, priority=255)), program(one, many(count, priority=100)) as daemon:
+            values["together"] = backups_cpu(daemon, watch, count)
+    return values
+
+
+def backups_cpu(daemon: Daemon, watch: Watch, count: int) -> float:
+    watch.clear()
+    watch.wait_for_all(count, 20)
+    settle(watch, daemon)
+    value = processor_per_minute(daemon.vrrp_pid(), LOOK_SECONDS)
+    if watch.adverts(outgoing=True):
+        raise NotMeasuredError("a backup advertised")
+    return value
+
+
+def spread_advert(index: int) -> bytes:
+    """The advertisement of the master of the instance with this index (see :func:`many`)."""
+    cable, vrid = index % CABLES, index // CABLES + 1
+    return advert(
+        source=f"10.{cable}.0.2", vip=f"10.{cable}.100.{vrid}", vrid=vrid, priority=200, interval_us=1_000_000
+    )
+
+
+def remove_addresses(*nodes: Node) -> None:
+    """What a killed daemon left."""
+    for node in nodes:
+        for cable in range(CABLES):
+            node.ip("addr", "flush", "dev", f"eth{cable}", "to", f"10.{cable}.100.0/24")
 
 
 def pair_text(priority: int, advert_int: float) -> str:

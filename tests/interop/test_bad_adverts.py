@@ -6,14 +6,12 @@ keepalived falls silent at 20 a second while it still says MASTER; so this is he
 from __future__ import annotations
 
 import itertools
-import socket
-import struct
-import threading
 import time
 from collections.abc import Callable
 
 import pytest
 
+from tests.support.adverts import Sender, advert
 from tests.support.capture import Advert, Capture
 from tests.support.daemon import Kad
 from tests.support.keepalived import configuration, vrrp_instance
@@ -22,28 +20,6 @@ from tests.support.namespaces import Network, Node, poll
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 INTERVAL_US = 100_000
-GROUP = "224.0.0.18"
-
-
-def checksum(data: bytes) -> int:
-    data += b"\0" * (len(data) % 2)
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
-
-
-def advert(*, priority: int = 255, ttl: int = 255, spoil: int = 0, cut: int = 0, vrid: int = 51) -> bytes:
-    """An IPv4 packet with a version 3 advertisement, as a better master would send it, and then spoilt."""
-    source, group = socket.inet_aton("192.0.2.66"), socket.inet_aton(GROUP)
-    body = struct.pack("!BBBBHH", 0x31, vrid, priority, 1, INTERVAL_US // 10_000, 0)
-    body += socket.inet_aton("192.0.2.100")
-    pseudo = source + group + struct.pack("!BBH", 0, 112, len(body))
-    body = body[:6] + struct.pack("!H", checksum(pseudo + body) ^ spoil) + body[8:]
-    body = body[: len(body) - cut]
-    head = struct.pack("!BBHHHBBH", 0x45, 0xC0, 20 + len(body), 7, 0, ttl, 112, 0) + source + group
-    return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + body
-
 
 SPOILT = {
     "wrong checksum": advert(spoil=0xFFFF),
@@ -53,41 +29,6 @@ SPOILT = {
     "version 9": advert()[:20] + b"\x91" + advert()[21:],
     "no body": advert(cut=12),
 }
-
-
-class Sender:
-    """Sends these frames over and over from a node, ``rate`` a second, until it is closed."""
-
-    def __init__(self, node: Node, frames: list[bytes], rate: int) -> None:
-        with node.entered():
-            self.socket = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-            self.socket.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
-            index = socket.if_nametoindex("eth0")
-            request = struct.pack("4s4si", bytes(4), bytes(4), index)
-            self.socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, request)
-        self.frames, self.rate, self.sent = frames, rate, 0
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=self.run)
-
-    def __enter__(self) -> Sender:
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop.set()
-        self.thread.join()
-        self.socket.close()
-
-    def run(self) -> None:
-        start = time.monotonic()
-        for frame in itertools.cycle(self.frames):
-            if self.stop.is_set():
-                return
-            self.socket.sendto(frame, (GROUP, 0))
-            self.sent += 1
-            ahead = start + self.sent / self.rate - time.monotonic()
-            if ahead > 0.0005:
-                self.stop.wait(ahead)
 
 
 def gaps(adverts: list[Advert]) -> list[int]:
@@ -116,7 +57,7 @@ def test_master_goes_on_advertising_in_time(master: tuple[Node, Node, Callable[[
         poll(lambda: len(capture.adverts(source="192.0.2.1")) > 20, "quiet adverts")
         quiet = gaps(capture.adverts(source="192.0.2.1"))
         capture.clear()
-        with Sender(attacker, list(SPOILT.values()), rate) as sender:
+        with Sender(attacker, [("eth0", packet) for packet in SPOILT.values()], rate) as sender:
             began = time.monotonic()
             poll(lambda: len(capture.adverts(source="192.0.2.1")) > 40, "adverts in the storm", seconds=20)
             took = time.monotonic() - began
@@ -134,6 +75,6 @@ def test_the_same_advert_unspoilt_is_obeyed(master: tuple[Node, Node, Callable[[
     with make() as daemon:
         daemon.wait_for("(VI_1) Entering MASTER STATE")
         before = daemon.count("Entering BACKUP STATE")
-        with Sender(attacker, [advert()], 20):
+        with Sender(attacker, [("eth0", advert())], 20):
             daemon.wait_for("(VI_1) Entering BACKUP STATE", times=before + 1)
             poll(lambda: not node.holds("192.0.2.100"), "the address given up")
