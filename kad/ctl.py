@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -15,6 +14,7 @@ from kad.control.status import DaemonStatus, InstanceStatus, ProcessStatus
 from kad.errors import KadError
 from kad.ipc.client import NoAnswer, NoDaemon, ask, is_listening
 from kad.ipc.messages import ReloadAnswer, ReloadQuery, StatusAnswer, StatusQuery
+from kad.runtime.clock import monotonic_us, realtime_us
 from kad.runtime.rundir import ROOT
 
 STATUS_LIMIT_S = 3.0
@@ -94,7 +94,7 @@ def _run_directory(instance: str | None) -> str:
 
 
 def _request() -> str:
-    return f"{os.getpid()}.{time.monotonic_ns()}"
+    return f"{os.getpid()}.{monotonic_us()}"
 
 
 # reload ----------------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def _status(directory: str, *, as_json: bool) -> int:
     if as_json:
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(status), indent=2) + b"\n")
     else:
-        print(render(status, time.time()))
+        print(render(status, realtime_us() / 1_000_000))
     return 0
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-import time
 
 import zmq
 
@@ -13,11 +12,14 @@ from kad.errors import KadError
 from kad.ipc.codec import MESSAGE_LIMIT, Decoder, encode
 from kad.ipc.link import check_path, ctl_path
 from kad.ipc.messages import ControlToCtl, ReloadQuery, StatusQuery
+from kad.runtime.clock import monotonic_us
 
-REPEAT_S = 1.0
+REPEAT_US = 1_000_000
 """An unanswered question is asked again: control may have been reborn meanwhile."""
-BIRTH_S = 1.0
+BIRTH_US = 1_500_000
 """How long a control that is just being restarted may take to listen again."""
+CONNECT_US = 5_000
+"""Between two looks whether the connection is there."""
 
 
 class NoDaemon(KadError):
@@ -35,7 +37,6 @@ def ask(run_directory: str, query: StatusQuery | ReloadQuery, limit_s: float) ->
     """
     path = ctl_path(run_directory)
     check_path(path)
-    _find(path)
     context = zmq.Context()
     dealer = context.socket(zmq.DEALER)
     try:
@@ -47,7 +48,7 @@ def ask(run_directory: str, query: StatusQuery | ReloadQuery, limit_s: float) ->
         ):
             dealer.setsockopt(option, value)
         dealer.connect(f"ipc://{path}")
-        return _converse(dealer, query, limit_s)
+        return _converse(dealer, run_directory, query, limit_s)
     finally:
         dealer.close(0)
         context.term()
@@ -61,17 +62,6 @@ def is_listening(run_directory: str) -> bool:
         except (FileNotFoundError, ConnectionRefusedError):
             return False
     return True
-
-
-def _find(path: str) -> None:
-    """Wait a moment for a control that is being restarted, no moment where there is none."""
-    directory = os.path.dirname(path)
-    end = time.monotonic() + BIRTH_S
-    while not is_listening(directory):
-        # A daemon that was stopped, or killed whole, leaves the directory but nobody who holds its lock.
-        if not _is_held(directory) or time.monotonic() >= end:
-            raise NoDaemon(f"no kad answers in {directory}")
-        time.sleep(0.005)
 
 
 def _is_held(directory: str) -> bool:
@@ -89,22 +79,39 @@ def _is_held(directory: str) -> bool:
     return False
 
 
-def _converse(dealer: zmq.Socket[bytes], query: StatusQuery | ReloadQuery, limit_s: float) -> ControlToCtl:
+def _converse(
+    dealer: zmq.Socket[bytes], directory: str, query: StatusQuery | ReloadQuery, limit_s: float
+) -> ControlToCtl:
+    """Ask until there is an answer; ``connected_us`` is when a question could last be sent."""
     decoder: Decoder[ControlToCtl] = Decoder(ControlToCtl)
-    end = time.monotonic() + limit_s
-    ask_at = 0.0
-    while (now := time.monotonic()) < end:
-        if now >= ask_at:
-            ask_at = now + REPEAT_S if _send(dealer, query) else now + 0.005
-        if not dealer.poll(max(1, int((min(ask_at, end) - now) * 1000))):
-            continue
-        answer = decoder.decode(dealer.recv())
-        if answer is not None and answer.request == query.request:
-            return answer
+    connected_us = now_us = ask_at_us = monotonic_us()
+    end_us = now_us + int(limit_s * 1_000_000)
+    while now_us < end_us:
+        if now_us >= ask_at_us:
+            if _send(dealer, query):
+                connected_us, ask_at_us = now_us, now_us + REPEAT_US
+            elif now_us - connected_us > BIRTH_US + REPEAT_US or not _may_come(directory):
+                raise NoDaemon(f"no kad answers in {directory}")
+            else:
+                ask_at_us = now_us + CONNECT_US
+        if dealer.poll(max(1, (min(ask_at_us, end_us) - now_us) // 1000)):
+            answer = decoder.decode(dealer.recv())
+            if answer is not None and answer.request == query.request:
+                return answer
+        now_us = monotonic_us()
     raise NoAnswer(f"no answer within {limit_s:g} s")
 
 
+def _may_come(directory: str) -> bool:
+    """Does control listen, or at least somebody live who would restart it?
+
+    A daemon that was stopped, or killed whole, leaves the directory but nobody who holds its lock.
+    """
+    return is_listening(directory) or _is_held(directory)
+
+
 def _send(dealer: zmq.Socket[bytes], query: StatusQuery | ReloadQuery) -> bool:
+    """False while there is no connection."""
     try:
         dealer.send(encode(query), zmq.NOBLOCK)
     except zmq.Again:

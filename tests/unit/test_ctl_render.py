@@ -231,9 +231,10 @@ def test_socket_left_behind_without_a_holder_is_no_daemon(
 def test_control_that_is_being_restarted_is_waited_for_a_moment(
     root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kad.ipc.client.BIRTH_S", 0.05)
+    monkeypatch.setattr("kad.ipc.client.BIRTH_US", 50_000)
+    monkeypatch.setattr("kad.ipc.client.REPEAT_US", 0)
     looks: list[str] = []
-    monkeypatch.setattr("kad.ipc.client.is_listening", lambda directory: bool(looks.append(directory)))
+    monkeypatch.setattr("kad.ipc.client.is_listening", looks.append)
     (root / "default").mkdir()
     with (root / "default" / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
