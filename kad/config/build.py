@@ -107,8 +107,7 @@ def _enter(reading: Reading, parent: Frame, row: Row, block: Block, statement: S
             remedy=f"{statement.texts[0]} {{ … }}",
         )
     else:
-        inner = statement.block
-        read_statements(reading, frame, _early_first(block, inner) if block.has_early else inner)
+        read_statements(reading, frame, statement.block)
     return block.close(reading, frame) if block.close is not None else frame
 
 

@@ -127,7 +127,7 @@ class Row(Struct, frozen=True):
     deprecated: str = ""
     deprecated_status: int = ExitStatus.CONFIG_ERRORS
     early: bool = False
-    """Read before the other statements of its block, wherever it stands (global settings)."""
+    """Of the top level: read before everything else, wherever it stands (global settings)."""
 
     @property
     def target(self) -> str:
@@ -174,7 +174,6 @@ class Block:
         self.parameters = parameters
         """How many words may follow the keyword before the brace; -1: any number (``open`` judges)."""
         self.table = {row.name: row for row in rows}
-        self.has_early = any(row.early for row in rows)
         if len(self.table) != len(rows):
             raise ValueError(f"{path}: a keyword has two rows")
 

@@ -83,6 +83,8 @@ def _settings(reading: Reading, root: Frame) -> VrrpSettings:
     for name in ("notify_fifo", "vrrp_notify_fifo"):
         if name in reading.globals:
             own[name] = reading.globals[name].path
+    if "vrrp_netlink.monitor" in reading.globals:
+        own["netlink_monitor_rcv_bufs"] = reading.globals["vrrp_netlink.monitor"]
     if "child_wait_us" in root.fields:
         own["child_wait_us"] = root.fields["child_wait_us"]
     return assemble(VrrpSettings, own)

@@ -162,7 +162,9 @@ def test_script_user_must_exist() -> None:
     assert loaded.error_identities == ()
 
 
-def test_the_script_user_holds_for_scripts_above_it() -> None:
-    loaded = assert_as_annotated("", "startup_script /bin/start\nscript_user alice\nenable_script_security")
-    script = loaded.config.globals.startup_script
-    assert script is not None and script.uid == 1000
+def test_the_script_user_holds_for_scripts_below_it() -> None:
+    """As with keepalived: a script that stands above runs as whoever it would have run as without."""
+    text = "startup_script /bin/start\nscript_user alice\nenable_script_security\nshutdown_script /bin/stop"
+    globals_ = assert_as_annotated("global_defs {\n}", text).config.globals
+    assert globals_.startup_script is not None and globals_.shutdown_script is not None
+    assert (globals_.startup_script.uid, globals_.shutdown_script.uid) == (0, 1000)

@@ -552,7 +552,14 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         "Mask for files kad creates.",
         roles=ALL,
     ),
-    Row("random_seed", integer(0, UNSIGNED_MAX), "Seed of ${_RANDOM}.", roles=ALL, default="the time"),
+    Row(
+        "random_seed",
+        integer(0, UNSIGNED_MAX),
+        "Seed of ${_RANDOM}.",
+        roles=ALL,
+        acts=True,
+        default="the time",
+    ),
     # Scripts
     Row(
         "use_symlink_paths",
@@ -560,7 +567,6 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         "Run scripts by the path as written, symbolic links and all.",
         roles=ALL,
         acts=True,
-        early=True,
     ),
     Row(
         "set_supplementary_groups",
@@ -568,7 +574,6 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         "Scripts also get the supplementary groups of their user.",
         roles=ALL,
         acts=True,
-        early=True,
     ),
     Row(
         "enable_script_security",
@@ -576,7 +581,6 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         "Do not run as root what others than root could have changed.",
         roles=ALL,
         acts=True,
-        early=True,
     ),
     Row(
         "script_user",
@@ -584,7 +588,6 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         "As whom scripts run that name no user.",
         roles=ALL,
         acts=True,
-        early=True,
         default="keepalived_script if it exists, else the user kad runs as",
     ),
     Row("startup_script", script(), "Run once, before the children start.", roles=CORE, repeat=Repeat.FIRST),
@@ -900,7 +903,6 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         Kind("MTU / ADVERT / integer", _rx_bufs_policy, "bytes"),
         "How the receive buffers of sockets are sized.",
         "settings.rx_bufs_policy",
-        acts=True,
         default="the system's",
     ),
     Row(
@@ -908,7 +910,6 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         integer(1, UNSIGNED_MAX, soft=True),
         "How many packets of that size fit.",
         "settings.rx_bufs_multiplier",
-        acts=True,
     ),
     Row("vmac_prefix", PATH, "First part of the names of VMACs.", repeat=Repeat.FIRST),
     Row(
@@ -937,6 +938,7 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         BUFFER,
         "Receive buffer of the monitor socket.",
         "vrrp_netlink.monitor",
+        acts=True,
         default="the system's",
     ),
     Row(
@@ -1218,6 +1220,7 @@ ROOT_ROWS: tuple[Row, ...] = (
         word("name", soft=True),
         "Run in this network namespace.",
         roles=CORE,
+        acts=True,
         early=True,
         repeat=Repeat.FIRST,
     ),
