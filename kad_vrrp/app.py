@@ -75,6 +75,7 @@ class VrrpChild:
         self._shell.attach(self._driver)
         self._driver.each_turn(self._confirm)
         self._driver.run()
+        self._shell.write_log()
         return ExitStatus.OK
 
     def _begin(self) -> None:

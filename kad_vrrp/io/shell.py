@@ -78,6 +78,7 @@ class Shell:
         self._log_address_changes = log_address_changes
         self._on_synced = on_synced
         self.announcer = Announcer(packet_fd)
+        self._lines: list[tuple[Callable[[str], None], str]] = []
         self.complaints: list[str] = []
         self.causes: deque[Cause] = deque(maxlen=CAUSE_LIMIT)
         self.journal_full = 0
@@ -97,6 +98,7 @@ class Shell:
         driver.add_reader(self.addresses.monitor.fileno(), self.addresses.monitor.drain)
         driver.add_reader(self.addresses.requests.fileno(), self.addresses.requests.drain)
         driver.each_turn(self.announcer.next_turn)
+        driver.each_turn(self.write_log)
         self.addresses.start()
 
     def perform(self, action: Action) -> None:
@@ -116,7 +118,7 @@ class Shell:
             case Notify():
                 self.runner.submit(action.instance, action.serial, action.commands)
             case Log():
-                _WRITERS[action.level](action.text)
+                self._lines.append((_WRITERS[action.level], action.text))
             case OpenTransport():
                 self._open(action)
             case CloseTransport():
@@ -130,7 +132,15 @@ class Shell:
             case _:
                 assert_never(action)
 
+    def write_log(self) -> bool:
+        """At the end of a turn: every line wakes the writer, which would compete with the adverts."""
+        lines, self._lines = self._lines, []
+        for write, text in lines:
+            write(text)
+        return False
+
     def close(self) -> None:
+        self.write_log()
         self.runner.close()
         self.transports.close_all()
         self.announcer.close()
@@ -187,11 +197,11 @@ class Shell:
         name, old, new = action.instance, action.old, action.new
         cause = Cause(monotonic_us(), name, old.value, new.value, action.reason, action.priority)
         self.causes.append(cause)
-        logs.debug(f"({name}) {action.reason}")
+        self._lines.append((logs.debug, f"({name}) {action.reason}"))
         if new is State.INIT:
             return
         first = " (init)" if old is State.INIT and new is State.BACKUP else ""
-        logs.info(f"({name}) Entering {new} STATE{first}")
+        self._lines.append((logs.info, f"({name}) Entering {new} STATE{first}"))
 
     def _set_promote_secondaries(self, action: SetPromoteSecondaries) -> None:
         path = f"/proc/sys/net/ipv4/conf/{action.interface}/promote_secondaries"
