@@ -25,6 +25,16 @@ def family_tree(pid: int) -> list[psutil.Process]:
     return []
 
 
+def is_whole(family: Family) -> bool:
+    """Control says that all run, it is still there itself, and nobody stands still."""
+    alive = {process.pid: process.status() for process in family_tree(family.pid)}
+    return (
+        family.states() == dict.fromkeys(ROLES, "RUNNING")
+        and set(alive) == {family.child(role) for role in ROLES}
+        and psutil.STATUS_STOPPED not in alive.values()
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_random_deaths(seed: int) -> None:
@@ -50,8 +60,7 @@ def test_random_deaths(seed: int) -> None:
             assert family.process is not None
             assert family.process.poll() is None, family.log()
         # The longest delay so many crashes lead to is far below the patience.
-        family.wait(lambda: family.states() == dict.fromkeys(ROLES, "RUNNING"), 70)
-        assert len(family_tree(family.pid)) == len(ROLES)
+        family.wait(lambda: is_whole(family), 70)
         committed = max(event["number"] for event in family.events("committed"))
         newest = {role: family.events("start", role)[-1]["generation"] for role in ROLES}
         assert max(newest.values()) <= committed

@@ -65,7 +65,8 @@ def test_the_limit_is_the_configurations() -> None:
     with Family({"settings": {"hang_limit_us": 300_000}}).start_ready() as family:
         family.command("vrrp", "sleep")
         begin_us = family.wait_for("command", "vrrp")["at_us"]
-        assert 300_000 <= replaced_after_us(family, "vrrp", begin_us) < 800_000
+        # The last tick came up to one turn (20 ms) before the command was heard.
+        assert 250_000 <= replaced_after_us(family, "vrrp", begin_us) < 800_000
 
 
 def test_traced_child_is_logged_and_let_be() -> None:
@@ -95,11 +96,20 @@ def cgroup(name: str) -> Iterator[Path]:
     try:
         yield path
     finally:
-        root = CPU / "tasks"
-        for pid in (path / "tasks").read_text().split():
-            with contextlib.suppress(OSError):
-                root.write_text(pid)
-        path.rmdir()
+        remove(path)
+
+
+def remove(path: Path) -> None:
+    """A group with processes in it, the dying among them, cannot be removed."""
+    deadline = time.monotonic() + 10
+    while True:
+        with contextlib.suppress(OSError):
+            for pid in (path / "tasks").read_text().split():
+                (CPU / "tasks").write_text(pid)
+            path.rmdir()
+            return
+        assert time.monotonic() < deadline, f"{path} cannot be removed"
+        time.sleep(0.02)
 
 
 @pytest.mark.root
