@@ -185,13 +185,14 @@ def blocks(root: Block) -> list[Block]:
 
 
 def _deprecated(reading: Reading, frame: Frame, row: Row, statement: Statement) -> None:
+    instead = row.deprecated
     reading.warning(
         "deprecated",
         f"'{row.name}' is deprecated",
         frame,
         statement,
         0,
-        remedy=row.deprecated,
+        remedy=instead if " " in instead else f"write '{instead}' instead",
         status=row.deprecated_status,
     )
 

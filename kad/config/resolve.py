@@ -120,13 +120,17 @@ class InstanceResolver:
         place = self.frame.place(field)
         self.reading.error(code, f"({self.frame.name}) {message}", self.frame, place, 0, remedy=remedy)
 
+    def _warning(self, code: str, message: str, field: str, remedy: str = "") -> None:
+        place = self.frame.place(field)
+        self.reading.warning(code, f"({self.frame.name}) {message}", self.frame, place, 0, remedy=remedy)
+
     def _fatal(self, code: str, message: str, remedy: str = "") -> None:
         statement = self.frame.statement
         self.reading.fatal(code, f"({self.frame.name}) {message}", self.frame, statement, 1, remedy=remedy)
 
     def _is_complete(self) -> bool:
         if "virtual_router_id" not in self.own:
-            self._fatal("no-vrid", "the virtual_router_id is missing", "virtual_router_id 1 to 255")
+            self._fatal("no-vrid", "there is no virtual_router_id", "virtual_router_id 1 to 255")
             return False
         if "interface" not in self.own and "(unicast)" not in self.own:
             self._fatal("no-interface-given", "the interface is missing", "interface NAME")
@@ -381,7 +385,7 @@ class InstanceResolver:
         unit, longest = INTERVAL_UNIT_US[version], LONGEST_INTERVAL_US[version]
         used = max(unit, min(longest, (interval + unit // 2) // unit * unit))
         if used != interval:
-            self._error(
+            self._warning(
                 "advert-interval",
                 f"version {version} counts advert_int in {unit / US_PER_SECOND:g} s up to"
                 f" {longest / US_PER_SECOND:g} s: {used / US_PER_SECOND:g} s is used",
@@ -459,7 +463,7 @@ class InstanceResolver:
         for block in self.fields.get("interfaces", ()):
             for item, statement in list(block):
                 if item.name == self.fields.get("interface"):
-                    self.reading.error(
+                    self.reading.warning(
                         "own-interface",
                         f"({self.frame.name}) its own interface is followed anyway; the line is ignored",
                         self.frame,

@@ -166,6 +166,7 @@ def read_script_user(reading: Reading, frame: Frame, statement: Statement) -> ob
             frame,
             statement,
             1,
+            remedy="create the user, or name another",
             machine=True,
         )
     elif found.known:

@@ -116,7 +116,8 @@ def _groups(reading: Reading, root: Frame, frames: list[Frame]) -> tuple[list[Fr
             _group_error(reading, group, "no-members", "none of its instances exists; the group is removed")
             continue
         if len(members) == 1:
-            _group_error(reading, group, "one-member", "a group of one changes nothing")
+            text = f"({group.name}) a group of one changes nothing"
+            reading.warning("one-member", text, group, group.place("members"), 0)
         kept.append(group)
     return kept, of_instance
 

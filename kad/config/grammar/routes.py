@@ -420,7 +420,12 @@ def _read_line(
             continue
         if row.deprecated:
             reading.warning(
-                "deprecated", f"'{row.name}' is deprecated", frame, statement, index, remedy=row.deprecated
+                "deprecated",
+                f"'{row.name}' is deprecated",
+                frame,
+                statement,
+                index,
+                remedy=f"write '{row.deprecated}' instead",
             )
         value, index = row.kind.take(reading, scratch, statement, index)
         if value is not NOTHING:

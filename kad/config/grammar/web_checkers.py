@@ -337,7 +337,7 @@ def _http_block(keyword: str) -> Block:
                 "How many failures in a row are tolerated.",
                 "retry",
                 alias_of="retry",
-                deprecated="write 'retry' instead",
+                deprecated="retry",
             ),
             Row(
                 "virtualhost",
