@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from kad.config.assemble import defaults
 from kad.config.build import blocks
 from kad.config.grammar.language import LANGUAGE
 from kad.config.grammar.root import ROOT
 from kad.config.model.vrrp import VrrpInstance, VrrpSettings
-from kad.config.resolve import defaults
 from kad.config.schema import ALL, Block, Row
 from kad.ipc.messages import Role
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from msgspec import Struct
 
+from kad.config.assemble import defaults
 from kad.config.model.config import Config
 from kad.config.model.script import ScriptCommand
-from kad.config.resolve import defaults
 
 MASK = "********"
 _SECRETS = frozenset({"auth_pass", "value", "password"})

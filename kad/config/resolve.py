@@ -5,16 +5,15 @@ The rules are those of RFC 9568/3768 and of keepalived 2.4.3; each correction is
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from kad.addresses import INET, INET6
+from kad.config.assemble import assemble, defaults
 from kad.config.model.vrrp import (
     AuthHmac,
     AuthType,
-    GarpSettings,
     Tracking,
     Vmac,
     VrrpInstance,
@@ -32,49 +31,6 @@ LONGEST_INTERVAL_US = {2: 255 * US_PER_SECOND, 3: 4095 * US_PER_CENTISECOND}
 INTERVAL_UNIT_US = {2: US_PER_SECOND, 3: US_PER_CENTISECOND}
 HMAC_WINDOW_LEAST_US = 5 * US_PER_SECOND
 HMAC_WINDOW_MOST_US = 300 * US_PER_SECOND
-
-_S = TypeVar("_S", bound=Struct)
-
-
-def defaults(model: type[Struct]) -> dict[str, Any]:
-    """Field -> default, for the fields that have one."""
-    names, values = model.__struct_fields__, model.__struct_defaults__
-    return dict(zip(names[len(names) - len(values) :], values, strict=True))
-
-
-def assemble(model: type[_S], fields: dict[str, Any], **required: Any) -> _S:
-    """``model`` from raw fields. ``a.b`` fills field b of the Struct a; unknown names are left out."""
-    known = set(model.__struct_fields__)
-    plain: dict[str, Any] = {}
-    nested: dict[str, dict[str, Any]] = {}
-    for name, value in fields.items():
-        head, dot, rest = name.partition(".")
-        if head not in known:
-            continue
-        if dot:
-            nested.setdefault(head, {})[rest] = value
-        else:
-            plain[name] = tuple(value) if isinstance(value, list) else value
-    base = defaults(model)
-    for head, inner in nested.items():
-        plain[head] = msgspec.structs.replace(plain.get(head, base[head]), **inner)
-    return model(**{**plain, **required})
-
-
-def instance_base(reading: Reading) -> dict[str, Any]:
-    """What every instance starts from: global_defs' ``instance.…`` fields."""
-    known = {
-        name.removeprefix("instance."): value
-        for name, value in reading.globals.items()
-        if name.startswith("instance.")
-    }
-    if reading.globals.get("minimal_garp"):
-        for name, value in (("master_repeat", 1), ("master_delay_us", 0), ("master_refresh_us", 0)):
-            known.setdefault(f"garp.{name}", value)
-    for lower, master in (("lower_prio_delay_us", "master_delay_us"), ("lower_prio_repeat", "master_repeat")):
-        if f"garp.{master}" in known:
-            known.setdefault(f"garp.{lower}", known[f"garp.{master}"])
-    return known
 
 
 class InstanceResolver:
@@ -528,16 +484,3 @@ def tracking_of(fields: dict[str, Any]) -> Tracking:
     for name in Tracking.__struct_fields__:
         found[name] = tuple(item for block in fields.get(name, ()) for item, _ in block)
     return Tracking(**found)
-
-
-def extra_interface_period(instance: VrrpInstance) -> VrrpInstance:
-    """Announcements on other interfaces only make sense where addresses are on some."""
-    garp: GarpSettings = instance.garp
-    if not garp.extra_if_us:
-        return instance
-    every = (*instance.virtual_addresses, *instance.excluded_addresses)
-    others = [each for each in every if each.interface not in ("", instance.interface)]
-    vmacs = instance.use_vmac_addr or any(each.use_vmac for each in every)
-    if vmacs or (others and garp.extra_if_all):
-        return instance
-    return msgspec.structs.replace(instance, garp=msgspec.structs.replace(garp, extra_if_us=0))

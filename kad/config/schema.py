@@ -27,7 +27,7 @@ How to write rows (kad/config/grammar/*.py)::
 * **Options within a line** (``dev``, ``label`` … of a virtual_ipaddress): ``Kind(…, options=(Row("dev",
   Kind("interface", take=…), "…"), …))``; see :func:`kad.config.values.read_options`.
 * **Nested Structs**: a field ``"garp.master_delay_us"`` fills a field of a Struct within the model
-  (:func:`kad.config.resolve.assemble`).
+  (:func:`kad.config.assemble.assemble`).
 * Readers use ``statement.texts`` (plain strings); ``statement.words`` has places and is made on demand.
 * **Aliases**: a row of its own with ``alias_of="the other name"`` and the same ``field``; when it is old as
   well, ``deprecated="what to write instead"`` makes every use a warning with exit status 5 (keepalived's

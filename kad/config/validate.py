@@ -6,9 +6,11 @@ from typing import Any
 
 import msgspec
 
+from kad.config.assemble import assemble
 from kad.config.model.globals import Globals
 from kad.config.model.script import ScriptCommand
 from kad.config.model.vrrp import (
+    GarpSettings,
     NotifyScripts,
     SyncGroup,
     Tracking,
@@ -18,9 +20,6 @@ from kad.config.model.vrrp import (
 )
 from kad.config.resolve import (
     InstanceResolver,
-    assemble,
-    extra_interface_period,
-    instance_base,
     tracking_of,
 )
 from kad.config.schema import Frame, Reading
@@ -62,6 +61,35 @@ def finish(reading: Reading, root: Frame) -> VrrpConfiguration:
         ),
     )
     return _vetted(reading, configuration, resolved, groups)
+
+
+def instance_base(reading: Reading) -> dict[str, Any]:
+    """What every instance starts from: global_defs' ``instance.…`` fields."""
+    known = {
+        name.removeprefix("instance."): value
+        for name, value in reading.globals.items()
+        if name.startswith("instance.")
+    }
+    if reading.globals.get("minimal_garp"):
+        for name, value in (("master_repeat", 1), ("master_delay_us", 0), ("master_refresh_us", 0)):
+            known.setdefault(f"garp.{name}", value)
+    for lower, master in (("lower_prio_delay_us", "master_delay_us"), ("lower_prio_repeat", "master_repeat")):
+        if f"garp.{master}" in known:
+            known.setdefault(f"garp.{lower}", known[f"garp.{master}"])
+    return known
+
+
+def extra_interface_period(instance: VrrpInstance) -> VrrpInstance:
+    """Announcements on other interfaces only make sense where addresses are on some."""
+    garp: GarpSettings = instance.garp
+    if not garp.extra_if_us:
+        return instance
+    every = (*instance.virtual_addresses, *instance.excluded_addresses)
+    others = [each for each in every if each.interface not in ("", instance.interface)]
+    vmacs = instance.use_vmac_addr or any(each.use_vmac for each in every)
+    if vmacs or (others and garp.extra_if_all):
+        return instance
+    return msgspec.structs.replace(instance, garp=msgspec.structs.replace(garp, extra_if_us=0))
 
 
 def globals_of(reading: Reading, root: Frame) -> Globals:

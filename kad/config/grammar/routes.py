@@ -261,6 +261,40 @@ def _old(name: str, use: str, kind: Kind) -> Row:
     return Row(name, kind, f"As {use}.", use, alias_of=use)
 
 
+_METRIC_ROWS = (
+    Row("mtu", _LOCKABLE, "MTU towards the destination."),
+    Row("hoplimit", _value("integer", _number(255), low="0", high="255"), "Hop limit."),
+    Row("advmss", _LOCKABLE, "Segment size to advertise."),
+    Row("rtt", _ROUND_TRIP, "First estimate of the round trip."),
+    Row("rttvar", _ROUND_TRIP, "First estimate of its variance."),
+    Row("reordering", _LOCKABLE, "Reordering to tolerate."),
+    Row("window", _PLAIN, "Largest window to advertise."),
+    Row("cwnd", _LOCKABLE, "Clamp of the congestion window."),
+    Row("ssthresh", _LOCKABLE, "Slow start threshold."),
+    Row("realms", _REALMS, "Realms, IPv4 only."),
+    Row("rto_min", _ROUND_TRIP, "Least retransmission timeout."),
+    Row("initcwnd", _PLAIN, "First congestion window."),
+    Row("initrwnd", _PLAIN, "First receive window."),
+    Row("features", _value("ecn", lambda text: text == "ecn"), "Features to enable."),
+    Row("quickack", _BIT, "Acknowledge at once."),
+    Row("congctl", _value("name", _name, lock=True), "Congestion control."),
+    Row(
+        "pref",
+        _value(
+            "low / medium / high / integer",
+            lambda text: text in ("low", "medium", "high") or _number(255)(text),
+        ),
+        "Router preference, IPv6 only.",
+    ),
+    Row(
+        "ttl-propagate",
+        _value("enabled / disabled", lambda text: text in ("enabled", "disabled")),
+        "MPLS TTL.",
+    ),
+    Row("fastopen_no_cookie", _BIT, "TCP fast open without a cookie."),
+)
+
+
 def _route_rows(static: bool) -> tuple[Row, ...]:
     rows = (
         Row("[to] DEST/LEN or default/any/all", Kind("prefix"), "Where the route leads."),
@@ -287,36 +321,7 @@ def _route_rows(static: bool) -> tuple[Row, ...]:
         Row("onlink", option_flag(), "The gateway is on the link, whatever its address."),
         Row("encap", _ENCAP_KIND, "Tunnel of the route."),
         Row("expires", _value("integer", _number(UNSIGNED_MAX), unit="s"), "Lifetime, IPv6 only."),
-        Row("mtu", _LOCKABLE, "MTU towards the destination."),
-        Row("hoplimit", _value("integer", _number(255), low="0", high="255"), "Hop limit."),
-        Row("advmss", _LOCKABLE, "Segment size to advertise."),
-        Row("rtt", _ROUND_TRIP, "First estimate of the round trip."),
-        Row("rttvar", _ROUND_TRIP, "First estimate of its variance."),
-        Row("reordering", _LOCKABLE, "Reordering to tolerate."),
-        Row("window", _PLAIN, "Largest window to advertise."),
-        Row("cwnd", _LOCKABLE, "Clamp of the congestion window."),
-        Row("ssthresh", _LOCKABLE, "Slow start threshold."),
-        Row("realms", _REALMS, "Realms, IPv4 only."),
-        Row("rto_min", _ROUND_TRIP, "Least retransmission timeout."),
-        Row("initcwnd", _PLAIN, "First congestion window."),
-        Row("initrwnd", _PLAIN, "First receive window."),
-        Row("features", _value("ecn", lambda text: text == "ecn"), "Features to enable."),
-        Row("quickack", _BIT, "Acknowledge at once."),
-        Row("congctl", _value("name", _name, lock=True), "Congestion control."),
-        Row(
-            "pref",
-            _value(
-                "low / medium / high / integer",
-                lambda text: text in ("low", "medium", "high") or _number(255)(text),
-            ),
-            "Router preference, IPv6 only.",
-        ),
-        Row(
-            "ttl-propagate",
-            _value("enabled / disabled", lambda text: text in ("enabled", "disabled")),
-            "MPLS TTL.",
-        ),
-        Row("fastopen_no_cookie", _BIT, "TCP fast open without a cookie."),
+        *_METRIC_ROWS,
         Row("add", option_flag(), "Fail when the route exists."),
         Row("prepend", option_flag(), "Go before the same route, if there is one: the default."),
         Row("append", option_flag(), "Go after it."),

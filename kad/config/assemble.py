@@ -1,0 +1,35 @@
+"""Raw fields to model Structs, whose defaults stand in the model alone."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+_S = TypeVar("_S", bound=Struct)
+
+
+def defaults(model: type[Struct]) -> dict[str, Any]:
+    """Field -> default, for the fields that have one."""
+    names, values = model.__struct_fields__, model.__struct_defaults__
+    return dict(zip(names[len(names) - len(values) :], values, strict=True))
+
+
+def assemble(model: type[_S], fields: dict[str, Any], **required: Any) -> _S:
+    """``model`` from raw fields. ``a.b`` fills field b of the Struct a; unknown names are left out."""
+    known = set(model.__struct_fields__)
+    plain: dict[str, Any] = {}
+    nested: dict[str, dict[str, Any]] = {}
+    for name, value in fields.items():
+        head, dot, rest = name.partition(".")
+        if head not in known:
+            continue
+        if dot:
+            nested.setdefault(head, {})[rest] = value
+        else:
+            plain[name] = tuple(value) if isinstance(value, list) else value
+    base = defaults(model)
+    for head, inner in nested.items():
+        plain[head] = msgspec.structs.replace(plain.get(head, base[head]), **inner)
+    return model(**{**plain, **required})
