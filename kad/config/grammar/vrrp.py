@@ -258,6 +258,8 @@ def _auth_type(reading: Reading, frame: Frame, statement: Statement) -> object:
         reading.missing(frame, statement, "type")
         return NOTHING
     if statement.texts[1] in ("PASS", "AH"):
+        if statement.texts[1] == "AH":
+            reading.dormant.setdefault((frame.block.path, "auth_type AH"), statement)
         return AuthType(statement.texts[1])
     reading.error(
         "bad-choice", f"'{statement.texts[1]}' is no authentication", frame, statement, 1, remedy="PASS or AH"
