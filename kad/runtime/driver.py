@@ -82,6 +82,8 @@ class Driver(Generic[E, A]):
         self._events: deque[E] = deque()
         self._feeding = False
         self._told_us = 0
+        self._count = 0
+        """Events the core was given."""
         self._unfinished: list[Drain] = []
         self._chores: list[Callable[[], bool]] = []
         self._selector = TimerSelector()
@@ -109,11 +111,12 @@ class Driver(Generic[E, A]):
         """
         self._chores.append(chore)
 
-    def feed(self, event: E) -> None:
+    def feed(self, event: E, happened_us: int = 0) -> None:
         """Hand one event to the core and carry out what it wants.
 
         From within an action's performance the event waits until the actions at hand are done, so that a core
-        never sees an event before the world is as its last answer asked.
+        never sees an event before the world is as its last answer asked. ``happened_us``: when it happened,
+        where that is known better than "now" (a packet lay in its socket while this process woke up).
         """
         events = self._events
         events.append(event)
@@ -122,7 +125,11 @@ class Driver(Generic[E, A]):
         self._feeding = True
         handle, perform = self._core.handle, self._perform
         while events:
-            self._told_us = now_us = monotonic_us()
+            self._count += 1
+            # A core's time never runs backwards.
+            now_us = max(happened_us, self._told_us) if happened_us else monotonic_us()
+            happened_us = 0
+            self._told_us = now_us
             for action in handle(events.popleft(), now_us):
                 perform(action)
         self._feeding = False
@@ -135,7 +142,7 @@ class Driver(Generic[E, A]):
         """Until :meth:`stop`. An exception out of any callback or task ends the process: :func:`_die`."""
         asyncio.set_event_loop(self.loop)
         try:
-            self._arm(monotonic_us())
+            self._arm(self._core.deadline_us, monotonic_us())
             self.loop.run_forever()
         except BaseException as error:  # noqa: BLE001 - nothing may escape: the process ends here
             process.die(error)
@@ -149,7 +156,7 @@ class Driver(Generic[E, A]):
     def _finish_turn(self) -> None:
         """The end of every turn: the selector calls this after all other readers."""
         self._drain_rest()
-        now_us = monotonic_us()
+        now_us, events = monotonic_us(), self._count
         deadline_us = self._core.deadline_us
         if deadline_us is not None and deadline_us <= now_us:
             self.lateness.count(now_us - deadline_us)
@@ -157,7 +164,9 @@ class Driver(Generic[E, A]):
         again = False
         for chore in self._chores:
             again |= chore()
-        self._arm(max(now_us, self._told_us))
+        if self._count > events:
+            deadline_us = self._core.deadline_us
+        self._arm(deadline_us, max(now_us, self._told_us))
         if again:
             self._selector.deadline_us = now_us
 
@@ -171,9 +180,8 @@ class Driver(Generic[E, A]):
         # What is left keeps its descriptor readable: the next turn comes at once.
         self._unfinished = []
 
-    def _arm(self, now_us: int) -> None:
-        """``now_us``: the last time the core was told."""
-        deadline_us = self._core.deadline_us
+    def _arm(self, deadline_us: int | None, now_us: int) -> None:
+        """``now_us``: the last time the core was told; ``deadline_us``: what it has said since."""
         if deadline_us is None or deadline_us > now_us + IDLE_WAKE_US:
             self._selector.deadline_us = now_us + IDLE_WAKE_US
             self._heartbeat.tick(now_us)

@@ -98,7 +98,9 @@ class TimerSelector(selectors.EpollSelector):
             # One microsecond more, never less: asyncio would find nothing due and turn once in vain.
             at_us = min(at_us, monotonic_us() + int(timeout * 1_000_000) + 1)
         at_us = max(at_us, 1)  # 0 disarms a timerfd
-        if at_us != self._armed_us:
+        # Armed for earlier is armed well enough: every packet moves a deadline later, and one wake-up in vain
+        # at the old time costs less than a system call for each.
+        if at_us < self._armed_us or self._armed_us == 0:
             _arm(self.timer_fd, at_us if at_us != _NEVER else 0)
             self._armed_us = at_us
 
