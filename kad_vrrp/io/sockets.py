@@ -10,12 +10,14 @@ Errors of sending are counted and not fatal: the link events tell the engine wha
 from __future__ import annotations
 
 import errno
+import fcntl
 import socket
 import struct
 from collections import Counter
 from collections.abc import Callable
 
 from kad.kernel.batch import force_receive_buffer
+from kad.runtime.clock import monotonic_us, realtime_us
 from kad.runtime.driver import BATCH
 from kad_vrrp.core.actions import SendAdvert, Transport
 from kad_vrrp.core.events import AdvertReceived
@@ -41,7 +43,13 @@ _ANCILLARY_SIZE = 256
 _PACKET_INFO = struct.Struct("=16sI")
 _INT = struct.Struct("=i")
 
-Deliver = Callable[[AdvertReceived], None]
+_SIOCGSTAMPNS = 0x8907
+_TIMESPEC = struct.Struct("=qq")
+WAKING_LIMIT_US = 5_000
+"""What arrived longer ago lay there for another reason: we were stopped, or a clock was set."""
+
+Deliver = Callable[[AdvertReceived, int], None]
+"""The event, and when it arrived (CLOCK_MONOTONIC; 0: just now)."""
 
 
 class OpenSocket:
@@ -141,16 +149,20 @@ class OpenSocket:
 
     def _drain4(self) -> bool:
         receive, view, number = self.socket.recv_into, self._view, self.number
+        arrived_us = -1
         for _ in range(BATCH):
             try:
                 length = receive(view)
+                if arrived_us < 0:
+                    arrived_us = self._arrival()
             except BlockingIOError:
                 return False
             except OSError as error:
                 self._count(error)
                 continue
             data = bytes(view[:length])
-            self._deliver(AdvertReceived(number, data, self._text4(data[12:16])))
+            self._deliver(AdvertReceived(number, data, self._text4(data[12:16])), arrived_us)
+            arrived_us = 0
         return True
 
     def _text4(self, packed: bytes) -> str:
@@ -164,9 +176,12 @@ class OpenSocket:
 
     def _drain6(self) -> bool:
         receive, buffers, view = self.socket.recvmsg_into, [self._buffer], self._view
+        arrived_us = -1
         for _ in range(BATCH):
             try:
                 length, ancillary, _, sender = receive(buffers, _ANCILLARY_SIZE)
+                if arrived_us < 0:
+                    arrived_us = self._arrival()
             except BlockingIOError:
                 return False
             except OSError as error:
@@ -175,8 +190,23 @@ class OpenSocket:
             hop_limit, destination = _read_ancillary(ancillary)
             # The scope of a link-local address is the interface's, and known.
             source = sender[0].partition("%")[0]
-            self._deliver(AdvertReceived(self.number, bytes(view[:length]), source, hop_limit, destination))
+            event = AdvertReceived(self.number, bytes(view[:length]), source, hop_limit, destination)
+            self._deliver(event, arrived_us)
+            arrived_us = 0
         return True
+
+    def _arrival(self) -> int:
+        """When the packet just read arrived: a tenth of a millisecond ago, while this process woke up.
+
+        Asked for the first packet of a batch only, and 0 where the answer cannot be used. The kernel's stamp
+        is CLOCK_REALTIME.
+        """
+        try:
+            seconds, nanoseconds = _TIMESPEC.unpack(fcntl.ioctl(self.socket, _SIOCGSTAMPNS, bytes(16)))
+        except OSError:
+            return 0  # the first one only makes the kernel begin to stamp
+        age_us = realtime_us() - (seconds * 1_000_000 + nanoseconds // 1000)
+        return monotonic_us() - age_us if 0 <= age_us < WAKING_LIMIT_US else 0
 
     def _count(self, error: OSError) -> None:
         self.receive_errors[errno.errorcode.get(error.errno or 0, "?")] += 1

@@ -57,6 +57,25 @@ def test_events_from_an_action_wait_for_the_actions_at_hand() -> None:
     driver.close()
 
 
+def test_an_event_may_have_happened_a_little_ago() -> None:
+    told: list[int] = []
+
+    class Clock(Recorder):
+        def handle(self, event: str, now_us: int) -> list[str]:
+            told.append(now_us)
+            return super().handle(event, now_us)
+
+    driver, _, _ = make(Clock())
+    before = monotonic_us()
+    driver.feed("late news", before - 300)
+    driver.feed("news")
+    driver.feed("older news", before - 400)
+    assert told[0] == before - 300
+    assert told[1] >= before
+    assert told[2] == told[1], "a core's time never runs backwards"
+    driver.close()
+
+
 def test_sockets_are_drained_before_time_is_believed() -> None:
     core = Recorder()
     driver, _, _ = make(core)
