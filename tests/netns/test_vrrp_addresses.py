@@ -238,6 +238,23 @@ def test_several_plans_at_once(fixture: Fixture) -> None:
     assert fixture.told(AddressDeleted) == []
 
 
+@pytest.mark.parametrize("address", ["10.8.0.1/32", "2001:db8:8::1/128"])
+def test_a_deletion_while_a_plan_is_under_way_is_told_after_it(fixture: Fixture, address: str) -> None:
+    written, _, length = address.partition("/")
+    first = entry(written, int(length))
+    rest = tuple(entry(f"10.8.1.{n}", 32) for n in range(1, 201))
+    # The first window is in the kernel when this returns, the others are not.
+    fixture.addresses.change(ChangeAddresses("VI", 1, (), (first, *rest)))
+    assert fixture.addresses.busy
+    fixture.node.ip("addr", "del", address, "dev", "eth0")
+    fixture.until(lambda: fixture.told(AddressDeleted), "the deletion")
+    fixture.settle()
+    assert fixture.told(AddressDeleted) == [AddressDeleted("eth0", written, int(length))]
+    order = [type(event) for event in fixture.events]
+    assert order.index(PlanDone) < order.index(AddressDeleted)
+    assert fixture.told(PlanDone)[0].failures == ()
+
+
 @pytest.mark.parametrize("address", ["10.9.0.1", "2001:db8:9::1"])
 def test_removed_and_added_in_one_plan_is_no_loss(fixture: Fixture, address: str) -> None:
     one = entry(address, 64 if ":" in address else 24)

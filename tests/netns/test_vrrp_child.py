@@ -2,6 +2,7 @@
 
 import itertools
 import signal
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -208,6 +209,48 @@ def test_link_down_is_fault_and_back(pair: Pair) -> None:
         assert high.states() == ["BACKUP", "MASTER", "FAULT", "BACKUP", "MASTER"]
 
 
+def test_an_interface_set_down_loses_its_ipv6_addresses_and_gets_them_back(pair: Pair) -> None:
+    with VrrpNode(pair.high, v3(150, f"{VIP}/24", f"{VIP6}/64")) as high:
+        high.start()
+        high.becomes("MASTER")
+        poll(lambda: pair.high.holds(VIP6), "the VIP")
+        pair.high.set_link("eth0", "down")
+        high.becomes("FAULT")
+        poll(lambda: not pair.high.holds(VIP), "the VIP gone")
+        pair.high.set_link("eth0", "up")
+        high.becomes("MASTER")
+        poll(lambda: pair.high.holds(VIP) and pair.high.holds(VIP6), "both back")
+        # The kernel took the IPv6 address away: that was the link, and nobody's deletion.
+        assert high.states() == ["BACKUP", "MASTER", "FAULT", "BACKUP", "MASTER"]
+
+
+def test_a_stopped_master_makes_one_clean_transition(pair: Pair) -> None:
+    """What lay in its sockets meanwhile is stale; it may not be worked off packet by packet."""
+    fast = {"advert_int_us": 10_000}
+    with (
+        VrrpNode(pair.high, v3(150, **fast)) as high,
+        VrrpNode(pair.low, v3(100, **fast)) as low,
+        Capture(pair.observer, "eth0") as wire,
+    ):
+        high.start()
+        low.start()
+        high.becomes("MASTER")
+        low.becomes("BACKUP")
+        high.signal(signal.SIGSTOP)
+        low.becomes("MASTER")
+        taken = len(wire.adverts(source=LOW))
+        wire.wait_for(lambda: len(wire.adverts(source=LOW)) > taken + 100, "a hundred adverts meanwhile")
+        wire.clear()
+        high.signal(signal.SIGCONT)
+        low.becomes("BACKUP")
+        wire.wait_for(lambda: len(wire.adverts(source=HIGH)) > 100, "the schedule again")
+        assert high.states() == ["BACKUP", "MASTER"]
+        first = wire.adverts(source=HIGH)[0].time_us
+        assert len([a for a in wire.adverts(source=HIGH) if a.time_us < first + 50_000]) < 15
+        assert 1 <= len(wire.announcements(VIP)) <= 20
+        remains(lambda: low.state() == "BACKUP", "calm", seconds=0.3)
+
+
 def test_an_interface_that_vanishes_and_returns(pair: Pair) -> None:
     with VrrpNode(pair.high, v3(150)) as high:
         high.start()
@@ -321,8 +364,6 @@ def test_withdraw_mode_takes_back_and_leaves(pair: Pair) -> None:
 
 
 def test_bad_packets_leave_the_schedule_alone(pair: Pair) -> None:
-    import socket
-
     with VrrpNode(pair.high, v3(150)) as high, Capture(pair.observer, "eth0") as wire:
         high.start()
         high.becomes("MASTER")
