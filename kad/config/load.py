@@ -10,6 +10,7 @@ import gc
 from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kad.config import straying, validate
 from kad.config.build import read_root
@@ -20,6 +21,7 @@ from kad.config.includes import IncludeCheck
 from kad.config.machine import Machine
 from kad.config.model.config import Config
 from kad.config.schema import Reading
+from kad.config.services import with_settings
 from kad.config.source import Reader
 from kad.config.text import read_tree
 from kad.config.tree import Statement
@@ -116,6 +118,7 @@ def build(
         bfd=bfd.finish(reading, root),
         globals=validate.globals_of(reading, root),
     )
+    config = replace(config, check=with_settings(config.check, config.globals))
     findings = tuple(findings)
     if reading.strayed or any(each.code == "definition-missing" for each in findings):
         straying.tell(reading, statements)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from kad.config.grammar.endpoint import Endpoint
 from kad.config.inheritance import checkers_of
 from kad.config.model.check import (
     DEFAULT_PERSISTENCE_TIMEOUT,
     DEFAULT_SCHEDULER,
     CheckConfiguration,
+    CheckSettings,
     FileCheck,
     Forwarding,
     ForwardingMethod,
@@ -23,6 +26,7 @@ from kad.config.model.check import (
     VirtualServer,
     VirtualServerGroup,
 )
+from kad.config.model.globals import Globals
 from kad.config.model.track import TrackFile
 from kad.config.schema import CLOSING, Frame, Reading
 from kad.config.service_scripts import ServiceScripts
@@ -52,6 +56,32 @@ def configuration(reading: Reading, root: Frame) -> CheckConfiguration:
         root.fields.get("SSL"),
         _followed_files(reading, servers),
     )
+
+
+def with_settings(check: CheckConfiguration, settings: Globals) -> CheckConfiguration:
+    """The check child's part with what global_defs says to it; a configuration without services has none."""
+    if not check.virtual_servers:
+        return check
+    firewall = settings.firewall
+    own = CheckSettings(
+        rs_init_notifies=settings.rs_init_notifies,
+        notify_fifo=settings.notify_fifo,
+        notify_fifo_script=settings.notify_fifo_script,
+        lvs_notify_fifo=settings.lvs_notify_fifo,
+        lvs_notify_fifo_script=settings.lvs_notify_fifo_script,
+        child_wait_us=settings.child_wait_us,
+        router_id=settings.router_id,
+        mail=settings.mail,
+        timeouts=settings.lvs_timeouts,
+        flush=settings.lvs_flush,
+        flush_on_stop=settings.lvs_flush_on_stop,
+        sync_daemon=settings.lvs_sync_daemon,
+        net_namespace_ipvs=settings.net_namespace_ipvs,
+        nftables=firewall.ipvs_nftables,
+        nftables_priority=firewall.ipvs_nftables_priority,
+        start_fwmark=firewall.ipvs_start_fwmark,
+    )
+    return replace(check, settings=own)
 
 
 def _followed_files(reading: Reading, servers: list[VirtualServer]) -> tuple[TrackFile, ...]:

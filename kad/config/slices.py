@@ -14,7 +14,13 @@ import msgspec
 from msgspec import Struct
 
 from kad.config.model.bfd import BfdConfiguration, BfdInstance
-from kad.config.model.check import CheckConfiguration, SslContext, VirtualServer, VirtualServerGroup
+from kad.config.model.check import (
+    CheckConfiguration,
+    CheckSettings,
+    SslContext,
+    VirtualServer,
+    VirtualServerGroup,
+)
 from kad.config.model.config import Config
 from kad.config.model.track import TrackFile, TrackProcess, TrackScript
 from kad.config.model.vrrp import (
@@ -55,7 +61,14 @@ _CHECK_KINDS: Kinds = (
 )
 _BFD_KINDS: Kinds = (("session", "instances", BfdInstance),)
 
-_KINDS: Kinds = (*_VRRP_KINDS, *_CHECK_KINDS, *_BFD_KINDS, ("", "", VrrpSettings), ("", "", SslContext))
+_KINDS: Kinds = (
+    *_VRRP_KINDS,
+    *_CHECK_KINDS,
+    *_BFD_KINDS,
+    ("", "", VrrpSettings),
+    ("", "", CheckSettings),
+    ("", "", SslContext),
+)
 _DECODERS: dict[type[Struct], Any] = {kind: msgspec.msgpack.Decoder(kind) for _, _, kind in _KINDS}
 
 _T = TypeVar("_T", bound=Struct)
@@ -65,7 +78,7 @@ def slices(config: Config) -> dict[Role, dict[str, bytes]]:
     """The slice of every child that has something to do."""
     made = {
         Role.VRRP: {"settings": _encode(config.vrrp.settings), **_objects(config.vrrp, _VRRP_KINDS)},
-        Role.CHECK: _objects(config.check, _CHECK_KINDS),
+        Role.CHECK: {"settings": _encode(config.check.settings), **_objects(config.check, _CHECK_KINDS)},
         Role.BFD: _objects(config.bfd, _BFD_KINDS),
     }
     if config.check.ssl is not None:
@@ -113,6 +126,8 @@ def decode_vrrp(slice_: Mapping[str, bytes]) -> VrrpConfiguration:
 def decode_check(slice_: Mapping[str, bytes]) -> CheckConfiguration:
     """The check child's configuration; raises msgspec.MsgspecError."""
     lists = _lists(slice_, _CHECK_KINDS)
+    if "settings" in slice_:
+        lists["settings"] = _DECODERS[CheckSettings].decode(slice_["settings"])
     if "ssl" in slice_:
         lists["ssl"] = _DECODERS[SslContext].decode(slice_["ssl"])
     return CheckConfiguration(**lists)

@@ -48,7 +48,7 @@ class StartCheck(Struct, frozen=True, gc=False):
 
 
 class FollowFiles(Struct, frozen=True):
-    """These files and no others: FileChanged tells what each holds, first at once, then whenever it differs."""
+    """These files and no others: FileChanged tells what each holds, at once and whenever it differs."""
 
     files: tuple[TrackFile, ...]
 

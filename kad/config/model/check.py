@@ -10,6 +10,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from kad.config.model.globals import Fifo, IpvsTimeouts, Mail, SyncDaemon
 from kad.config.model.script import ScriptCommand
 from kad.config.model.track import TrackFile
 
@@ -318,6 +319,32 @@ def protocol_name(protocol: Protocol | None) -> str:
     return protocol.value.lower() if protocol else "none"
 
 
+class CheckSettings(Struct, frozen=True, omit_defaults=True):
+    """What global_defs says to the check child itself."""
+
+    rs_init_notifies: bool = False
+    """Servers that are up from the start are notified too."""
+    notify_fifo: Fifo | None = None
+    notify_fifo_script: ScriptCommand | None = None
+    lvs_notify_fifo: Fifo | None = None
+    lvs_notify_fifo_script: ScriptCommand | None = None
+    child_wait_us: int = 5_000_000
+    router_id: str = ""
+    mail: Mail = Mail()
+    timeouts: IpvsTimeouts = IpvsTimeouts()
+    flush: bool = False
+    """Empty the whole table at start."""
+    flush_on_stop: str = ""
+    """Empty: what is ours; "VS": services only, "all": the whole table."""
+    sync_daemon: SyncDaemon | None = None
+    net_namespace_ipvs: str | None = None
+    """None: the daemon's own; empty: the default one."""
+    nftables: str = ""
+    """Table that turns groups into marks; empty: a service for each address."""
+    nftables_priority: int = -1
+    start_fwmark: int = 1000
+
+
 class CheckConfiguration(Struct, frozen=True, omit_defaults=True):
     """Everything the check child is told about services, in the order of the file."""
 
@@ -326,3 +353,4 @@ class CheckConfiguration(Struct, frozen=True, omit_defaults=True):
     ssl: SslContext | None = None
     files: tuple[TrackFile, ...] = ()
     """Those that a FILE_CHECK follows."""
+    settings: CheckSettings = CheckSettings()
