@@ -6,11 +6,11 @@ import contextlib
 import os
 import random
 import signal
-import time
 
 import psutil
 import pytest
 
+from tests.support.namespaces import remains
 from tests.support.roles.family import Family, is_alive
 
 ROLES = ("control", "vrrp", "check", "bfd")
@@ -56,9 +56,7 @@ def test_random_deaths(seed: int) -> None:
                 else:
                     generation += 1
                     family.command("control", f"commit {generation}")
-            time.sleep(source.uniform(0, 0.06))
-            assert family.process is not None
-            assert family.process.poll() is None, family.log()
+            remains(family.is_running, "the daemon runs", seconds=source.uniform(0, 0.06))
         # The longest delay so many crashes lead to is far below the patience.
         family.wait(lambda: is_whole(family), 70)
         committed = max(event["number"] for event in family.events("committed"))

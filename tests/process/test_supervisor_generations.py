@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from tests.support.roles.family import Family, is_alive
@@ -11,14 +10,13 @@ SETTINGS: dict[str, Any] = {"child_wait_us": 1_000_000}
 
 
 def test_commit_is_acknowledged_and_later_lives_start_from_it() -> None:
-    with Family().start_ready() as family:
+    with Family(log_detail=1).start_ready() as family:
         family.command("control", "commit 2")
         assert family.wait_for("committed", count=2)["number"] == 2
         started = family.kill_and_wait("vrrp")
         assert (started["generation"], started["previous"]) == (2, 1)
         family.command("control", "applied 2")
-        family.wait_for("command", "control", 2)
-        time.sleep(0.1)
+        family.wait_for_log("generation 2 runs everywhere")
         started = family.kill_and_wait("bfd")
         assert (started["generation"], started["previous"]) == (2, 0)
 

@@ -11,8 +11,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
+from tests.support.namespaces import poll, remains, wait_until
 from tests.support.roles.family import Family, is_alive
 
 CPU = Path("/sys/fs/cgroup/cpu")
@@ -78,8 +80,7 @@ def test_traced_child_is_logged_and_let_be() -> None:
             pytest.skip(f"ptrace is not allowed: {os.strerror(ctypes.get_errno())}")
         os.waitpid(pid, 0x40000000)  # __WALL: it stopped for us
         family.wait_for_log("traced: it is let be")
-        time.sleep(2)
-        assert family.child("vrrp") == pid
+        remains(lambda: family.child("vrrp") == pid, "the traced child lives", seconds=2)
         ptrace(PTRACE_DETACH, pid, None, None)
         # Released, it goes on as if nothing had been.
         assert_still_works(family, pid)
@@ -101,15 +102,15 @@ def cgroup(name: str) -> Iterator[Path]:
 
 def remove(path: Path) -> None:
     """A group with processes in it, the dying among them, cannot be removed."""
-    deadline = time.monotonic() + 10
-    while True:
+
+    def is_gone() -> bool:
         with contextlib.suppress(OSError):
             for pid in (path / "tasks").read_text().split():
                 (CPU / "tasks").write_text(pid)
             path.rmdir()
-            return
-        assert time.monotonic() < deadline, f"{path} cannot be removed"
-        time.sleep(0.02)
+        return not path.exists()
+
+    poll(is_gone, f"{path} is removed", seconds=10, every=0.02)
 
 
 @pytest.mark.root
@@ -123,8 +124,7 @@ def test_child_throttled_by_its_cgroup_is_logged_and_let_be() -> None:
         pid = family.child("vrrp")
         (group / "tasks").write_text(str(pid))
         family.wait_for_log("starved: it is let be")
-        time.sleep(STARVED_S)
-        assert family.child("vrrp") == pid
+        remains(lambda: family.child("vrrp") == pid, "the starved child lives", seconds=STARVED_S, every=0.05)
         (group / "cpu.cfs_quota_us").write_text("-1")
         assert_still_works(family, pid)
 
@@ -143,7 +143,7 @@ def test_child_starved_by_a_real_time_hog_is_logged_and_let_be() -> None:
             stderr=subprocess.DEVNULL,
         )
         try:
-            time.sleep(STARVED_S)
+            wait_until(lambda: hog.poll() is not None, STARVED_S, every=0.05)
             if hog.poll() is not None:
                 pytest.skip("real-time scheduling is not allowed here")
         finally:
@@ -159,19 +159,27 @@ def assert_still_works(family: Family, pid: int) -> None:
     assert len(family.events("start", "vrrp")) == 1
 
 
+def children(family: Family) -> list[int]:
+    return [family.child(role) for role in ("control", "vrrp", "check", "bfd")]
+
+
+def stand_still(pids: list[int]) -> bool:
+    return all(psutil.Process(pid).status() == psutil.STATUS_STOPPED for pid in pids)
+
+
 def test_stall_of_the_whole_machine_is_not_a_hang() -> None:
     """The supervisor stood still as long as its children: all of them get another chance."""
     with Family({"settings": {"hang_limit_us": 300_000}}).start_ready() as family:
-        pids = [family.child(role) for role in ("control", "vrrp", "check", "bfd")]
+        pids = children(family)
         for _ in range(3):
             for pid in (family.pid, *pids):
                 os.kill(pid, signal.SIGSTOP)
-            time.sleep(0.8)
+            family.wait(lambda: stand_still([family.pid, *pids]))
+            remains(lambda: stand_still(pids), "all of them stand still", seconds=0.8)
             # The supervisor wakes first and looks while they still stand.
             os.kill(family.pid, signal.SIGCONT)
-            time.sleep(0.05)
+            remains(lambda: stand_still(pids), "the children stand still", seconds=0.05)
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)
-            time.sleep(0.2)
-        assert [family.child(role) for role in ("control", "vrrp", "check", "bfd")] == pids
+            remains(lambda: children(family) == pids, "nobody was replaced", seconds=0.2)
         assert family.stop() == 0

@@ -9,6 +9,7 @@ import time
 import psutil
 import pytest
 
+from tests.support.namespaces import remains
 from tests.support.roles.family import Family, is_alive
 
 ROLES = ("control", "vrrp", "check", "bfd")
@@ -167,8 +168,7 @@ def test_new_supervisor_waits_for_the_old_family() -> None:
         family.exit_status()
         family.start()
         family.wait(lambda: not is_alive(family.child("control")))
-        time.sleep(0.3)
-        assert len(family.events("start", "control")) == 1, "it waits"
+        remains(lambda: len(family.events("start", "control")) == 1, "it waits", seconds=0.3)
         os.kill(orphan, signal.SIGKILL)
         family.wait_for("start", "vrrp", 2)
         assert family.stop() == 0

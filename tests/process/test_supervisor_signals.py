@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 
 import pytest
 
+from tests.support.namespaces import remains
 from tests.support.roles.family import Family, is_alive
 
 HARMLESS = [signal.SIGUSR1, signal.SIGUSR2, 36, 63, 64, signal.SIGPIPE, signal.SIGXCPU, signal.SIGCHLD]
@@ -18,8 +18,7 @@ def test_harmless_signals_are_passed_on_and_kill_nobody() -> None:
     with Family().start_ready() as family:
         pids = [family.child(role) for role in ("control", "vrrp", "check", "bfd")]
         for number in HARMLESS:
-            family.signal(number)
-            time.sleep(0.02)
+            family.signal_and_wait(number)
         seen = family.wait(lambda: len(found := family.events("SignalReceived")) == 5 and found)
         assert [event["signum"] for event in seen] == [10, 12, 36, 63, 64]
         assert [family.child(role) for role in ("control", "vrrp", "check", "bfd")] == pids
@@ -33,9 +32,7 @@ def test_signals_in_the_first_moments_kill_nobody(number: int) -> None:
         family.wait(lambda: blocks(family.pid, signal.SIGHUP))
         while family.states() != dict.fromkeys(["control", "vrrp", "check", "bfd"], "RUNNING"):
             family.signal(number)
-            time.sleep(0.001)
-            assert family.process is not None
-            assert family.process.poll() is None
+            assert family.is_running()
         # The HUPs during the first load became one.
         assert len(family.events("reload")) == (number == signal.SIGHUP)
         assert family.stop() == 0
@@ -81,31 +78,34 @@ def test_children_ignore_hup_and_int() -> None:
             assert os.getpgid(pid) == pid
             for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
                 os.kill(pid, number)
-        time.sleep(0.1)
-        assert {len(family.events("start", role)) for role in ("control", "vrrp", "check", "bfd")} == {1}
+        remains(
+            lambda: (
+                {len(family.events("start", role)) for role in ("control", "vrrp", "check", "bfd")} == {1}
+            ),
+            "nobody was started again",
+            seconds=0.1,
+        )
 
 
 def test_hup_asks_for_a_reload_and_a_second_one_waits() -> None:
     with Family().start_ready() as family:
         for _ in range(5):
-            family.signal(signal.SIGHUP)
-            time.sleep(0.02)
+            family.signal_and_wait(signal.SIGHUP)
+        family.wait_for("reload")
         assert len(family.events("reload")) == 1
         family.command("control", "finish done")
         family.wait_for("reload", count=2)
         family.command("control", "finish done again")
         family.wait(lambda: "done again" in family.log())
-        time.sleep(0.1)
-        assert len(family.events("reload")) == 2
+        remains(lambda: len(family.events("reload")) == 2, "no third reload", seconds=0.1)
 
 
 def test_term_twice_is_once() -> None:
     with Family({"settings": {"child_wait_us": 400_000}}).start_ready() as family:
         family.command("vrrp", "deaf")
         family.wait_for("command")
-        family.signal(signal.SIGTERM)
-        family.signal(signal.SIGTERM)
-        time.sleep(0.1)
+        family.signal_and_wait(signal.SIGTERM)
+        family.signal_and_wait(signal.SIGTERM)
         family.signal(signal.SIGHUP)
         family.signal(signal.SIGINT)
         assert family.exit_status() == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import socket
@@ -11,8 +12,10 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
+from tests.support.namespaces import remains
 from tests.support.roles.family import ROOT, Family
 
 ROLES = ("control", "vrrp", "check", "bfd")
@@ -140,13 +143,11 @@ def test_a_hung_supervisor_is_not_fed() -> None:
         listener.bind(address)
         family.start_ready(NOTIFY_SOCKET=address, WATCHDOG_USEC="100000")
         family.signal(signal.SIGSTOP)
-        time.sleep(0.1)
+        family.wait(lambda: psutil.Process(family.pid).status() == psutil.STATUS_STOPPED)
         listener.setblocking(False)
         with pytest.raises(BlockingIOError):
             while True:
                 listener.recv(4096)
-        time.sleep(0.5)
-        with pytest.raises(BlockingIOError):
-            listener.recv(4096)
+        remains(lambda: not select.select([listener], [], [], 0)[0], "no word to systemd", seconds=0.5)
         family.signal(signal.SIGCONT)
         assert family.stop() == 0

@@ -55,14 +55,16 @@ def needs_namespaces() -> None:
         pytest.skip(reason)
 
 
-def poll(condition: Callable[[], T], what: str, *, seconds: float = 5.0, every: float = 0.005) -> T:
+def poll(
+    condition: Callable[[], T], what: str | Callable[[], str], *, seconds: float = 5.0, every: float = 0.005
+) -> T:
     """The first true value of ``condition``; fails the test when there is none within ``seconds``."""
     limit = time.monotonic() + seconds
     while True:
         if value := condition():
             return value
         if time.monotonic() > limit:
-            pytest.fail(f"not within {seconds} s: {what}")
+            pytest.fail(f"not within {seconds} s: {what if isinstance(what, str) else what()}")
         time.sleep(every)
 
 

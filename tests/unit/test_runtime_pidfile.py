@@ -10,7 +10,6 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import pytest
 from kad.ipc.messages import Role
 from kad.runtime.pidfile import PidFile, PidFileInUse, is_daemon, pid_file_path, process_name
 from kad.runtime.process import Options
+from tests.support.namespaces import poll
 
 ALL = (None, Role.VRRP, Role.CHECK, Role.BFD)
 
@@ -116,10 +116,7 @@ def test_number_that_something_else_has_by_now_is_stale(tmp_path: Path) -> None:
 
 def test_zombie_is_stale() -> None:
     with subprocess.Popen(["true"]) as ended:
-        deadline = time.monotonic() + 10
-        while process_name(ended.pid) and time.monotonic() < deadline:
-            time.sleep(0.005)
-        assert process_name(ended.pid) == ""
+        poll(lambda: process_name(ended.pid) == "", "a zombie has no name", seconds=10)
         assert not is_daemon(ended.pid)
 
 
@@ -169,20 +166,19 @@ def test_symbolic_link_and_other_kinds_are_refused(tmp_path: Path) -> None:
 def test_race_of_many_has_one_winner(tmp_path: Path) -> None:
     path = str(tmp_path / "x.pid")
     code = (
-        "import sys, time\n"
+        "import signal, sys\n"
         "from kad.runtime.pidfile import PidFile, PidFileInUse\n"
         "try:\n"
         f"    PidFile.acquire({path!r})\n"
         "except PidFileInUse:\n"
         "    sys.exit(3)\n"
         "print('won', flush=True)\n"
-        "time.sleep(60)\n"
+        "signal.alarm(60)\n"
+        "signal.pause()\n"
     )
     racers = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL) for _ in range(5)]
     try:
-        deadline = time.monotonic() + 20
-        while sum(racer.poll() is None for racer in racers) > 1 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        poll(lambda: sum(racer.poll() is None for racer in racers) == 1, "one is left", seconds=20)
         assert sorted(str(racer.poll()) for racer in racers) == ["3"] * 4 + ["None"]
     finally:
         for racer in racers:
@@ -218,9 +214,7 @@ def keepalived(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 def test_running_keepalived_is_refused_and_a_killed_one_is_stale(tmp_path: Path) -> None:
     path = tmp_path / "x.pid"
     with keepalived(tmp_path) as daemon:
-        deadline = time.monotonic() + 10
-        while not (path.exists() and path.read_text().strip()) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        poll(lambda: path.exists() and path.read_text().strip(), "keepalived's pid is there", seconds=10)
         with pytest.raises(PidFileInUse, match="keepalived is running"):
             PidFile.acquire(str(path))
         daemon.kill()

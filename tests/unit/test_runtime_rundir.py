@@ -54,7 +54,7 @@ def test_links_and_files_are_refused(tmp_path: Path) -> None:
 
 
 HOLDER = """
-import sys, time, os
+import os, signal, sys, threading
 from kad.runtime.process import Options, set_title
 from kad.runtime.rundir import RunDirectory
 set_title("kad", sys.argv[2])
@@ -62,10 +62,11 @@ held = RunDirectory.acquire(Options(run_directory=sys.argv[1]))
 if len(sys.argv) > 3:
     if os.fork():
         os._exit(0)       # the supervisor is gone, its child holds the lock a little longer
-    time.sleep(float(sys.argv[3]))
+    threading.Event().wait(float(sys.argv[3]))
     os._exit(0)
 print("held", flush=True)
-time.sleep(60)
+signal.alarm(60)
+signal.pause()
 """
 
 

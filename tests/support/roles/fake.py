@@ -86,7 +86,7 @@ class Fake:
         )
         logs.info("speaks")
         if context.withdraw:
-            time.sleep(self.plan.get("withdraw_s", 0))
+            threading.Event().wait(self.plan.get("withdraw_s", 0))
             return 0
         if "exit" in self.mine:
             return int(self.mine["exit"])
@@ -129,7 +129,7 @@ class Fake:
                     pass
             case "sleep":
                 while True:
-                    time.sleep(60)
+                    signal.pause()
             case "raise":
                 raise RuntimeError(rest)
             case "exit":
@@ -137,7 +137,7 @@ class Fake:
             case "abort-deaf":
                 signal.signal(signal.SIGABRT, signal.SIG_IGN)
                 while True:
-                    time.sleep(60)
+                    signal.pause()
             case "deaf":
                 self.deaf = True
             case "burn":
@@ -172,7 +172,7 @@ class Fake:
         if os.fork() == 0:
             grandchild = os.fork()
             if grandchild == 0:
-                time.sleep(0.2)
+                threading.Event().wait(0.2)
                 os._exit(5)
             os._exit(0)
         os.wait()

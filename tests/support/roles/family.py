@@ -17,6 +17,8 @@ from typing import Any, Self
 
 import psutil
 
+from tests.support.namespaces import poll
+
 ROOT = Path(__file__).resolve().parents[3]
 PATIENCE_S = 15.0
 
@@ -76,6 +78,9 @@ class Family:
         self.wait(lambda: self.states() == dict.fromkeys(["control", *roles], "RUNNING"))
         return self
 
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     @property
     def pid(self) -> int:
         assert self.process is not None
@@ -120,14 +125,7 @@ class Family:
         return pid if is_alive(pid) else 0
 
     def wait(self, condition: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
-        deadline = time.monotonic() + patience_s
-        while True:
-            found = condition()
-            if found:
-                return found
-            if time.monotonic() > deadline:
-                raise AssertionError(f"it did not happen; console:\n{self.log()}\nevents: {self.events()}")
-            time.sleep(0.005)
+        return poll(condition, lambda: f"console:\n{self.log()}\nevents: {self.events()}", seconds=patience_s)
 
     def wait_for(self, what: str, role: str = "", count: int = 1) -> Event:
         """The ``count``-th event of the kind."""
@@ -161,6 +159,11 @@ class Family:
     def signal(self, signum: int) -> None:
         os.kill(self.pid, signum)
 
+    def signal_and_wait(self, signum: int) -> None:
+        """Until the supervisor has read it: a second one of its kind would be one with it before that."""
+        self.signal(signum)
+        self.wait(lambda: not is_pending(self.pid, signum))
+
     def processor_s(self) -> float:
         """The supervisor's own use of a processor so far."""
         times = psutil.Process(self.pid).cpu_times()
@@ -173,6 +176,13 @@ class Family:
     def stop(self) -> int:
         self.signal(signal.SIGTERM)
         return self.exit_status()
+
+
+def is_pending(pid: int, signum: int) -> bool:
+    """Sent to the process and not taken yet."""
+    with open(f"/proc/{pid}/status") as file:
+        [line] = [line for line in file if line.startswith("ShdPnd:")]
+    return bool(int(line.split()[1], 16) >> (signum - 1) & 1)
 
 
 def is_alive(pid: int) -> bool:
