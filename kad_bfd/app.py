@@ -1,13 +1,110 @@
-"""The BFD child: takes its configuration and obeys; it opens no session so far."""
+"""The BFD child: engine, shell and driver wired together.
+
+It opens UDP sockets and the link to its subscribers, and nothing else: no netlink, no scripts. A reborn child
+goes on where its journal says the last one stopped; the neighbours see nothing when it is back in time.
+"""
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Mapping
+
+import msgspec
+
 from kad.config.slices import decode_bfd
-from kad.ipc.plain_child import PlainChild
+from kad.errors import ExitStatus
+from kad.ipc.bfd_feed import BfdPublisher
+from kad.ipc.child_link import ChildLink
+from kad.ipc.reports import ProcessReport
+from kad.runtime import logs
+from kad.runtime.clock import monotonic_us
+from kad.runtime.driver import Driver
+from kad.runtime.journal import Phase
 from kad.runtime.process import ChildContext
+from kad_bfd.core.actions import Action
+from kad_bfd.core.engine import Engine
+from kad_bfd.core.events import ConfigurationChanged, Event, StopRequested, TimeReached
+from kad_bfd.io.shell import Shell
+
+SEED_BYTES = 32
 
 
 def main(context: ChildContext) -> int:
-    """The whole life of the child; its exit status."""
-    notice = "BFD instances are understood, but not acted on yet: no sessions"
-    return PlainChild(context, decode_bfd, notice).run()
+    """The whole life of the child; the exit status."""
+    if context.withdraw:
+        return ExitStatus.OK
+    return BfdChild(context).run()
+
+
+class BfdChild:
+    """One life of the BFD process."""
+
+    def __init__(self, context: ChildContext) -> None:
+        self._context = context
+        self._heartbeat = context.journal.heartbeat(context.role)
+        self._stopping = False
+        records = context.journal.records(context.role)
+        # The page still says when the former life last turned.
+        silent_us = monotonic_us() - self._heartbeat.ticked_at_us
+        seed = int.from_bytes(os.urandom(SEED_BYTES), "big")
+        self._engine = Engine(seed, records.load(), silent_us)
+        self._shell = Shell(records, on_stopped=self._leave)
+        self._driver: Driver[Event, Action] = Driver(
+            self._engine, self._shell.perform, self._heartbeat, TimeReached()
+        )
+        self._link = ChildLink(
+            context,
+            self._driver,
+            on_prepare=prepare,
+            on_apply=self._apply,
+            report=self._report,
+        )
+
+    def run(self) -> int:
+        self._driver.loop.add_signal_handler(signal.SIGTERM, self._stop)
+        self._shell.attach(self._driver)
+        self._link.start()
+        self._heartbeat.phase = Phase.READY
+        self._driver.run()
+        self._shell.close()
+        self._link.close()
+        return ExitStatus.OK
+
+    def _apply(self, generation: int, slice_: Mapping[str, bytes]) -> None:
+        self._driver.feed(ConfigurationChanged(generation, decode_bfd(slice_).instances))
+        if self._shell.publisher is None:
+            self._shell.open_publisher(BfdPublisher(self._context, self._driver))
+        self._link.applied(generation)
+
+    def _stop(self) -> None:
+        if self._stopping:
+            return
+        self._stopping = True
+        self._heartbeat.phase = Phase.STOPPING
+        logs.info("Stopping")
+        self._driver.feed(StopRequested())
+
+    def _leave(self) -> None:
+        """Every neighbour was told."""
+        self._driver.stop()
+
+    def _report(self) -> bytes:
+        lateness = self._driver.lateness
+        process = ProcessReport(
+            deadlines=lateness.deadlines,
+            late=dict(zip(map(str, lateness.LIMITS_US), lateness.over, strict=True)),
+            worst_late_us=lateness.worst_us,
+            counters=self._shell.counters(),
+            causes=tuple(self._shell.causes),
+        )
+        return msgspec.msgpack.encode(msgspec.structs.replace(self._engine.report(), process=process))
+
+
+def prepare(slice_: Mapping[str, bytes]) -> str:
+    """Whether a generation could be run: it can when it decodes. What it lacks here only keeps it Down."""
+    try:
+        decode_bfd(slice_)
+    except msgspec.MsgspecError as error:
+        return f"the BFD part does not decode: {error}"
+    return ""

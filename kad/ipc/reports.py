@@ -81,3 +81,112 @@ class VrrpReport(Struct, frozen=True, omit_defaults=True):
     instances: tuple[InstanceReport, ...] = ()
     drops: dict[str, int] = {}
     process: ProcessReport | None = None
+
+
+class BfdSessionReport(Struct, frozen=True, omit_defaults=True):
+    """One BFD session at this moment. Discriminators, states and diagnostics are RFC 5880's."""
+
+    name: str
+    state: str
+    """ADMIN_DOWN, DOWN, INIT or UP."""
+    since_us: int
+    """When it entered this state, over crashes too."""
+    neighbor: str
+    source: str = ""
+    interface: str = ""
+    port: int = 0
+    """Our source port."""
+    multihop: bool = False
+    passive: bool = False
+    reason: str = ""
+    """Why it entered this state, in words."""
+    failure: str = ""
+    """Why it has no socket."""
+    diagnostic: str = ""
+    local_discriminator: int = 0
+    remote_discriminator: int = 0
+    remote_state: str = ""
+    remote_diagnostic: str = ""
+    remote_demand: bool = False
+    detect_multiplier: int = 0
+    desired_min_tx_us: int = 0
+    required_min_rx_us: int = 0
+    transmit_interval_us: int = 0
+    """What we send at, before jitter."""
+    remote_detect_multiplier: int = 0
+    remote_desired_min_tx_us: int = 0
+    remote_min_rx_us: int = 0
+    detection_time_us: int = 0
+    """Silence after which the neighbour is lost."""
+    polling: bool = False
+    counters: dict[str, int] = {}
+    drops: dict[str, int] = {}
+    """Packets not believed, by reason."""
+
+
+class BfdReport(Struct, frozen=True, omit_defaults=True):
+    """The BFD child. ``drops`` counts packets that belong to no session."""
+
+    generation: int
+    sessions: tuple[BfdSessionReport, ...] = ()
+    drops: dict[str, int] = {}
+    process: ProcessReport | None = None
+
+
+class CheckerReport(Struct, frozen=True, omit_defaults=True):
+    """One checker of a real server."""
+
+    kind: str
+    """The keyword it was written with."""
+    up: bool
+    has_run: bool
+    retries: int = 0
+    detail: str = ""
+    """Of the last failure."""
+    runs: int = 0
+    failures: int = 0
+
+
+class RealServerReport(Struct, frozen=True, omit_defaults=True):
+    """One real server of a virtual server."""
+
+    name: str
+    alive: bool
+    since_us: int
+    weight: int
+    """What scripts and files say is in it."""
+    configured_weight: int
+    kernel_weight: int | None = None
+    """What was last asked of IPVS; None: that it is not there."""
+    refused: str = ""
+    """Why IPVS did not take it."""
+    checkers: tuple[CheckerReport, ...] = ()
+
+
+class VirtualServerReport(Struct, frozen=True, omit_defaults=True):
+    """One virtual server."""
+
+    name: str
+    has_quorum: bool
+    since_us: int
+    quorum: int
+    weight: int
+    """Of all servers that are up."""
+    hysteresis: int = 0
+    scheduler: str = ""
+    suspended: bool = False
+    """ha_suspend: none of its addresses is on this node."""
+    sorry_server: str = ""
+    sorry_in_use: bool = False
+    real_servers: tuple[RealServerReport, ...] = ()
+
+
+class CheckReport(Struct, frozen=True, omit_defaults=True):
+    """The check child."""
+
+    generation: int
+    virtual_servers: tuple[VirtualServerReport, ...] = ()
+    counters: dict[str, int] = {}
+    ipvs: str = ""
+    """Why nothing is programmed; empty: IPVS answers."""
+    process: ProcessReport | None = None

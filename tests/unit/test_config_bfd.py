@@ -15,13 +15,14 @@ def instance(body: str, neighbor: str = "10.0.0.2") -> BfdInstance:
 
 def test_defaults_of_both_families() -> None:
     assert instance("") == BfdInstance("peer", "10.0.0.2", ttl=255)
-    assert instance("", "2001:db8::2") == BfdInstance("peer", "2001:db8::2", ttl=64)
+    # 255 is sent, as RFC 5881 asks; keepalived's 64 is what comes.
+    assert instance("", "2001:db8::2") == BfdInstance("peer", "2001:db8::2", ttl=255, expected_ttl=64)
 
 
 def test_everything_about_a_session() -> None:
     found = instance(
         "source_ip 10.0.0.1\nmin_rx 50.5\nmin_tx 60\nidle_tx 1500\nmultiplier 3\npassive\nttl 9\nmax_hops 4\n"
-        "multihop\nweight -20 reverse\nvrrp"
+        "multihop\ninterface eth0\nweight -20 reverse\nvrrp"
     )
     assert found == BfdInstance(
         name="peer",
@@ -33,8 +34,10 @@ def test_everything_about_a_session() -> None:
         multiplier=3,
         passive=True,
         ttl=9,
+        expected_ttl=9,
         max_hops=4,
         multihop=True,
+        interface="eth0",
         events_to_vrrp=True,
         events_to_checker=False,
         weight=-20,
@@ -143,3 +146,13 @@ def test_two_sessions_with_one_neighbour_need_addresses_of_their_own(
     note = "" if both else "  # duplicate-session"
     text = FIRST % first + f"bfd_instance b {{\nneighbor_ip 10.0.0.2{note}\n{second}}}\n"
     assert len(assert_as_annotated(text).config.bfd.instances) == (2 if both else 1)
+
+
+def test_a_link_local_neighbour_needs_an_interface() -> None:
+    assert instance("", "fe80::2  # no-interface/0").neighbor_address == "fe80::2"
+    assert instance("interface eth0", "fe80::2").interface == "eth0"
+
+
+def test_one_neighbour_on_two_interfaces_is_two_sessions() -> None:
+    one, two = (f"bfd_instance {i} {{\nneighbor_ip fe80::2\ninterface eth{i}\n}}" for i in (1, 2))
+    assert len(assert_as_annotated(f"{one}\n{two}").config.bfd.instances) == 2

@@ -9,6 +9,7 @@ from kad.config.model.bfd import (
     DEFAULT_HOP_LIMIT_IPV6,
     DEFAULT_TTL_IPV4,
     NAME_MAX_LENGTH,
+    SENT_TTL,
     BfdConfiguration,
     BfdInstance,
 )
@@ -27,7 +28,7 @@ from kad.config.schema import (
     opens,
 )
 from kad.config.tree import Statement
-from kad.config.values import address, boolean, decimal, flag, integer, number_of
+from kad.config.values import address, boolean, decimal, flag, integer, number_of, word
 from kad.errors import ExitStatus
 from kad.units import US_PER_MS
 
@@ -131,7 +132,8 @@ def _close(reading: Reading, frame: Frame) -> object:
     instance = BfdInstance(
         name=statement.texts[1],
         neighbor_address=neighbor,
-        ttl=fields.get("ttl", default_ttl),
+        ttl=fields.get("ttl", SENT_TTL),
+        expected_ttl=fields.get("ttl", default_ttl),
         events_to_vrrp=fields.get("events_to_vrrp", not named),
         events_to_checker=fields.get("events_to_checker", not named),
         **{name: fields[name] for name in _PLAIN_FIELDS if name in fields},
@@ -154,22 +156,24 @@ _PLAIN_FIELDS = (
     "passive",
     "max_hops",
     "multihop",
+    "interface",
     "weight",
     "weight_reverse",
 )
 
 
 def _limit_hops(reading: Reading, frame: Frame, instance: BfdInstance) -> BfdInstance:
-    if instance.max_hops <= instance.ttl:
+    limit = instance.expected_ttl
+    if instance.max_hops <= limit:
         return instance
     reading.warning(
         "too-many-hops",
-        f"'max_hops {instance.max_hops}' exceeds the TTL or hop limit {instance.ttl}: {instance.ttl} is used",
+        f"'max_hops {instance.max_hops}' exceeds the TTL or hop limit {limit}: {limit} is used",
         frame,
         frame.place("max_hops"),
         1,
     )
-    return replace(instance, max_hops=instance.ttl)
+    return replace(instance, max_hops=limit)
 
 
 def _usable(reading: Reading, frame: Frame, instance: BfdInstance) -> bool:
@@ -194,6 +198,16 @@ def _usable(reading: Reading, frame: Frame, instance: BfdInstance) -> bool:
             1,
         )
         return False
+    if instance.neighbor_address.startswith("fe80:") and not instance.interface:
+        reading.warning(
+            "no-interface",
+            f"neighbor_ip {instance.neighbor_address} means nothing without an interface: no packets",
+            frame,
+            frame.place("neighbor_address"),
+            1,
+            remedy="interface NAME (not in keepalived)",
+            status=ExitStatus.OK,
+        )
     rival = _rival(reading, instance)
     if rival is not None:
         reading.error(
@@ -215,10 +229,11 @@ def _beside(reading: Reading, instance: BfdInstance) -> list[BfdInstance]:
 
 
 def _rival(reading: Reading, instance: BfdInstance) -> BfdInstance | None:
-    """A session above that no packet could be told apart from: without source_ip, any source is meant."""
+    """A session above that no packet could be told apart from: no source_ip, or interface, means any."""
     for other in _beside(reading, instance):
         sources = {other.source_address, instance.source_address}
-        if "" in sources or len(sources) == 1:
+        interfaces = {other.interface, instance.interface}
+        if ("" in sources or len(sources) == 1) and ("" in interfaces or len(interfaces) == 1):
             return other
     return None
 
@@ -229,12 +244,20 @@ _TTL = integer(1, 255)
 BFD_INSTANCE = Block(
     "bfd_instance",
     (
-        Row("neighbor_ip", _NEIGHBOR_KIND, "The peer's address.", "neighbor_address", default="required"),
+        Row(
+            "neighbor_ip",
+            _NEIGHBOR_KIND,
+            "The peer's address.",
+            "neighbor_address",
+            acts=True,
+            default="required",
+        ),
         Row(
             "neighbour_ip",
             _NEIGHBOR_KIND,
             "The peer's address.",
             "neighbor_address",
+            acts=True,
             alias_of="neighbor_ip",
         ),
         Row(
@@ -242,30 +265,56 @@ BFD_INSTANCE = Block(
             address("address"),
             "The local address; the source port is then within the range RFC 5881 demands.",
             "source_address",
+            acts=True,
             default="the kernel's choice",
         ),
         Row(
-            "min_rx", _interval(1), "Shortest gap between packets that we are ready to receive.", "min_rx_us"
+            "min_rx",
+            _interval(1),
+            "Shortest gap between packets that we are ready to receive.",
+            "min_rx_us",
+            acts=True,
         ),
-        Row("min_tx", _interval(1), "Shortest gap between packets that we wish to send.", "min_tx_us"),
-        Row("idle_tx", _interval(1000), "Gap between our packets while the session is not up.", "idle_tx_us"),
-        Row("multiplier", integer(1, 255), "How many missing packets mean that the peer is lost."),
-        Row("passive", flag(), "Send nothing until the peer has sent something."),
-        Row("ttl", _TTL, "TTL or hop limit of the packets we send.", default="255 for IPv4, 64 for IPv6"),
+        Row(
+            "min_tx",
+            _interval(1),
+            "Shortest gap between packets that we wish to send.",
+            "min_tx_us",
+            acts=True,
+        ),
+        Row(
+            "idle_tx",
+            _interval(1000),
+            "Gap between our packets while the session is not up.",
+            "idle_tx_us",
+            acts=True,
+        ),
+        Row("multiplier", integer(1, 255), "How many missing packets mean that the peer is lost.", acts=True),
+        Row("passive", flag(), "Send nothing until the peer has sent something.", acts=True),
+        Row("ttl", _TTL, "TTL or hop limit of the packets we send.", acts=True, default="255"),
         Row(
             "hoplimit",
             _TTL,
             "TTL or hop limit of the packets we send.",
             "ttl",
+            acts=True,
             alias_of="ttl",
             default="as ttl",
         ),
         Row(
             "max_hops",
             integer(-1, 255),
-            "How far below our own the TTL of a received packet may be; 255 allows any.",
+            "How far below our own (64 for IPv6 when ttl is not set) the TTL of a received packet may be;"
+            " 255 allows any.",
+            acts=True,
         ),
-        Row("multihop", boolean(), "A session across routers: port 4784 instead of 3784."),
+        Row("multihop", boolean(), "A session across routers: port 4784 instead of 3784.", acts=True),
+        Row(
+            "interface",
+            word("interface", longest=15),
+            "Interface or VRF the session is bound to; a link-local neighbour needs one. Not in keepalived.",
+            acts=True,
+        ),
         Row(
             "weight",
             Kind("integer [reverse]", _weight, low=str(-WEIGHT_LIMIT), high=str(WEIGHT_LIMIT)),
@@ -277,6 +326,7 @@ BFD_INSTANCE = Block(
             flag(),
             "Tell the VRRP process of changes; once one of the two is named, only the named are told.",
             "events_to_vrrp",
+            acts=True,
             roles=(*BFD, *VRRP),
             default="both",
         ),
@@ -285,6 +335,7 @@ BFD_INSTANCE = Block(
             flag(),
             "Tell the checker process of changes; once one of the two is named, only the named are told.",
             "events_to_checker",
+            acts=True,
             roles=(*BFD, *CHECK),
             default="both",
         ),
@@ -301,6 +352,7 @@ ROOT_ROWS = (
         BFD_INSTANCE_KEYWORD,
         opens(BFD_INSTANCE),
         "A BFD session with a neighbour.",
+        acts=True,
         roles=(*BFD, *VRRP, *CHECK),
         repeat=Repeat.ADD,
     ),

@@ -9,7 +9,11 @@ DEFAULT_TTL_IPV4 = 255
 """RFC 5881 §5 asks for 255."""
 
 DEFAULT_HOP_LIMIT_IPV6 = 64
-"""keepalived's default for IPv6, kept although RFC 5881 §5 asks for 255."""
+"""What keepalived sends and expects over IPv6 unless told otherwise, although RFC 5881 §5 asks for 255. We
+send 255, which every peer takes, and let 64 pass."""
+
+SENT_TTL = 255
+"""RFC 5881 §5."""
 
 
 class BfdInstance(Struct, frozen=True, omit_defaults=True):
@@ -27,11 +31,16 @@ class BfdInstance(Struct, frozen=True, omit_defaults=True):
     multiplier: int = 5
     passive: bool = False
     """Send nothing before the neighbour does."""
-    ttl: int = DEFAULT_TTL_IPV4
-    """TTL or hop limit of outgoing packets, the family's default already applied."""
+    ttl: int = SENT_TTL
+    """TTL or hop limit of outgoing packets."""
+    expected_ttl: int = DEFAULT_TTL_IPV4
+    """What a received packet's TTL is measured against: ``ttl`` where it is configured, as in keepalived,
+    else keepalived's default for the family."""
     max_hops: int = 0
-    """How far the received TTL may lie below ours; 255 disables the check, -1 demands more than ours."""
+    """How far the received TTL may lie below ``expected_ttl``; 255 disables the check, -1 demands more."""
     multihop: bool = False
+    interface: str = ""
+    """An interface or VRF the session is bound to; link-local neighbours need one. Not in keepalived."""
     events_to_vrrp: bool = True
     events_to_checker: bool = True
     weight: int = 0

@@ -1,0 +1,21 @@
+"""What the parts of one engine share: its source of variety and the list actions are put on. Pure."""
+
+from __future__ import annotations
+
+from kad_bfd.core.actions import Action, Log, LogLevel
+from kad_bfd.core.timers import Variety
+
+
+class Context:
+    """Owned by the engine; sessions write actions through it."""
+
+    def __init__(self, seed: int) -> None:
+        self.variety = Variety(seed)
+        self.generation = 0
+        self.actions: list[Action] = []
+
+    def emit(self, action: Action) -> None:
+        self.actions.append(action)
+
+    def log(self, level: LogLevel, text: str) -> None:
+        self.actions.append(Log(level, text))

@@ -1,0 +1,232 @@
+"""Every session of the BFD child behind one ``handle`` and one deadline. Pure.
+
+The driver hands in each event with the time, carries out the actions in order, and sends TimeReached once
+:attr:`Engine.deadline_us` has come and the sockets are drained. Construct, then tell the configuration:
+start, reload and restart after a crash are one path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import assert_never
+
+from kad.ipc.reports import BfdReport
+from kad_bfd.core.actions import Action, Remember
+from kad_bfd.core.context import Context
+from kad_bfd.core.deadlines import Deadlines
+from kad_bfd.core.demux import Demux, check_authentication, check_origin
+from kad_bfd.core.events import (
+    ConfigurationChanged,
+    Event,
+    ListenerFailed,
+    ListenerOpened,
+    Origin,
+    PacketReceived,
+    StopRequested,
+    TimeReached,
+    TransportFailed,
+    TransportOpened,
+)
+from kad_bfd.core.lifecycle import Lifecycle
+from kad_bfd.core.listeners import Listeners
+from kad_bfd.core.memory import record_of
+from kad_bfd.core.packet import ControlPacket, DropReason, PacketError, State, decode
+from kad_bfd.core.record import encode
+from kad_bfd.core.report import report_of
+from kad_bfd.core.session import Session
+from kad_bfd.core.timers import LONGEST_EARLY_US, NEVER
+
+PULSES = 2
+"""Times in the shortest detection time that this process shows it is alive at the least: its subscribers
+take its silence for so long as the loss of the sessions."""
+
+
+class Engine:
+    """See the module.
+
+    ``seed``: entropy, up to 256 bits. ``remembered``: the journal's records by session name, read at birth,
+    of a life that was last seen at work ``silent_us`` ago.
+    """
+
+    def __init__(
+        self, seed: int, remembered: Mapping[str, bytes] | None = None, silent_us: int = NEVER
+    ) -> None:
+        self._context = Context(seed)
+        self._demux = Demux()
+        self._deadlines = Deadlines()
+        self._listeners = Listeners(self._context)
+        self._lifecycle = Lifecycle(
+            self._context, self._demux, self._listeners, self._deadlines, remembered or {}, silent_us
+        )
+        self._drops: dict[DropReason, int] = {}
+        self._told_us = 0
+        self._pulse_us = NEVER
+
+    def handle(self, event: Event, now_us: int) -> list[Action]:
+        """Take one event and say what is to be done, in order."""
+        self._told_us = now_us
+        if type(event) is PacketReceived:
+            data, origin = event.data, event.origin
+            session = self._demux.by_discriminator.get(data[8:12])
+            # Word for word what this neighbour said last, on the same way: only the time has changed.
+            if session is not None and data == session.familiar_data and origin is session.familiar_origin:
+                session.heard(now_us)
+                return []
+            self._receive(data, origin, now_us)
+        elif type(event) is TimeReached:
+            self._on_time(now_us)
+        else:
+            self._dispatch(event, now_us)
+        actions = self._context.actions
+        if not actions:
+            return []
+        self._context.actions = []
+        return actions
+
+    @property
+    def deadline_us(self) -> int | None:
+        """When to be woken if nothing happens before: CLOCK_MONOTONIC microseconds, or None."""
+        first_us = min(self._deadlines.first_us, self._listeners.deadline_us, self._told_us + self._pulse_us)
+        return first_us if first_us < NEVER else None
+
+    def report(self) -> BfdReport:
+        """The whole present state, for status."""
+        return BfdReport(
+            generation=self._context.generation,
+            sessions=tuple(report_of(session) for session in self._lifecycle.sessions.values()),
+            drops={reason.value: count for reason, count in self._drops.items()},
+        )
+
+    def _dispatch(self, event: Event, now_us: int) -> None:
+        match event:
+            case PacketReceived():
+                self._receive(event.data, event.origin, now_us)
+            case TimeReached():
+                self._on_time(now_us)
+            case TransportOpened():
+                self._on_transport(event, now_us)
+            case TransportFailed():
+                self._on_transport(event, now_us)
+            case ListenerOpened():
+                self._listeners.opened(event.listener)
+            case ListenerFailed():
+                self._listeners.failed(event.listener, event.reason, now_us)
+            case ConfigurationChanged():
+                self._configure(event, now_us)
+            case StopRequested():
+                self._settle_all(self._lifecycle.stop(now_us))
+                self._lifecycle.finish_stop()
+            case _:
+                assert_never(event)
+
+    # Packets -------------------------------------------------------------------------------------------
+
+    def _receive(self, data: bytes, origin: Origin, now_us: int) -> None:
+        """The one place where a packet's faults end: counted, and without effect."""
+        session = None
+        try:
+            packet = decode(data)
+            session = self._demux.session_of(packet, origin)
+            check_authentication(packet)
+            check_origin(session, origin)
+            self._check_time_of_life(session)
+            self._hear(session, packet, now_us)
+            _make_familiar(session, packet, data, origin)
+        except PacketError as error:
+            self._count_drop(session, error)
+
+    def _check_time_of_life(self, session: Session) -> None:
+        if self._lifecycle.stopping:
+            raise PacketError(DropReason.STOPPING, "stopping")
+        if not session.is_open:
+            raise PacketError(DropReason.NOT_OPEN, "no socket to answer from")
+
+    def _hear(self, session: Session, packet: ControlPacket, now_us: int) -> None:
+        mark = len(self._context.actions)
+        try:
+            session.receive(packet, now_us)
+        finally:
+            self._settle(session, mark)
+
+    def _count_drop(self, session: Session | None, error: PacketError) -> None:
+        if session is not None:
+            session.stats.count_drop(error.reason)
+        else:
+            self._drops[error.reason] = self._drops.get(error.reason, 0) + 1
+
+    # Time, configuration, sockets ----------------------------------------------------------------------
+
+    def _on_time(self, now_us: int) -> None:
+        """What is due, and what is nearly due: one wake-up for all of it."""
+        actions = self._context.actions
+        due = self._deadlines.take(now_us + LONGEST_EARLY_US)
+        for session in due:
+            if session.detect_us <= now_us:
+                mark = len(actions)
+                session.on_time(now_us)
+                self._settle(session, mark)
+            else:
+                session.on_time(now_us)
+                if session.has_left:
+                    self._lifecycle.finish(session)
+                else:
+                    self._deadlines.push(session)
+        self._listeners.retry(now_us)
+        self._lifecycle.finish_stop()
+
+    def _configure(self, event: ConfigurationChanged, now_us: int) -> None:
+        if self._lifecycle.stopping:
+            return
+        self._settle_all(self._lifecycle.configure(event, now_us))
+        self._find_pulse()
+
+    def _on_transport(self, event: TransportOpened | TransportFailed, now_us: int) -> None:
+        session = self._lifecycle.by_number.get(event.transport)
+        if session is None:
+            return
+        mark = len(self._context.actions)
+        if isinstance(event, TransportOpened):
+            session.opened(event.port, now_us)
+        else:
+            session.failed(event.reason, now_us)
+        self._settle(session, mark)
+        self._lifecycle.finish_stop()
+
+    # What must be known before it shows ----------------------------------------------------------------
+
+    def _settle_all(self, sessions: list[Session]) -> None:
+        """For what has sent nothing that depends on the record: it follows what was done."""
+        for session in sessions:
+            self._settle(session, len(self._context.actions))
+
+    def _settle(self, session: Session, mark: int) -> None:
+        """After anything but a plain transmission: the record and the subscribers come before what is sent.
+
+        ``mark``: where the session's actions begin.
+        """
+        if session.has_left:
+            self._lifecycle.finish(session)
+            return
+        self._deadlines.push(session)
+        if session.is_leaving:
+            return
+        publication = session.publication()
+        if publication != session.published:
+            session.published = publication
+            self._context.actions.insert(mark, publication)
+            self._find_pulse()
+        record = record_of(session)
+        if record != session.written:
+            session.written = record
+            self._context.actions.insert(mark, Remember(session.config.name, encode(record)))
+
+    def _find_pulse(self) -> None:
+        times = [s.detection_time_us for s in self._lifecycle.sessions.values() if s.is_up]
+        self._pulse_us = min(times) // PULSES if times else NEVER
+
+
+def _make_familiar(session: Session, packet: ControlPacket, data: bytes, origin: Origin) -> None:
+    """The same packet again would change nothing, unless it asks or answers."""
+    steady = session.is_up and packet.state is State.UP and not (packet.poll or packet.final)
+    session.familiar_data = data if steady else b""
+    session.familiar_origin = origin

@@ -1,0 +1,82 @@
+"""What can happen to the BFD engine. ``actions.py`` is the counterpart: what the engine wants done.
+
+Events carry facts and no judgement. All times are CLOCK_MONOTONIC microseconds and are handed beside the
+event (``Engine.handle(event, now_us)``), never inside it.
+"""
+
+from msgspec import Struct
+
+from kad.config.model.bfd import BfdInstance
+from kad_bfd.core.actions import Listener
+
+
+class Origin(Struct, frozen=True):
+    """Where a packet came from and how it got here. The shell hands out one object for equal ones."""
+
+    source: str
+    destination: str
+    hop_limit: int
+    """TTL or hop limit as received; -1 where the kernel did not say, which no check lets pass."""
+    listener: Listener
+
+
+class PacketReceived(Struct, frozen=True, gc=False):
+    """One UDP payload that arrived on a BFD port."""
+
+    data: bytes
+    origin: Origin
+
+
+class ListenerOpened(Struct, frozen=True):
+    listener: Listener
+
+
+class ListenerFailed(Struct, frozen=True):
+    """It could not be opened. ``reason`` is for people."""
+
+    listener: Listener
+    reason: str
+
+
+class TransportOpened(Struct, frozen=True):
+    """A session's own socket is there, bound to this source port."""
+
+    transport: int
+    port: int
+
+
+class TransportFailed(Struct, frozen=True):
+    """It could not be opened, or its address or interface is gone. ``reason`` is for people."""
+
+    transport: int
+    reason: str
+
+
+class ConfigurationChanged(Struct, frozen=True):
+    """A new generation to run: the whole set of sessions. The first one is the start.
+
+    With records given to the engine the first one is a restart after a crash.
+    """
+
+    generation: int
+    instances: tuple[BfdInstance, ...]
+
+
+class StopRequested(Struct, frozen=True):
+    """Tell every neighbour, then stop."""
+
+
+class TimeReached(Struct, frozen=True):
+    """Nothing but time passed and the deadline is due. Sockets were drained before."""
+
+
+Event = (
+    PacketReceived
+    | ListenerOpened
+    | ListenerFailed
+    | TransportOpened
+    | TransportFailed
+    | ConfigurationChanged
+    | StopRequested
+    | TimeReached
+)

@@ -1,0 +1,136 @@
+"""How sessions come, change and go: start, reload, restart after a crash, stop. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kad.config.model.bfd import BfdInstance
+from kad_bfd.core.actions import CloseTransport, Forget, LogLevel, Stopped, Unpublish
+from kad_bfd.core.context import Context
+from kad_bfd.core.deadlines import Deadlines
+from kad_bfd.core.demux import Demux
+from kad_bfd.core.events import ConfigurationChanged
+from kad_bfd.core.listeners import Listeners
+from kad_bfd.core.memory import resume
+from kad_bfd.core.record import Record, decode
+from kad_bfd.core.session import Session
+
+STOP_GAP_US = 5_000
+"""Between the last three packets: a burst that loses one packet loses its neighbour too."""
+
+
+class Lifecycle:
+    """Owns the sessions. ``remembered``: the journal's records of a former life, by name.
+
+    ``silent_us``: how long ago that life was last seen at work.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        demux: Demux,
+        listeners: Listeners,
+        deadlines: Deadlines,
+        remembered: Mapping[str, bytes],
+        silent_us: int,
+    ) -> None:
+        self._context = context
+        self._demux = demux
+        self._listeners = listeners
+        self._deadlines = deadlines
+        self._remembered = dict(remembered)
+        self._silent_us = silent_us
+        self._numbers = 0
+        self.sessions: dict[str, Session] = {}
+        """Those that are configured, by name."""
+        self.by_number: dict[int, Session] = {}
+        """Those with a transport: the leaving ones too."""
+        self.stopping = False
+        self._said_stopped = False
+
+    def configure(self, event: ConfigurationChanged, now_us: int) -> list[Session]:
+        """Run this generation; the sessions that were touched. Unchanged ones are not."""
+        self._context.generation = event.generation
+        wanted = {instance.name: instance for instance in event.instances}
+        touched = [
+            self._take_leave(session, now_us)
+            for name, session in list(self.sessions.items())
+            if name not in wanted or not _is_same(session, wanted[name])
+        ]
+        for name, instance in wanted.items():
+            session = self.sessions.get(name)
+            if session is None:
+                touched.append(self._create(instance, now_us))
+            elif session.config != instance:
+                session.reconfigure(instance, now_us)
+                touched.append(session)
+        self._listeners.need(self.sessions.values())
+        for name in self._remembered:
+            if name not in self.sessions:
+                self._context.emit(Forget(name))
+        self._remembered.clear()
+        return touched
+
+    def stop(self, now_us: int) -> list[Session]:
+        """Tell every neighbour. The records go first: the next life begins anew."""
+        self.stopping = True
+        for name in (*self.sessions, *self._remembered):
+            self._context.emit(Forget(name))
+        for session in [session for session in self.by_number.values() if session.is_leaving]:
+            self.finish(session)
+        touched = list(self.sessions.values())
+        for session in touched:
+            session.stop(STOP_GAP_US, now_us)
+        return touched
+
+    def finish(self, session: Session) -> None:
+        """It has sent its last packet."""
+        self._context.emit(CloseTransport(session.number))
+        self._deadlines.drop(session)
+        del self.by_number[session.number]
+        if self.sessions.get(session.config.name) is session:
+            del self.sessions[session.config.name]
+
+    def finish_stop(self) -> None:
+        if self.stopping and not self.by_number and not self._said_stopped:
+            self._said_stopped = True
+            self._context.emit(Stopped())
+
+    def _create(self, instance: BfdInstance, now_us: int) -> Session:
+        record = self._record_of(instance.name)
+        discriminator = record.local_discr if record else 0
+        while not self._demux.is_free(discriminator):
+            discriminator = self._context.variety.number()
+        self._numbers += 1
+        session = Session(self._context, instance, self._numbers, discriminator, now_us)
+        self.sessions[instance.name] = self.by_number[session.number] = session
+        self._demux.add(session)
+        if record is not None and record.identity == session.identity:
+            resume(session, record, self._silent_us, now_us)
+            self._context.log(LogLevel.INFO, f"({instance.name}) resumed in {session.state.name}")
+        session.open()
+        return session
+
+    def _record_of(self, name: str) -> Record | None:
+        data = self._remembered.pop(name, None)
+        return decode(data) if data is not None else None
+
+    def _take_leave(self, session: Session, now_us: int) -> Session:
+        name = session.config.name
+        del self.sessions[name]
+        self._demux.remove(session)
+        self._context.emit(Forget(name))
+        self._context.emit(Unpublish(name))
+        session.shut_down(now_us)
+        return session
+
+
+def _is_same(session: Session, instance: BfdInstance) -> bool:
+    """The same session by RFC 5881 §3: another neighbour, source, port or interface is another session."""
+    old = session.config
+    return (old.neighbor_address, old.source_address, old.multihop, old.interface) == (
+        instance.neighbor_address,
+        instance.source_address,
+        instance.multihop,
+        instance.interface,
+    )

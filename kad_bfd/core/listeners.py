@@ -1,0 +1,63 @@
+"""The receiving sockets that the sessions need between them, opened again where that failed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kad_bfd.core.actions import CloseListener, Listener, LogLevel, OpenListener
+from kad_bfd.core.context import Context
+from kad_bfd.core.session import RETRY_US, Session
+from kad_bfd.core.timers import NEVER
+
+
+def listener_of(session: Session) -> Listener:
+    config = session.config
+    return Listener(config.family, config.multihop, config.interface)
+
+
+class Listeners:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._wanted: dict[Listener, int] = {}
+        """When to try (again); NEVER: open, or being opened."""
+        self._failures: dict[Listener, str] = {}
+
+    @property
+    def deadline_us(self) -> int:
+        return min(self._wanted.values(), default=NEVER)
+
+    def need(self, sessions: Iterable[Session]) -> None:
+        """Open what is missing, close what nobody needs."""
+        needed = dict.fromkeys(map(listener_of, sessions))
+        for listener in [listener for listener in self._wanted if listener not in needed]:
+            del self._wanted[listener]
+            self._failures.pop(listener, None)
+            self._context.emit(CloseListener(listener))
+        for listener in needed:
+            if listener not in self._wanted:
+                self._open(listener)
+
+    def opened(self, listener: Listener) -> None:
+        if self._failures.pop(listener, None) is not None:
+            self._context.log(LogLevel.INFO, f"listening on {_place(listener)} now")
+
+    def failed(self, listener: Listener, reason: str, now_us: int) -> None:
+        if listener not in self._wanted:
+            return
+        self._wanted[listener] = now_us + RETRY_US
+        if self._failures.get(listener) != reason:
+            self._failures[listener] = reason
+            self._context.log(LogLevel.ERROR, f"cannot listen on {_place(listener)}: {reason}")
+
+    def retry(self, now_us: int) -> None:
+        for listener in [listener for listener, at_us in self._wanted.items() if at_us <= now_us]:
+            self._open(listener)
+
+    def _open(self, listener: Listener) -> None:
+        self._wanted[listener] = NEVER
+        self._context.emit(OpenListener(listener))
+
+
+def _place(listener: Listener) -> str:
+    where = f" of {listener.interface}" if listener.interface else ""
+    return f"UDP port {listener.port}{where} (IPv{listener.family})"

@@ -1,0 +1,70 @@
+"""Intervals of RFC 5880 §6.8, in integer microseconds, and the session's own source of variety. Pure."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+NEVER = 1 << 62
+"""An instant that does not come, in microseconds."""
+
+SLOW_TX_US = 1_000_000
+"""RFC 5880 §6.8.3: while a session is not Up, no less may be advertised as Desired Min TX Interval."""
+
+LONGEST_EARLY_US = 1_000
+"""No packet leaves earlier than this before its time."""
+
+
+def transmit_interval_us(min_tx_us: int, remote_min_rx_us: int) -> int:
+    """RFC 5880 §6.8.7: the greater of what we wish and what the peer can take."""
+    return max(min_tx_us, remote_min_rx_us)
+
+
+def detection_time_us(remote_detect_mult: int, min_rx_us: int, remote_desired_min_tx_us: int) -> int:
+    """RFC 5880 §6.8.4, asynchronous mode: the peer's multiplier times the interval it sends at."""
+    return remote_detect_mult * max(min_rx_us, remote_desired_min_tx_us)
+
+
+def early_window_us(interval_us: int) -> int:
+    """How long before its time a packet may leave when the process is awake anyway.
+
+    A wake-up costs more than a packet: with a hundred sessions at 10 ms one wake-up serves ten of them.
+    """
+    return min(LONGEST_EARLY_US, interval_us // 16)
+
+
+def jittered_us(interval_us: int, detect_mult: int, draw: int) -> int:
+    """One gap between packets. ``draw`` is 0-65535.
+
+    RFC 5880 §6.8.7: 75 to 100 % of the interval, at most 90 % with a multiplier of 1. The early window is
+    taken off the lower end here, so that a packet which uses it does not come too soon either.
+    """
+    low_us = interval_us * 3 // 4 + early_window_us(interval_us)
+    high_us = interval_us if detect_mult > 1 else interval_us * 9 // 10
+    return low_us + ((high_us - low_us) * draw >> 16)
+
+
+class Variety:
+    """Numbers that look random and follow from ``seed``: jitter, discriminators, ports.
+
+    The shell hands in real entropy; a simulation hands in its own seed and can be repeated bit for bit.
+    """
+
+    _MULTIPLIER, _INCREMENT, _MASK = 6364136223846793005, 1442695040888963407, (1 << 64) - 1
+
+    __slots__ = ("_secret", "_serial", "_state")
+
+    def __init__(self, seed: int) -> None:
+        self._state = seed & self._MASK
+        self._secret = seed.to_bytes(32, "big", signed=False)
+        self._serial = 0
+
+    def draw(self) -> int:
+        """0-65535, in no time. For jitter: whoever watches the packets learns nothing worth hiding."""
+        self._state = (self._state * self._MULTIPLIER + self._INCREMENT) & self._MASK
+        return self._state >> 48
+
+    def number(self, bits: int = 32) -> int:
+        """One that cannot be told from those before it (RFC 5880 §6.8.1 and §9: discriminators)."""
+        self._serial += 1
+        digest = blake2b(self._serial.to_bytes(8, "big"), key=self._secret, digest_size=8).digest()
+        return int.from_bytes(digest, "big") >> 64 - bits

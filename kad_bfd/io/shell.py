@@ -1,0 +1,195 @@
+"""Carries out the engine's actions and brings back what comes of them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import assert_never
+
+from kad.ipc.bfd_feed import BfdPublisher
+from kad.ipc.bfd_view import BfdLevel
+from kad.ipc.reports import Cause
+from kad.runtime import logs
+from kad.runtime.clock import monotonic_us
+from kad.runtime.driver import Driver
+from kad.runtime.journal import Records
+from kad_bfd.core.actions import (
+    Action,
+    CloseListener,
+    CloseTransport,
+    Forget,
+    Log,
+    LogLevel,
+    OpenListener,
+    OpenTransport,
+    Publish,
+    Remember,
+    SendPacket,
+    SessionChanged,
+    Stopped,
+    Unpublish,
+)
+from kad_bfd.core.events import (
+    Event,
+    ListenerFailed,
+    ListenerOpened,
+    TransportFailed,
+    TransportOpened,
+)
+from kad_bfd.core.packet import Diagnostic, State
+from kad_bfd.io.pace import Pace
+from kad_bfd.io.sockets import Listeners, Transports
+
+CAUSE_LIMIT = 64
+"""Transitions kept for the status of all sessions together."""
+
+_WRITERS = {
+    LogLevel.ERROR: logs.error,
+    LogLevel.WARNING: logs.warning,
+    LogLevel.INFO: logs.info,
+    LogLevel.DEBUG: logs.debug,
+}
+
+
+class Shell:
+    """Everything outside the engine: sockets, journal, log, subscribers."""
+
+    def __init__(self, records: Records, *, on_stopped: Callable[[], None]) -> None:
+        self._records = records
+        self._on_stopped = on_stopped
+        self.causes: deque[Cause] = deque(maxlen=CAUSE_LIMIT)
+        self.journal_full = 0
+        self.pace = Pace()
+        self.published: dict[str, Publish] = {}
+        self.publisher: BfdPublisher | None = None
+        """Open once the first configuration runs: a subscriber never sees a world without sessions."""
+
+    def attach(self, driver: Driver[Event, Action]) -> None:
+        self._driver = driver
+        self._driver.each_turn(self.next_turn)
+        self.listeners = Listeners(driver.feed, self._add_reader, driver.remove_reader)
+        self.transports = Transports(self._lose_transport)
+
+    def perform(self, action: Action) -> None:
+        """One action, now. The packets come first: there are the most of them."""
+        match action:
+            case SendPacket():
+                self.transports.send(action)
+            case Publish():
+                self._publish(action)
+            case Unpublish():
+                self._unpublish(action)
+            case SessionChanged():
+                self._tell(action)
+            case Remember():
+                self._remember(action)
+            case OpenTransport():
+                self._open_transport(action)
+            case CloseTransport():
+                self.transports.close(action.number)
+            case OpenListener():
+                self._open_listener(action)
+            case CloseListener():
+                self.listeners.close(action.listener)
+            case Forget():
+                self._records.delete(action.session)
+            case Log():
+                _WRITERS[action.level](action.text)
+            case Stopped():
+                self._on_stopped()
+            case _:
+                assert_never(action)
+
+    def open_publisher(self, publisher: BfdPublisher) -> None:
+        """From here on subscribers are told; what is so far goes into their first snapshot."""
+        self.publisher = publisher
+        for action in self.published.values():
+            self._publish(action)
+
+    def close(self) -> None:
+        if self.publisher is not None:
+            self.publisher.close()
+        self.listeners.close_all()
+        self.transports.close_all()
+
+    def counters(self) -> dict[str, int]:
+        """What went on outside the engine, for status; errors that never happened are left out."""
+        counted = {"journal_full": self.journal_full}
+        counted.update({f"send {name}": n for name, n in self.transports.send_errors.items()})
+        for made in self.listeners.open_sockets.values():
+            for name, n in made.receive_errors.items():
+                counted[f"receive {name}"] = counted.get(f"receive {name}", 0) + n
+        return counted
+
+    def next_turn(self) -> bool:
+        """At the end of each turn: subscribers are told, and the pace is set."""
+        self._driver.patience_us = self.pace.patience_us(self.listeners.packets, monotonic_us())
+        if self.publisher is not None:
+            self.publisher.flush()
+        return False
+
+    def _add_reader(self, descriptor: int, drain: Callable[[], bool]) -> None:
+        self._driver.add_reader(descriptor, drain, patient=True)
+
+    def _lose_transport(self, number: int, reason: str) -> None:
+        self._driver.feed(TransportFailed(number, reason))
+
+    def _open_transport(self, action: OpenTransport) -> None:
+        port, reason = self.transports.open(action.number, action.transport, action.port)
+        if reason:
+            self._driver.feed(TransportFailed(action.number, reason))
+        else:
+            self._driver.feed(TransportOpened(action.number, port))
+
+    def _open_listener(self, action: OpenListener) -> None:
+        reason = self.listeners.open(action.listener)
+        if reason:
+            self._driver.feed(ListenerFailed(action.listener, reason))
+        else:
+            self._driver.feed(ListenerOpened(action.listener))
+
+    def _publish(self, action: Publish) -> None:
+        self.published[action.session] = action
+        if self.publisher is not None:
+            level = BfdLevel(action.session, action.up, action.detection_time_us)
+            self.publisher.tell(level, to_vrrp=action.to_vrrp, to_checker=action.to_checker)
+
+    def _unpublish(self, action: Unpublish) -> None:
+        self.published.pop(action.session, None)
+        if self.publisher is not None:
+            self.publisher.forget(action.session)
+
+    def _remember(self, action: Remember) -> None:
+        if not self._records.write(action.session, action.record):
+            self.journal_full += 1
+            if self.journal_full == 1:
+                logs.error(f"({action.session}) no room in the journal: a restart would begin Down")
+
+    def _tell(self, action: SessionChanged) -> None:
+        """keepalived's wording as far as it goes: people's scripts and alerts look for it."""
+        name, old, new = action.session, action.old.name, action.new.name
+        self.causes.append(Cause(monotonic_us(), name, old, new, action.reason, 0))
+        diagnostics = ""
+        if action.old is State.UP:
+            local, remote = (_words(d) for d in (action.local_diagnostic, action.remote_diagnostic))
+            diagnostics = f" (Local diagnostic - {local}, Remote diagnostic - {remote})"
+        logs.info(f"({name}) Entering {_STATE_WORDS[action.new]} state{diagnostics}")
+        logs.info(f"({name}) {action.reason}")
+
+
+def _words(diagnostic: int) -> str:
+    return _DIAGNOSTIC_WORDS.get(diagnostic, f"Unknown {diagnostic}")
+
+
+_STATE_WORDS = {State.UP: "Up", State.DOWN: "Down", State.INIT: "Init", State.ADMIN_DOWN: "AdminDown"}
+_DIAGNOSTIC_WORDS: dict[int, str] = {
+    Diagnostic.NONE: "No Diagnostic",
+    Diagnostic.DETECTION_TIME_EXPIRED: "Control Detection Time Expired",
+    Diagnostic.ECHO_FAILED: "Echo Function Failed",
+    Diagnostic.NEIGHBOR_SIGNALED_DOWN: "Neighbor Signaled Session Down",
+    Diagnostic.FORWARDING_PLANE_RESET: "Forwarding Plane Reset",
+    Diagnostic.PATH_DOWN: "Path Down",
+    Diagnostic.CONCATENATED_PATH_DOWN: "Concatenated Path Down",
+    Diagnostic.ADMINISTRATIVELY_DOWN: "Administratively Down",
+    Diagnostic.REVERSE_CONCATENATED_PATH_DOWN: "Reverse Concatenated Path Down",
+}
