@@ -10,7 +10,6 @@ from msgspec import Struct
 
 from kad.config.model.check import Checker
 from kad.config.model.script import ScriptCommand
-from kad.config.model.track import TrackFile
 from kad_check.core.ipvs_state import Destination, PoolState
 
 
@@ -45,12 +44,6 @@ class StartCheck(Struct, frozen=True, gc=False):
 
     number: int
     step: int = 0
-
-
-class FollowFiles(Struct, frozen=True):
-    """These files and no others: FileChanged tells what each holds, at once and whenever it differs."""
-
-    files: tuple[TrackFile, ...]
 
 
 class ReplaceServices(Struct, frozen=True):
@@ -148,7 +141,6 @@ Action = (
     AddChecker
     | RemoveChecker
     | StartCheck
-    | FollowFiles
     | ReplaceServices
     | ChangeDestinations
     | WithdrawServices

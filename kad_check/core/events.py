@@ -78,10 +78,15 @@ class NotifyDone(Struct, frozen=True):
 
 
 class ConfigurationChanged(Struct, frozen=True):
-    """A new generation to run: the whole of it. The first one is the start, or a restart after a crash."""
+    """A new generation to run: the whole of it. The first one is the start, or a restart after a crash.
+
+    The shell tells what followed files hold, and for ha_suspend the addresses, before it.
+    ``previous``: for a restart in the middle of a reload, the generation before.
+    """
 
     generation: int
     configuration: CheckConfiguration
+    previous: CheckConfiguration = CheckConfiguration()
 
 
 class StopRequested(Struct, frozen=True):

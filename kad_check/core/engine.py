@@ -1,0 +1,216 @@
+"""Every virtual server of the check child behind one ``handle`` and one deadline. Pure.
+
+The driver hands in each event with the time, carries out the actions in order, and sends TimeReached once
+:attr:`Engine.deadline_us` has come. Start, reload and restart after a crash are one path: construct it with
+what the journal holds, then hand in the configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import assert_never
+
+from kad.config.model.check import BfdCheck, Checker, FileCheck
+from kad.ipc.reports import CheckReport
+from kad_check.core.actions import Action, LogLevel, StartCheck
+from kad_check.core.checker import CheckerState, Told
+from kad_check.core.context import NEVER, Context, EngineSettings
+from kad_check.core.events import (
+    AddressesChanged,
+    CheckDone,
+    ConfigurationChanged,
+    DestinationRefused,
+    Event,
+    FileChanged,
+    NotifyDone,
+    ServicesDone,
+    SessionChanged,
+    StopRequested,
+    TimeReached,
+    Verdict,
+)
+from kad_check.core.lifecycle import Lifecycle
+from kad_check.core.registry import Registry
+from kad_check.core.report import report_of
+from kad_check.core.stats import Stats
+
+__all__ = ["Engine", "EngineSettings"]
+
+
+class Engine:
+    """See the module. ``remembered``: the journal's records by key, read at birth."""
+
+    def __init__(self, settings: EngineSettings, remembered: Mapping[str, bytes]) -> None:
+        self._context = Context(settings)
+        self._registry = Registry(self._context)
+        self._lifecycle = Lifecycle(self._registry, remembered)
+        self.stats = Stats()
+
+    def handle(self, event: Event, now_us: int) -> list[Action]:
+        """Take one event and say what is to be done, in order."""
+        if type(event) is CheckDone:
+            self._check_done(event, now_us)
+        elif type(event) is TimeReached:
+            self._on_time(now_us)
+        else:
+            self._dispatch(event, now_us)
+        actions = self._context.actions
+        if actions:
+            self._context.actions = []
+        return actions
+
+    @property
+    def deadline_us(self) -> int | None:
+        """When to be woken if nothing happens before: CLOCK_MONOTONIC microseconds, or None."""
+        lifecycle = self._lifecycle
+        first_us = lifecycle.deadline_us if lifecycle.stopping else self._registry.timetable.deadline_us
+        return first_us if first_us < NEVER else None
+
+    @property
+    def settled(self) -> bool:
+        """Whether the kernel has answered everything: the generation counts as applied."""
+        return self._lifecycle.settled
+
+    def report(self) -> CheckReport:
+        """The whole present state, for status."""
+        return CheckReport(
+            generation=self._context.generation,
+            virtual_servers=tuple(map(report_of, self._registry.pools.values())),
+            counters=self.stats.as_dict(),
+        )
+
+    def _dispatch(self, event: Event, now_us: int) -> None:
+        match event:
+            case CheckDone():
+                self._check_done(event, now_us)
+            case TimeReached():
+                self._on_time(now_us)
+            case FileChanged():
+                self._context.files[event.name] = event.value
+                self._on_news(FileCheck, event.name, now_us)
+            case SessionChanged():
+                self._context.sessions[event.name] = event.up
+                self._on_news(BfdCheck, event.name, now_us)
+            case AddressesChanged():
+                self._on_addresses(event)
+            case ServicesDone():
+                self._on_services(event)
+            case DestinationRefused():
+                self._on_refused(event)
+            case NotifyDone():
+                self._on_notify_done(event)
+            case ConfigurationChanged():
+                if not self._lifecycle.stopping:
+                    self._lifecycle.configure(event, now_us)
+            case StopRequested():
+                self._lifecycle.stop(now_us)
+            case _:
+                assert_never(event)
+
+    # Checks ----------------------------------------------------------------------------------------------
+
+    def _on_time(self, now_us: int) -> None:
+        if self._lifecycle.stopping:
+            self._lifecycle.on_time(now_us)
+            return
+        timetable = self._registry.timetable
+        for checker in timetable.take(now_us):
+            if checker.server.pool.suspended:
+                checker.postpone(now_us)
+                timetable.put(checker)
+            else:
+                checker.started_us = now_us
+                self.stats.started += 1
+                self._context.emit(StartCheck(checker.number, checker.step))
+
+    def _check_done(self, event: CheckDone, now_us: int) -> None:
+        checker = self._registry.checkers.get(event.number)
+        if checker is None or checker.due_us != NEVER or self._lifecycle.stopping:
+            return  # it was removed meanwhile
+        if event.verdict is Verdict.SUCCESS:
+            self._succeeded(checker, event, now_us)
+        elif event.verdict is Verdict.FAILURE:
+            self._failed(checker, event, now_us)
+        else:
+            self._not_run(checker, event, now_us)
+        self._registry.timetable.put(checker)
+
+    def _succeeded(self, checker: CheckerState, event: CheckDone, now_us: int) -> None:
+        self.stats.successes += 1
+        server = checker.server
+        tried = checker.retries
+        told = checker.succeed(now_us)
+        if event.weight is not None and event.weight != checker.wish:
+            checker.wish = event.weight
+            server.pool.weigh(server, now_us)
+        if told is not Told.NOTHING:
+            self._tell(checker, told, now_us)
+        elif tried != checker.retries:
+            server.remember()
+        if server.refused:
+            server.pool.place((server,))
+
+    def _failed(self, checker: CheckerState, event: CheckDone, now_us: int) -> None:
+        self.stats.failures += 1
+        server = checker.server
+        tried = checker.retries
+        told = checker.fail(now_us, event.detail)
+        schedule = checker.schedule
+        if told is not Told.NOTHING:
+            self._tell(checker, told, now_us, tried)
+            return
+        if tried != checker.retries:
+            server.remember()
+        if checker.is_up and schedule is not None and schedule.log_all_failures:
+            self._context.log(f"{checker.kind} on service {server.name} failed: {event.detail}.")
+
+    def _not_run(self, checker: CheckerState, event: CheckDone, now_us: int) -> None:
+        """As keepalived: rescheduled, and the server stays what it is."""
+        self.stats.not_run += 1
+        if checker.detail != event.detail:
+            checker.detail = event.detail
+            name = checker.server.name
+            self._context.log(f"{checker.kind} of {name} could not be run: {event.detail}", LogLevel.WARNING)
+        checker.postpone(now_us)
+
+    def _tell(self, checker: CheckerState, told: Told, now_us: int, tried: int = 0) -> None:
+        pool = checker.server.pool
+        was_alive = checker.server.alive
+        pool.tell(checker, told, now_us, tried)
+        if checker.server.alive != was_alive:
+            self.stats.transitions += 1
+
+    # News ------------------------------------------------------------------------------------------------
+
+    def _on_news(self, kind: type[Checker], name: str, now_us: int) -> None:
+        for checker in list(self._registry.following(kind, name)):
+            up = self._registry.news_of(checker)
+            checker.server.pool.weigh(checker.server, now_us)
+            if up is not None:
+                checker.runs += 1
+                checker.failures += not up
+                self._tell(checker, Told.UP if up else Told.DOWN, now_us)
+
+    def _on_addresses(self, event: AddressesChanged) -> None:
+        self._context.addresses = event.addresses
+        for pool in self._registry.pools.values():
+            was_suspended = pool.suspended
+            pool.look_at_addresses()
+            if pool.suspended != was_suspended:
+                what = "Suspending" if pool.suspended else "Activating"
+                self._context.log(f"{what} healthcheckers for VS {pool.title}")
+
+    def _on_services(self, event: ServicesDone) -> None:
+        self._lifecycle.services_done(event)
+
+    def _on_refused(self, event: DestinationRefused) -> None:
+        self.stats.refused += 1
+        pool = self._registry.pools.get(event.pool)
+        server = pool.servers.get((event.address, event.port)) if pool is not None else None
+        if server is not None:
+            server.refused = event.reason
+
+    def _on_notify_done(self, event: NotifyDone) -> None:
+        server = self._registry.owner_of(event.owner)
+        if server is not None and server.notices.done(event.serial):
+            server.remember()

@@ -1,0 +1,96 @@
+"""What the journal holds, so that a restart goes on where the former life stopped. Pure.
+
+Only what differs from the usual is recorded: a server without a record is up and was checked, a virtual
+server without one has its quorum. One record says which generation this is about; without that record
+nothing was ever started.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+RECORD_VERSION = 1
+KEY_LIMIT = 200
+"""Bytes of a key that the journal takes."""
+OWED_LIMIT = 16
+"""Notifications remembered as not finished; beyond it the oldest is given up."""
+STARTED_KEY = "started"
+
+
+class StartedRecord(Struct, frozen=True, array_like=True):
+    """Under STARTED_KEY: the last generation whose servers were all recorded."""
+
+    version: int
+    generation: int
+
+
+class CheckerRecord(Struct, frozen=True, array_like=True):
+    digest: int
+    is_up: bool
+    has_run: bool
+    retries: int
+    wish: int | None
+    step: int
+    failed_step: int
+
+
+class ServerRecord(Struct, frozen=True, array_like=True):
+    """One real server. ``since_us`` is CLOCK_MONOTONIC."""
+
+    version: int
+    alive: bool
+    since_us: int
+    checkers: tuple[CheckerRecord, ...]
+    owed: tuple[str, ...]
+
+
+class PoolRecord(Struct, frozen=True, array_like=True):
+    """One virtual server."""
+
+    version: int
+    has_quorum: bool
+    sorry_in_use: bool
+    since_us: int
+    owed: tuple[str, ...]
+
+
+Record = StartedRecord | ServerRecord | PoolRecord
+
+_encode = msgspec.msgpack.Encoder().encode
+_decoders: dict[type[Record], Any] = {
+    kind: msgspec.msgpack.Decoder(kind) for kind in (StartedRecord, ServerRecord, PoolRecord)
+}
+
+
+def encode(record: Record) -> bytes:
+    return _encode(record)
+
+
+def decode(data: bytes | None, kind: type[Record]) -> Record | None:
+    """None: nothing recorded, or a newer program's or damaged bytes, which count as nothing."""
+    if data is None:
+        return None
+    try:
+        record: Record = _decoders[kind].decode(data)
+    except msgspec.MsgspecError:
+        return None
+    return record if record.version == RECORD_VERSION else None
+
+
+def server_key(pool: str, server: str) -> str:
+    return _key(f"rs/{pool}/{server}")
+
+
+def pool_key(pool: str) -> str:
+    return _key(f"vs/{pool}")
+
+
+def _key(text: str) -> str:
+    encoded = text.encode()
+    if len(encoded) <= KEY_LIMIT:
+        return text
+    return "#" + blake2b(encoded, digest_size=32).hexdigest()

@@ -1,0 +1,71 @@
+"""Names and sentences as keepalived writes them, since people's scripts look for them. Pure."""
+
+from __future__ import annotations
+
+from kad.config.model.check import Checker, MiscCheck, RealServer, SmtpCheck, SorryServer, VirtualServer
+from kad.config.model.check import protocol_name as protocol_of
+from kad_check.core.actions import Health
+
+
+def server_name(server: RealServer | SorryServer, pool: VirtualServer) -> str:
+    """A real or sorry server, as on the FIFO and in the log."""
+    return f"[{server.address}]:{protocol_of(pool.protocol)}:{server.port}"
+
+
+_SUCCESS = {
+    "TCP_CHECK": "TCP connection to {server} success.",
+    "HTTP_GET": "Remote Web server {server} succeed on service.",
+    "SSL_GET": "Remote Web server {server} succeed on service.",
+    "SMTP_CHECK": "Remote SMTP server {server} succeed on service.",
+    "DNS_CHECK": "DNS_CHECK ({server}) success.",
+    "UDP_CHECK": "UDP connection to {server} success.",
+    "PING_CHECK": "ICMP connection to {server} success.",
+    "MISC_CHECK": "Misc check for [{server} VS {pool}] by [{script}] success.",
+    "BFD_CHECK": "BFD check of [{session}] RS({server}) is UP",
+    "FILE_CHECK": "FILE_CHECK ({server}) success.",
+}
+_FAILURE = {
+    "HTTP_GET": "HTTP_CHECK on service {server} failed",
+    "SSL_GET": "HTTP_CHECK on service {server} failed",
+    "PING_CHECK": "ICMP CHECK on service {server} of {pool} failed",
+    "MISC_CHECK": "Misc check for [{server} VS {pool}] by [{script}] failed",
+    "BFD_CHECK": "BFD check of [{session}] RS({server}) is DOWN",
+}
+_MAIL_NAME = {
+    "TCP_CHECK": "TCP CHECK",
+    "UDP_CHECK": "UDP CHECK",
+    "PING_CHECK": "ICMP CHECK",
+    "DNS_CHECK": "DNS_CHECK:",
+    "MISC_CHECK": "MISC CHECK",
+    "BFD_CHECK": "BFD CHECK",
+    "FILE_CHECK": "FILE CHECK",
+}
+
+
+def verdict_line(
+    checker: Checker, kind: str, server: str, pool: str, health: Health, *, detail: str, retries: int
+) -> str:
+    """A checker's new opinion of its server. ``retries``: failures that came before this one."""
+    names = {
+        "server": server,
+        "pool": pool,
+        "script": " ".join(checker.script.argv) if isinstance(checker, MiscCheck) else "",
+        "session": getattr(checker, "bfd_instance", ""),
+    }
+    if health is Health.UP:
+        return _SUCCESS[kind].format(**names)
+    said = _FAILURE.get(kind, kind + " on service {server} failed").format(**names)
+    after = f" after {retries} retries" if retries else ""
+    return f"{said}{after}: {detail}." if detail else f"{said}{after}."
+
+
+def mail_body(checker: Checker, kind: str, health: Health, detail: str) -> str:
+    verb = "succeed" if health is Health.UP else "failed"
+    if kind in _MAIL_NAME:
+        return f"=> {_MAIL_NAME[kind]} {verb} on service <="
+    if health is Health.UP:
+        return "=> CHECK succeed on service <="
+    if isinstance(checker, SmtpCheck):
+        return f"=> CHECK failed on service : {detail} <="
+    what = "SSL" if kind == "SSL_GET" else "HTTP"
+    return f"=> CHECK failed on service : {what} request failed <="
