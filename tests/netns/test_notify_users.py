@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user"),
 ]
 
-LOOK = "cd /; { id -u; id -g; id -G; grep -E 'Sig(Blk|Ign)' /proc/$$/status; ls -l /proc/$$/fd; } > "
+LOOK = "cd /; { id -u; id -g; id -G; grep -E 'Sig(Blk|Ign)' /proc/self/status; ls -l /proc/$$/fd; } > "
 
 
 def look_as(uid: int, gid: int, groups: tuple[int, ...], out: Path) -> list[str]:

@@ -203,7 +203,7 @@ def test_closing_leaves_running_scripts_alone_and_loses_no_descriptor(tmp_path: 
 
 LOOK = r"""
 cd /proc/self
-{ ls -l fd; grep -E 'Sig(Blk|Ign)|Umask' status; cut -d' ' -f1,5 stat; pwd -P; env; } > "$0"
+{ ls -l fd; grep -E 'Sig(Blk|Ign)|Umask' /proc/self/status; cut -d' ' -f1,5 stat; pwd -P; env; } > "$0"
 """
 
 
