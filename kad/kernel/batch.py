@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from kad.kernel.encoder import (
     NLM_F_ACK,
+    NLM_F_DUMP,
     NLMSG_DONE,
     NLMSG_ERROR,
     Answer,
@@ -177,8 +178,13 @@ class RequestQueue:
         self._filling = False
 
     def _next_window(self) -> bytes:
-        parts = []
-        for _ in range(min(WINDOW, len(self._queue))):
+        parts: list[bytes] = []
+        dumping = False
+        while self._queue and len(parts) < WINDOW and not dumping:
+            # A dump goes alone: the kernel works on one at a time for a socket.
+            dumping = self._queue[0].request.flags & NLM_F_DUMP == NLM_F_DUMP
+            if dumping and parts:
+                break
             pending = self._queue.popleft()
             self._sequence = self._sequence % 0xFFFF_FFFF + 1
             self._in_flight[self._sequence] = pending

@@ -1,0 +1,349 @@
+"""The one writer of the IPVS table: brings it to what the engine wants, and never touches what is not ours.
+
+At the start, and whenever IPVS appears, the kernel's table is read first, then compared with what is
+wanted. After that our own knowledge counts: what others do to our entries is noticed by a sweep now and
+then, logged, and left until that server's own next change (or put back at once, where that is wanted).
+
+Ours are the services the configuration names and those the journal says we made. A kernel without IPVS is
+asked once to load it and said so once; what is wanted is kept and programmed when it appears.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+
+from kad.addresses import unpacked
+from kad.config.model.check import CheckSettings
+from kad.ipc.link import Reactor
+from kad.kernel.batch import RequestQueue
+from kad.kernel.genetlink import PROTOCOL
+from kad.kernel.ipvs import ServiceKey
+from kad.kernel.ipvs_requests import flush
+from kad.runtime import logs
+from kad.runtime.clock import monotonic_us
+from kad.runtime.namespace import inside_network_namespace
+from kad_check.core.actions import ChangeDestinations, ReplaceServices, WithdrawServices
+from kad_check.core.events import DestinationRefused, Event, ServicesDone
+from kad_check.core.ipvs_plan import Actual, Change, Desired, destination_entry, plan, plan_service
+from kad_check.core.ipvs_state import PoolState
+from kad_check.io.ipvs_chores import Chore, apply_daemons, apply_timeouts, daemons_of, guarded, read_table
+from kad_check.io.ipvs_presence import Presence
+from kad_check.io.ipvs_record import Journal, OwnServices
+from kad_check.io.ipvs_sweep import Statistics, Sweep
+from kad_check.io.ipvs_worker import Task, Worker
+
+SWEEP_INTERVAL_S = 10.0
+SWEEP_SHARE = 50
+"""The pause after a sweep is at least so many times as long as it took."""
+_RECOVERIES = 5
+"""Readings of the table in a row because answers were lost."""
+
+
+class Ipvs:
+    """``feed`` takes the events for the engine. ``recorded``: what the journal held when this life began.
+
+    :meth:`start` once; :meth:`configure` before the first action; then the engine's actions at any time.
+    """
+
+    def __init__(
+        self,
+        feed: Callable[[Event], None],
+        journal: Journal,
+        recorded: Mapping[str, bytes],
+        *,
+        keep_at_stop: bool = False,
+        put_back: bool = False,
+        sweep_interval_s: float = SWEEP_INTERVAL_S,
+    ) -> None:
+        self._feed = feed
+        self._own = OwnServices(journal, recorded)
+        self._keep_at_stop = keep_at_stop
+        self._sweep_interval_s = sweep_interval_s
+        self._settings = CheckSettings()
+        self._pools: tuple[PoolState, ...] = ()
+        self._followed = (0, False)
+        """Router id and mastership of the instance whose state the sync daemon follows."""
+        self._flush_due = False
+        self._known = False
+        """The kernel's table has been read."""
+        self._reading = False
+        self._held: list[Task] = []
+        """Until the table has been read, or there is none."""
+        self._replacing = 0
+        self._recoveries = 0
+        self._sweep = Sweep(logs.warning, self._restore if put_back else None)
+        self._next_sweep: asyncio.TimerHandle | None = None
+        self._asking: list[Callable[[Statistics], None]] = []
+        self._absence_told = False
+
+    def start(self, reactor: Reactor, namespace: str | None = None) -> None:
+        """``namespace``: where IPVS is, as net_namespace_ipvs says; None: here."""
+        self._reactor = reactor
+        where = contextlib.nullcontext() if namespace is None else inside_network_namespace(namespace)
+        with where:
+            self._requests = RequestQueue(PROTOCOL)
+            self._worker = Worker(self._requests, reactor.loop, logs.warning, self._lost)
+            self._presence = Presence(reactor.loop, self._requests, self._found)
+        reactor.add_reader(self._requests.fileno(), self._requests.drain)
+        reactor.add_reader(self._presence.monitor.fileno(), self._presence.monitor.drain)
+        self._presence.begin()
+
+    def close(self) -> None:
+        if self._next_sweep is not None:
+            self._next_sweep.cancel()
+        for descriptor in (self._requests.fileno(), self._presence.monitor.fileno()):
+            self._reactor.remove_reader(descriptor)
+        self._presence.close()
+        self._requests.close()
+
+    @property
+    def available(self) -> bool:
+        """This kernel has IPVS now."""
+        return self._worker.family != 0
+
+    def counters(self) -> dict[str, int]:
+        """For status."""
+        return {
+            "ipvs_commands": self._worker.commands,
+            "ipvs_changed_by_others": self._sweep.differences,
+            "ipvs_records_refused": self._own.refused,
+        }
+
+    # What the engine wants -------------------------------------------------------------------------------
+
+    def replace(self, action: ReplaceServices) -> None:
+        """The whole desired state. ServicesDone follows, possibly from within this call."""
+        self._own_pools(action.pools)
+        if action.first and self._settings.flush and self._own.is_first_life:
+            self._flush_due = True
+        self._replacing += 1
+        self._place(Task(lambda task: self._replaced(action.serial, task)))
+
+    def _own_pools(self, pools: tuple[PoolState, ...]) -> None:
+        self._own.claim(pools)
+        self._pools = pools
+        self._worker.desired = Desired(pools)
+
+    def _replaced(self, serial: int, task: Task) -> None:
+        self._replacing -= 1
+        if not self._replacing and not task.failures:
+            self._own.settle(self._pools)
+        self._feed(ServicesDone(serial, tuple(task.failures)))
+
+    def change(self, action: ChangeDestinations) -> None:
+        """Destinations of one pool. A pool that is no longer there has none to change."""
+        pool = self._worker.desired.pools.get(action.pool)
+        if pool is None:
+            return
+        places = []
+        for destination in action.put:
+            entry = destination_entry(destination)
+            pool.destinations[entry.key] = entry
+            places.append(entry.key)
+        for destination in action.remove:
+            key = destination_entry(destination).key
+            pool.destinations.pop(key, None)
+            places.append(key)
+        if not self._known:
+            # Nothing was sent yet: what is sent will be according to this.
+            return
+        changes = [Change(service.key, place) for service in pool.services for place in places]
+        told: set[object] = set()
+
+        def refused(change: Change, reason: str) -> None:
+            if change.destination is not None and change.destination not in told:
+                told.add(change.destination)
+                address, port = change.destination
+                self._feed(DestinationRefused(action.pool, unpacked(address), port, reason))
+
+        self._worker.add(Task(lambda _: None, refused), changes, urgent=True)
+
+    def withdraw(self, action: WithdrawServices) -> None:
+        """The daemon stops. ServicesDone follows."""
+        self._stop_sweeping()
+        if self._keep_at_stop or (self._presence.settled and not self.available):
+            self._feed(ServicesDone(action.serial))
+            return
+        if self._settings.flush_on_stop == "all":
+            self._flush_due = True
+            self._known = False
+        self._settings = CheckSettings()
+        self._pools = ()
+        self._worker.desired = Desired()
+        if self.available:
+            self._worker.run(self._daemons(), logs.warning)
+        self._replacing += 1
+        self._place(Task(lambda task: self._replaced(action.serial, task)))
+
+    # Settings --------------------------------------------------------------------------------------------
+
+    def configure(self, settings: CheckSettings) -> None:
+        """What global_defs says. Before the actions that belong to the same generation."""
+        self._settings = settings
+        if self.available:
+            self._worker.run(self._timeouts(), logs.warning)
+            self._worker.run(self._daemons(), logs.warning)
+
+    def follow_instance(self, virtual_router_id: int, master: bool) -> None:
+        """The state of the VRRP instance that lvs_sync_daemon names."""
+        self._followed = (virtual_router_id, master)
+        if self.available:
+            self._worker.run(self._daemons(), logs.warning)
+
+    def _timeouts(self) -> Chore:
+        return apply_timeouts(self._worker.family, self._settings.timeouts, self._own, logs.warning)
+
+    def _daemons(self) -> Chore:
+        configured = self._settings.sync_daemon
+        virtual_router_id, master = self._followed
+        follows = configured is not None and configured.instance
+        wanted = daemons_of(configured, virtual_router_id, master if follows else None)
+        return apply_daemons(self._worker.family, wanted, self._own, logs.warning)
+
+    # IPVS comes and goes ---------------------------------------------------------------------------------
+
+    def _found(self, family: int) -> None:
+        self._known = self._reading = False
+        if not family:
+            self._worker.disappear("IPVS went away")
+            self._stop_sweeping()
+            self._tell_absence()
+            held, self._held = self._held, []
+            for task in held:
+                self._give_up(task, "there is no IPVS in this kernel")
+            return
+        if self._absence_told:
+            self._absence_told = False
+            logs.info("IPVS has appeared: it is programmed now")
+        self._worker.appear(family)
+        self._worker.run(self._timeouts(), logs.warning)
+        self._worker.run(self._daemons(), logs.warning)
+        if self._held:
+            self._read()
+        elif self._pools:
+            self._place(Task(self._recovered))
+
+    def _tell_absence(self) -> None:
+        if not self._absence_told:
+            self._absence_told = True
+            why = self._presence.why_absent
+            logs.warning(
+                "IPVS: this kernel has none"
+                + (f" ({why})" if why else "")
+                + "; checks and notifications go on, "
+                "and virtual servers are programmed as soon as it appears"
+            )
+
+    def _lost(self) -> None:
+        """The kernel's answers did not fit into the socket: nobody knows what was done."""
+        self._known = False
+        self._recoveries += 1
+        if self._recoveries > _RECOVERIES:
+            logs.error("IPVS: answers were lost again and again: the table is left as it is until a reload")
+            return
+        self._place(Task(self._recovered))
+
+    def _recovered(self, task: Task) -> None:
+        for failure in task.failures:
+            logs.error(f"IPVS: {failure}")
+
+    # Reading, then planning ------------------------------------------------------------------------------
+
+    def _place(self, task: Task) -> None:
+        """Have the differences worked off for this task, as soon as they can be known."""
+        if self._presence.settled and not self.available:
+            self._give_up(task, "there is no IPVS in this kernel")
+        elif self._known:
+            self._plan(task)
+        else:
+            self._held.append(task)
+            if self._presence.settled and not self._reading:
+                self._read()
+
+    @staticmethod
+    def _give_up(task: Task, reason: str) -> None:
+        task.fail(reason)
+        task.complete = True
+        task.finish_if_idle()
+
+    def _plan(self, task: Task) -> None:
+        worker = self._worker
+        worker.add(task, plan(worker.desired, worker.actual, worker.actual))
+        self._sweep_later(self._sweep_interval_s)
+
+    def _read(self) -> None:
+        self._reading = True
+        self._worker.run(self._reading_chore(), logs.error)
+
+    def _reading_chore(self) -> Chore:
+        family = self._worker.family
+        if self._flush_due:
+            self._flush_due = False
+            outcome = (yield [flush(family)])[0]
+            if outcome.error:
+                logs.error(f"IPVS: the table cannot be emptied: {outcome.reason}")
+        ours = {*self._worker.desired.services, *self._own.keys()}
+        table: Actual = {}
+        failures: list[str] = []
+        yield from guarded(read_table(family, ours, table, failures.append), failures.append)
+        self._reading = False
+        held, self._held = self._held, []
+        if failures:
+            logs.error(f"IPVS: the table cannot be read: {failures[0]}")
+            for task in held:
+                self._give_up(task, failures[0])
+            return
+        self._worker.actual = table
+        self._known = True
+        self._recoveries = 0
+        for task in held:
+            self._plan(task)
+
+    # What others do, and counters ------------------------------------------------------------------------
+
+    def ask_statistics(self, done: Callable[[Statistics], None]) -> None:
+        """Read what the kernel has counted for our services; ``done`` gets it, in a moment."""
+        self._asking.append(done)
+        if not self.available:
+            self._answer_statistics()
+        elif not self._worker.sweeping:
+            self._start_sweep()
+
+    def _start_sweep(self) -> None:
+        self._stop_sweeping()
+        if self._known and not self._worker.sweeping:
+            self._worker.sweep(self._sweeping())
+        else:
+            self._sweep_later(self._sweep_interval_s)
+
+    def _sweeping(self) -> Chore:
+        began_us = monotonic_us()
+        collect = bool(self._asking)
+        yield from self._sweep.run(self._worker.family, self._worker.actual, collect=collect)
+        took_s = (monotonic_us() - began_us) / 1e6
+        if collect:
+            self._answer_statistics()
+        pause = max(self._sweep_interval_s, took_s * SWEEP_SHARE)
+        self._sweep_later(0.0 if self._asking else pause)
+
+    def _answer_statistics(self) -> None:
+        asking, self._asking = self._asking, []
+        statistics = self._sweep.statistics if self.available else ()
+        for done in asking:
+            done(statistics)
+
+    def _sweep_later(self, seconds: float) -> None:
+        if self._next_sweep is None:
+            self._next_sweep = self._reactor.loop.call_later(seconds, self._start_sweep)
+
+    def _stop_sweeping(self) -> None:
+        if self._next_sweep is not None:
+            self._next_sweep.cancel()
+            self._next_sweep = None
+
+    def _restore(self, key: ServiceKey) -> None:
+        worker = self._worker
+        if key in worker.desired.services:
+            worker.add(Task(self._recovered), list(plan_service(worker.desired, worker.actual, key)))
