@@ -241,7 +241,9 @@ class Session:
             self.stats.detections += 1
             reason = f"nothing heard for {self.detection_time_us / 1000:g} ms"
             self._enter(State.DOWN, reason, now_us, Diagnostic.DETECTION_TIME_EXPIRED)
-            # Said before the discriminator is forgotten: a passive system may not speak afterwards.
+            # Said before the discriminator is forgotten: a passive system may not speak afterwards. There is
+            # nobody to poll.
+            self.intervals.end_polling()
             self._pay(now_us)
         # §6.8.1: bfd.RemoteDiscr "MUST be set to zero" after a Detection Time without packets.
         self._forget_remote()
