@@ -14,6 +14,7 @@ import signal
 import msgspec
 from msgspec import Struct
 
+from kad.config.source import DiskReader, Unreadable
 from kad.runtime.process import Options
 
 READ_LIMIT_MS = 10_000
@@ -46,12 +47,9 @@ def with_configured_names(options: Options) -> Options:
 
 def may_name_anything(path: str) -> bool:
     """Is it worth reading? Most configurations have none of the words, and need no second reading."""
-    try:
-        with open(path, "rb") as file:
-            return _MAY_NAME.search(file.read(PEEK_LIMIT)) is not None
-    except OSError:
-        # A pattern for several files, or nothing readable: the reader knows.
-        return True
+    content = DiskReader().read(path, PEEK_LIMIT)
+    # A pattern for several files, or nothing readable: the one who reads it whole knows.
+    return isinstance(content, Unreadable) or _MAY_NAME.search(content) is not None
 
 
 def _read_apart(options: Options) -> Names:

@@ -117,6 +117,8 @@ class Sinks:
             priority = self._facility * 8 + line.severity
             taken = self._send(_encode(f"<{priority}>{stamp} {self._name}: {text}"))
         if self._console >= 0 or self._file >= 0:
+            # Many a container has no syslogd: what is written elsewhere is not lost for that.
+            taken = taken or self._socket is None
             packed = _encode(f"{when:%Y-%m-%d %H:%M:%S.%f} {self._name}: {text}") + b"\n"
             taken &= self._console < 0 or self._write_console(packed)
             taken &= self._file < 0 or _write_whole(self._file, packed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,16 @@ def test_most_configurations_are_not_read_twice(tmp_path: Path, text: str) -> No
 def test_broken_configurations_name_nothing(tmp_path: Path, text: str) -> None:
     options = with_configured_names(options_for(tmp_path, text))
     assert (options.instance, options.net_namespace, options.use_pid_dir) == ("", "", False)
+
+
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo", 0o644)
+    options = Options(config_file=str(tmp_path / "fifo"))
+    signal.alarm(20)
+    try:
+        assert with_configured_names(options).instance == ""
+    finally:
+        signal.alarm(0)
 
 
 def test_missing_file_names_nothing(tmp_path: Path) -> None:

@@ -123,6 +123,18 @@ def test_no_device_costs_nothing_and_is_said_later(tmp_path: Path, monkeypatch: 
     logs.close()
 
 
+def test_without_a_device_nothing_is_lost_that_goes_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "DEVICE", str(tmp_path / "log"))
+    logs.open(None, Options(log_file=str(tmp_path / "k.log")), direct=True)
+    logs.info("one")
+    logs.info("two")
+    logs.close()
+    lines = (tmp_path / "k.log").read_text().splitlines()
+    assert [line.rpartition(": ")[2] for line in lines] == ["one", "two"]
+
+
 def test_device_that_is_not_read_never_blocks(device: Device) -> None:
     logs.open(None, Options(), direct=True)
     for number in range(5_000):
