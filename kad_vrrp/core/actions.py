@@ -101,6 +101,8 @@ class Announce(Struct, frozen=True):
 
 
 class SetPromoteSecondaries(Struct, frozen=True):
+    """Set it, or put it back as it was before the first time (nothing to do if it was set then too)."""
+
     interface: str
     enabled: bool
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from kad.addresses import INET6, family_of
+from kad.addresses import family_of
 from kad.config.model.vrrp import VrrpInstance
 from kad_vrrp.core.actions import AddressEntry, Announce
 from kad_vrrp.core.context import NEVER, Context
@@ -46,7 +46,7 @@ class Announcer:
 
     def added(self, config: VrrpInstance, entries: tuple[AddressEntry, ...], now_us: int) -> None:
         """The kernel got more addresses while we were MASTER: a reload, or they were put back."""
-        if self._owed_at_us == NEVER:
+        if self._owed_at_us == NEVER and self._schedule.full_us == NEVER:
             self._begin(config, entries, now_us)
 
     def _begin(self, config: VrrpInstance, entries: tuple[AddressEntry, ...], now_us: int) -> None:
@@ -59,6 +59,12 @@ class Announcer:
         """Another master below us was heard: hosts may have believed it."""
         self._burst(config, entries, config.garp.lower_prio_repeat, now_us)
         self._schedule.heard_lower_priority(config.garp, now_us)
+
+    def tell_source(self, config: VrrpInstance, source: str) -> None:
+        """One announcement of the address we send from."""
+        frame = self._frame(AddressEntry(config.interface, source, 0))
+        if frame is not None:
+            self._context.emit(Announce(config.name, ((config.interface, frame),)))
 
     def on_time(self, config: VrrpInstance, entries: tuple[AddressEntry, ...], now_us: int) -> None:
         """Whatever is due."""
@@ -77,7 +83,7 @@ class Announcer:
             if frame is None:
                 continue
             family = family_of(entry.address)
-            gap_us = config.garp.gna_interval_us if family == INET6 else config.garp.interval_us
+            gap_us = self._context.pacer.gap_us(entry.interface, family, config.garp)
             if gap_us:
                 paced = True
                 self._context.pacer.submit(config.name, entry.interface, family, frame, repeat, gap_us)

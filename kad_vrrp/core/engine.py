@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import assert_never
 
 from kad.ipc.reports import VrrpReport
-from kad_vrrp.core.actions import Action, LogLevel
+from kad_vrrp.core.actions import Action, LogLevel, State
 from kad_vrrp.core.context import NEVER, Context, EngineSettings
 from kad_vrrp.core.deadlines import Deadlines
 from kad_vrrp.core.events import (
@@ -82,6 +82,19 @@ class Engine:
         registry = self._registry
         return not registry.leaving and not any(i.holdings.in_flight for i in registry.instances)
 
+    @property
+    def patience_us(self) -> int:
+        """How long a packet may lie unread, if its time of arrival is told, and nobody be worse off for it.
+
+        0 while any instance is MASTER: a better router must not wait for it to give way.
+        """
+        patience_us = LONGEST_EARLY_US
+        for instance in self._registry.instances:
+            if instance.state is State.MASTER:
+                return 0
+            patience_us = min(patience_us, instance.early_us, instance.intervals.skew_us // 2)
+        return patience_us
+
     def report(self) -> VrrpReport:
         """The whole present state, for status."""
         return VrrpReport(
@@ -98,10 +111,10 @@ class Engine:
                 self._on_time(now_us)
             case LinkChanged():
                 self._context.links[event.name] = event
-                self._on_link(event.name, now_us)
+                self._lifecycle.on_link(event.name, now_us)
             case LinkRemoved():
                 self._context.links.pop(event.name, None)
-                self._on_link(event.name, now_us)
+                self._lifecycle.on_link(event.name, now_us)
             case AddressDeleted():
                 self._on_address_deleted(event, now_us)
             case TransportOpened():
@@ -155,10 +168,6 @@ class Engine:
         self._lifecycle.on_time(now_us)
 
     # News and answers ----------------------------------------------------------------------------------
-
-    def _on_link(self, name: str, now_us: int) -> None:
-        for instance in self._registry.on_interface(name):
-            self._lifecycle.touch(instance, now_us)
 
     def _on_transport(self, slot: Slot | None, now_us: int) -> None:
         if slot is None:

@@ -6,7 +6,7 @@ event (``Engine.handle(event, now_us)``), never inside it.
 
 from msgspec import Struct
 
-from kad.config.model.vrrp import VrrpInstance
+from kad.config.model.vrrp import GarpGroup, VrrpInstance
 from kad_vrrp.core.actions import AddressEntry
 
 
@@ -106,6 +106,7 @@ class ConfigurationChanged(Struct, frozen=True):
     generation: int
     instances: tuple[VrrpInstance, ...]
     previous: tuple[VrrpInstance, ...] = ()
+    garp_groups: tuple[GarpGroup, ...] = ()
 
 
 class StopRequested(Struct, frozen=True):

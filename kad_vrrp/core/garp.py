@@ -4,7 +4,7 @@ from collections import OrderedDict
 from struct import Struct as Layout
 
 from kad.addresses import INET6, family_of, packed
-from kad.config.model.vrrp import GarpSettings
+from kad.config.model.vrrp import GarpGroup, GarpSettings
 from kad.wire import MAC_LENGTH, internet_checksum, ipv6_pseudo_header
 from kad_vrrp.core.actions import AddressEntry
 from kad_vrrp.core.context import NEVER
@@ -126,8 +126,8 @@ class _Queue:
     def __init__(self) -> None:
         self.next_us = 0
         self.interval_us = 0
-        self.waiting: OrderedDict[tuple[str, bytes], int] = OrderedDict()
-        """(instance, frame) -> how often it is still to be sent."""
+        self.waiting: OrderedDict[tuple[str, str, bytes], int] = OrderedDict()
+        """(instance, interface, frame) -> how often it is still to be sent."""
 
 
 class Pacer:
@@ -139,6 +139,20 @@ class Pacer:
 
     def __init__(self) -> None:
         self._queues: dict[tuple[str, int], _Queue] = {}
+        self._groups: dict[str, tuple[str, GarpGroup]] = {}
+
+    def configure(self, groups: tuple[GarpGroup, ...]) -> None:
+        """garp_group: interfaces that are paced as one. The first interface of a group gives it its name."""
+        self._groups = {
+            interface: (group.interfaces[0], group) for group in groups for interface in group.interfaces
+        }
+
+    def gap_us(self, interface: str, family: int, settings: GarpSettings) -> int:
+        """The least gap there: the group's of the interface, else the instance's own; 0: none."""
+        _, group = self._groups.get(interface, ("", None))
+        if family == INET6:
+            return (group.gna_interval_us if group else 0) or settings.gna_interval_us
+        return (group.garp_interval_us if group else 0) or settings.interval_us
 
     @property
     def deadline_us(self) -> int:
@@ -149,22 +163,23 @@ class Pacer:
         self, instance: str, interface: str, family: int, frame: bytes, repeat: int, interval_us: int
     ) -> None:
         """Queue a frame ``repeat`` times; :meth:`due` hands it out."""
-        queue = self._queues.setdefault((interface, family), _Queue())
+        pace, _ = self._groups.get(interface, (interface, None))
+        queue = self._queues.setdefault((pace, family), _Queue())
         queue.interval_us = interval_us
-        key = (instance, frame)
+        key = (instance, interface, frame)
         queue.waiting[key] = max(queue.waiting.get(key, 0), repeat)
 
     def due(self, now_us: int) -> list[tuple[str, str, bytes]]:
         """(instance, interface, frame) that may leave now: at most one per interface and family."""
         ready = []
-        for (interface, _), queue in self._queues.items():
+        for queue in self._queues.values():
             if not queue.waiting or queue.next_us > now_us:
                 continue
-            (instance, frame), left = queue.waiting.popitem(last=False)
+            key, left = queue.waiting.popitem(last=False)
             if left > 1:
-                queue.waiting[(instance, frame)] = left - 1
+                queue.waiting[key] = left - 1
             queue.next_us = now_us + queue.interval_us
-            ready.append((instance, interface, frame))
+            ready.append(key)
         return ready
 
     def cancel(self, instance: str) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from kad_vrrp.core.actions import LogLevel, State
+from kad.notify.policy import lower_priority_commands
+from kad_vrrp.core.actions import LogLevel, Notify, State
 from kad_vrrp.core.election import (
     BackupVerdict,
     MasterVerdict,
@@ -187,6 +188,12 @@ def _insist(instance: Instance, heard: Advertisement, now_us: int) -> None:
     if not config.lower_prio_no_advert:
         _react(instance, now_us)
     instance.announce_lower_priority(now_us)
+    commands = lower_priority_commands(config.notify)
+    if commands:
+        # An event, not a state: it is not owed, and the next advert of that kind would bring it again.
+        serial = instance.context.next_serial()
+        notify = Notify(config.name, serial, "MASTER_RX_LOWER_PRI", instance.priority, commands)
+        instance.context.emit(notify)
 
 
 def _give_way(instance: Instance, heard: Advertisement, now_us: int) -> None:

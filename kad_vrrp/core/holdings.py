@@ -100,6 +100,10 @@ class Holdings:
         """Foreign addresses are ours from now on (-X: they go when we leave MASTER)."""
         self.held = dict.fromkeys(self.held, Holding.OURS)
 
+    def doubt(self) -> None:
+        """What is held may have vanished unnoticed (an interface made anew): add it once more, to be sure."""
+        self._again = set(self.held)
+
     def forgive(self) -> None:
         """A change of state: removals the kernel refused are worth another try."""
         self._stuck.clear()
@@ -113,9 +117,8 @@ class Holdings:
         if entries == self.entries:
             return False
         if not holding:
-            for entry in entries:
-                if entry not in self.entries:
-                    self.held[entry] = Holding.OURS
+            known = set(self.entries)
+            self.held.update((entry, Holding.OURS) for entry in entries if entry not in known)
         self.entries = entries
         self._digest = digest(entries)
         return True
@@ -124,9 +127,8 @@ class Holdings:
         """The way to ``desired``; None while one is in flight or when there is nothing to do."""
         if self._in_flight is not None:
             return None
-        actual = {entry: whose for entry, whose in self.held.items() if entry not in self._again}
-        leftover = {e: w for e, w in self.held.items() if e in self._again and e not in desired}
-        wanted = plan(desired, actual | leftover)
+        to_repeat = self._again.intersection(desired)
+        wanted = plan(desired, {e: whose for e, whose in self.held.items() if e not in to_repeat})
         removable = tuple(entry for entry in wanted.remove if entry not in self._stuck)
         wanted = Plan(removable, () if removals_only else wanted.add)
         return wanted if wanted else None
@@ -208,11 +210,12 @@ class Holdings:
             self._hold(old_entries, record)
         else:
             self.assume_all()
+        known = set(self.entries)
         for entry in old_entries:
-            if entry not in self.entries:
+            if entry not in known:
                 self.held.setdefault(entry, Holding.OURS)
-        # The record says what should be, not what is: whatever is wanted is added once more.
-        self._again = set(self.held)
+        # The record says what should be, not what is.
+        self.doubt()
 
     def _hold(self, entries: tuple[AddressEntry, ...], record: Record) -> None:
         ours = entries if record.ours is None else from_bits(entries, record.ours)

@@ -184,6 +184,9 @@ class Instance:
                 else self.intervals.master_down_us
             )
             self._enter_backup("nothing is in the way any more", now_us, waits)
+            if self.config.unicast and self.deaf_until_us <= now_us:
+                # A master that lost us from its neighbour cache would send its next adverts too late.
+                self.announcer.tell_source(self.config, self.transmitter.source)
         elif not self._wants_mastery:
             self._enter_backup("started", now_us, self.intervals.master_down_us)
         elif start_us > now_us:
@@ -302,6 +305,8 @@ class Instance:
         self.timer_us = now_us + self.config.advert_int_us
 
     def _send(self, now_us: int) -> None:
+        if now_us - self.transmitter.last_sent_us > self.intervals.silence_limit_us:
+            self._mind_the_gap(now_us)
         self.context.actions.extend(self.transmitter.send(self.priority, now_us))
         if self.priority == OWNER:
             self.conflict.advert_sent(self.config.advert_int_us, now_us)
@@ -309,15 +314,10 @@ class Instance:
     def _advertise(self, now_us: int) -> None:
         """The regular advert. The schedule is absolute: a late or early one does not move the next."""
         config = self.config
-        if now_us - self.transmitter.last_sent_us > self.intervals.silence_limit_us:
-            if self.transmitter.is_past_mastery(now_us):
-                waits = self.intervals.master_down_us
-                self._enter_backup("our adverts are so late that another is master by now", now_us, waits)
-                return
-            self._mind_the_gap(now_us)
-            if not self.holdings.in_flight:
-                self.announcer.settle(self.config, self.holdings.present, now_us)
-                self.arm()
+        if self.transmitter.is_past_mastery(now_us):
+            waits = self.intervals.master_down_us
+            self._enter_backup("our adverts are so late that another is master by now", now_us, waits)
+            return
         self._send(now_us)
         next_us = self.timer_us + config.advert_int_us
         self.timer_us = next_us if next_us > now_us else now_us + config.advert_int_us
@@ -327,6 +327,8 @@ class Instance:
         gap_us = now_us - self.transmitter.last_sent_us
         self.log(LogLevel.WARNING, f"no advert left us for {gap_us} us; announcing our addresses again")
         self.announcer.owe(now_us + self.config.advert_int_us)
+        if not self.holdings.in_flight:
+            self.announcer.settle(self.config, self.holdings.present, now_us)
         self.arm()
 
     def _resume_master(self, now_us: int) -> None:
@@ -338,8 +340,7 @@ class Instance:
             return
         self.resuming = False
         self.announcer.owe(now_us)
-        if silent_us > self.intervals.silence_limit_us:
-            self._mind_the_gap(now_us)
+        self.holdings.doubt()
         self.transmit(now_us)
         self.reconcile(now_us)
         self.arm()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from kad.config.model.vrrp import VrrpInstance
-from kad_vrrp.core.actions import Forget, LogLevel, State, Stopped
+from kad_vrrp.core.actions import Forget, LogLevel, SetPromoteSecondaries, State, Stopped
 from kad_vrrp.core.context import NEVER, Context, Ending
 from kad_vrrp.core.deadlines import Deadlines
 from kad_vrrp.core.events import ConfigurationChanged
@@ -39,6 +39,8 @@ class Lifecycle:
         self._started = False
         self._stopping = False
         self._stopped = False
+        self._promoted: dict[str, int] = {}
+        """Interfaces where promote_secondaries was set, with their index."""
         self._limit: Callable[[int], None] | None = None
         self.deadline_us = NEVER
         """When the patience of a stop ends."""
@@ -53,6 +55,25 @@ class Lifecycle:
         instance.arm()
         self._deadlines.push(instance)
 
+    def on_link(self, name: str, now_us: int) -> None:
+        """An interface changed, appeared or vanished."""
+        self._promote()
+        for instance in self._registry.on_interface(name):
+            self.touch(instance, now_us)
+
+    def _promote(self) -> None:
+        """promote_secondaries on the interfaces of those that ask for it, from before their first address."""
+        links = self._context.links
+        asking = {i.config.interface for i in self._registry.instances if i.config.promote_secondaries}
+        wanted = {name: links[name].index for name in asking if name in links and not self._stopped}
+        for name in sorted(self._promoted.keys() - wanted.keys()):
+            if name in links:
+                self._context.emit(SetPromoteSecondaries(name, False))
+        for name, index in sorted(wanted.items()):
+            if self._promoted.get(name) != index:
+                self._context.emit(SetPromoteSecondaries(name, True))
+        self._promoted = wanted
+
     def on_time(self, now_us: int) -> None:
         """The patience of a stop has ended, if it has."""
         if self.deadline_us <= now_us and self._limit is not None:
@@ -66,6 +87,7 @@ class Lifecycle:
         if self._stopping:
             return
         self._context.generation = event.generation
+        self._context.pacer.configure(event.garp_groups)
         if self._started:
             self._reload(event.instances, now_us)
             return
@@ -81,6 +103,7 @@ class Lifecycle:
         unreadable = [name for name in self._remembered if name not in self._records]
         instances = [Instance(config, self._context, now_us) for config in event.instances]
         self._registry.index(instances)
+        self._promote()
         pairs = match(event.previous, event.instances)
         for instance, index in zip(instances, pairs, strict=True):
             self._recall(instance, None if index is None else event.previous[index], now_us)
@@ -167,6 +190,7 @@ class Lifecycle:
             instance.configure(config, now_us)
         self._registry.index(instances)
         self._dismiss(gone, now_us)
+        self._promote()
         for instance in (*(instance for instance, _ in changed), *added):
             self.touch(instance, now_us)
             instance.complete_configuration(now_us)
@@ -234,6 +258,7 @@ class Lifecycle:
         if self._stopped:
             return
         self._stopped = True
+        self._promote()
         self.deadline_us = NEVER
         if not self._context.settings.withdraw:
             for instance in self._registry.instances:
