@@ -19,7 +19,7 @@ from kad.runtime.clock import boottime_us, monotonic_us
 from kad.runtime.driver import Driver
 from kad.runtime.journal import Phase, Records, Stamp
 from kad.runtime.process import ChildContext, Options
-from kad_vrrp.core.actions import Action
+from kad_vrrp.core.actions import Action, SendAdvert
 from kad_vrrp.core.context import EngineSettings
 from kad_vrrp.core.engine import Engine
 from kad_vrrp.core.events import ConfigurationChanged, Event, StopRequested, TimeReached
@@ -60,7 +60,7 @@ class VrrpChild:
             receive_buffer=configuration.settings.netlink_monitor_rcv_bufs,
         )
         self._driver: Driver[Event, Action] = Driver(
-            self._engine, self._shell.perform, self._heartbeat, TimeReached()
+            self._engine, self._shell.perform, self._heartbeat, TimeReached(), quiet=SendAdvert
         )
         self._link = ChildLink(
             context,
@@ -74,6 +74,7 @@ class VrrpChild:
         self._driver.loop.add_signal_handler(signal.SIGTERM, self._stop)
         self._shell.attach(self._driver)
         self._driver.each_turn(self._confirm)
+        self._driver.each_turn(self._set_patience)
         self._driver.run()
         self._shell.write_log()
         return ExitStatus.OK
@@ -94,12 +95,19 @@ class VrrpChild:
         self._applying = generation
         configuration = decode_vrrp(slice_)
         self._driver.feed(ConfigurationChanged(generation, configuration.instances, previous.instances))
+        self._shell.changed = True
 
     def _confirm(self) -> bool:
         """A generation is applied when the kernel has answered all that came of it."""
         if self._applying and self._engine.settled:
             generation, self._applying = self._applying, 0
             self._link.applied(generation, self._shell.take_complaints())
+        return False
+
+    def _set_patience(self) -> bool:
+        if self._shell.changed:
+            self._shell.changed = False
+            self._driver.patience_us = self._engine.patience_us
         return False
 
     def _stop(self) -> None:

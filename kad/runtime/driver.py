@@ -19,7 +19,7 @@ from typing import Any, Generic, NoReturn, Protocol, TypeVar
 from kad.runtime import process
 from kad.runtime.clock import monotonic_us
 from kad.runtime.core import Core
-from kad.runtime.selector import TimerSelector
+from kad.runtime.selector import Events, TimerSelector
 
 E = TypeVar("E")
 A = TypeVar("A")
@@ -70,42 +70,75 @@ class Driver(Generic[E, A]):
 
     ``perform`` carries out one action; it must not fail for reasons outside, and what comes of the action
     goes back in by :meth:`feed` (right away or later). ``time_reached`` is the core's event of that name.
+    ``quiet``: the one kind of action whose performance leaves the event loop alone.
+
+    Turns with nothing but packets and time in them, and none but quiet actions, go past asyncio.
     """
 
     def __init__(
-        self, core: Core[E, A], perform: Callable[[A], None], heartbeat: Ticker, time_reached: E
+        self,
+        core: Core[E, A],
+        perform: Callable[[A], None],
+        heartbeat: Ticker,
+        time_reached: E,
+        *,
+        quiet: type | None = None,
     ) -> None:
+        self._quiet = quiet
+        self._stirred = False
+        """Something happened that the event loop, or a chore, may have to see."""
+        self._packets: dict[int, Drain] = {}
         self._core = core
         self._perform = perform
         self._heartbeat = heartbeat
         self._time_reached = time_reached
         self._events: deque[E] = deque()
         self._feeding = False
+        self._now_us = 0
+        self._deadline_us: int | None = None
+        self._again = False
         self._told_us = 0
+        self._clock_us = 0
         self._count = 0
         """Events the core was given."""
+        self.patience_us = 0
+        """Where turns that read from patient descriptors follow each other faster than this, rest so long in
+        between: waking up costs many times what reading one packet does."""
+        self._may_rest = False
+        self._last_read_us = 0
         self._unfinished: list[Drain] = []
         self._chores: list[Callable[[], bool]] = []
         self._selector = TimerSelector()
         self.lateness = Lateness()
         self.loop = asyncio.SelectorEventLoop(self._selector)
         self.loop.set_exception_handler(_die)
-        self.loop.add_reader(self._selector.timer_fd, self._finish_turn)
+        self.loop.add_reader(self._selector.timer_fd, self._end_turn)
+        self._selector.serve = self._serve
 
-    def add_reader(self, descriptor: int, drain: Drain) -> None:
-        """Have ``drain`` called whenever the descriptor is readable."""
+    def add_reader(self, descriptor: int, drain: Drain, *, patient: bool = False) -> None:
+        """Have ``drain`` called whenever the descriptor is readable.
+
+        ``patient``: packets come there, which may lie for :attr:`patience_us`. They should be fed with the
+        time they came.
+        """
+        if patient:
+            self._packets[descriptor] = drain
+            self._selector.served.add(descriptor)
 
         def on_readable() -> None:
+            self._may_rest |= patient
             if drain():
                 self._unfinished.append(drain)
 
         self.loop.add_reader(descriptor, on_readable)
 
     def remove_reader(self, descriptor: int) -> None:
+        self._selector.served.discard(descriptor)
+        self._packets.pop(descriptor, None)
         self.loop.remove_reader(descriptor)
 
     def each_turn(self, chore: Callable[[], bool]) -> None:
-        """Have ``chore`` called at the end of every turn, after the timers; True: turn again at once.
+        """Have ``chore`` called at the end of every turn in which anything happened; True: again at once.
 
         For work that comes in heaps and is done a share at a time.
         """
@@ -123,15 +156,20 @@ class Driver(Generic[E, A]):
         if self._feeding:
             return
         self._feeding = True
-        handle, perform = self._core.handle, self._perform
+        handle, perform, quiet = self._core.handle, self._perform, self._quiet
         while events:
             self._count += 1
-            # A core's time never runs backwards.
-            now_us = max(happened_us, self._told_us) if happened_us else monotonic_us()
-            happened_us = 0
+            if happened_us:
+                # Not before what the core has been told to be now.
+                now_us = max(happened_us, self._clock_us)
+                happened_us = 0
+            else:
+                self._clock_us = now_us = monotonic_us()
             self._told_us = now_us
             for action in handle(events.popleft(), now_us):
                 perform(action)
+                if type(action) is not quiet:
+                    self._stirred = True
         self._feeding = False
 
     def feed_all(self, events: Iterable[E]) -> None:
@@ -142,33 +180,65 @@ class Driver(Generic[E, A]):
         """Until :meth:`stop`. An exception out of any callback or task ends the process: :func:`_die`."""
         asyncio.set_event_loop(self.loop)
         try:
-            self._arm(self._core.deadline_us, monotonic_us())
+            self._now_us, self._deadline_us = monotonic_us(), self._core.deadline_us
+            self._arm()
             self.loop.run_forever()
         except BaseException as error:  # noqa: BLE001 - nothing may escape: the process ends here
             process.die(error)
 
     def stop(self) -> None:
+        self._stirred = True
         self.loop.stop()
 
     def close(self) -> None:
         self.loop.close()
 
-    def _finish_turn(self) -> None:
-        """The end of every turn: the selector calls this after all other readers."""
+    def _serve(self, events: Events) -> bool:
+        """A turn of packets and time alone. False: the event loop has something to see."""
+        self._stirred = False
+        for descriptor, _ in events:
+            drain = self._packets.get(descriptor)
+            if drain is not None:
+                self._may_rest = True
+                if drain():
+                    self._unfinished.append(drain)
+        self._judge_time()
+        if self._stirred or self._again:
+            self._stirred = True
+            self._do_chores()
+        self._arm()
+        return not self._stirred
+
+    def _end_turn(self) -> None:
+        """The end of a turn of the event loop: the selector has this called after all other readers."""
+        self._judge_time()
+        self._do_chores()
+        self._arm()
+
+    def _judge_time(self) -> None:
         self._drain_rest()
-        now_us, events = monotonic_us(), self._count
         deadline_us = self._core.deadline_us
+        now_us = monotonic_us()
         if deadline_us is not None and deadline_us <= now_us:
             self.lateness.count(now_us - deadline_us)
             self.feed(self._time_reached)
-        again = False
-        for chore in self._chores:
-            again |= chore()
-        if self._count > events:
             deadline_us = self._core.deadline_us
-        self._arm(deadline_us, max(now_us, self._told_us))
-        if again:
-            self._selector.deadline_us = now_us
+        self._deadline_us = deadline_us
+        self._now_us = now_us
+
+    def _do_chores(self) -> None:
+        before = self._count
+        self._again = False
+        for chore in self._chores:
+            self._again |= chore()
+        if self._count > before:
+            self._deadline_us = self._core.deadline_us
+
+    def _rest(self, now_us: int) -> None:
+        """Packets that come one by one are taken together; those that come in heaps wake us once as it is."""
+        if now_us - self._last_read_us < self.patience_us * 5 // 4:
+            self._selector.rest_until_us = now_us + self.patience_us
+        self._last_read_us = now_us
 
     def _drain_rest(self) -> None:
         """Go round the descriptors that had more than a batch, fairly, and no further than the limit."""
@@ -180,16 +250,21 @@ class Driver(Generic[E, A]):
         # What is left keeps its descriptor readable: the next turn comes at once.
         self._unfinished = []
 
-    def _arm(self, deadline_us: int | None, now_us: int) -> None:
-        """``now_us``: the last time the core was told; ``deadline_us``: what it has said since."""
-        if deadline_us is None or deadline_us > now_us + IDLE_WAKE_US:
-            self._selector.deadline_us = now_us + IDLE_WAKE_US
-            self._heartbeat.tick(now_us)
-            return
-        self._selector.deadline_us = deadline_us
-        if deadline_us > now_us:
+    def _arm(self) -> None:
+        """Say when to wake up, and that all is well."""
+        now_us, deadline_us = self._now_us, self._deadline_us
+        idle_us = now_us + IDLE_WAKE_US
+        if deadline_us is None or deadline_us > idle_us:
+            deadline_us = idle_us
+        if deadline_us > max(now_us, self._told_us):
             # A core still behind what it has just been told (it would turn for ever) is not alive.
             self._heartbeat.tick(now_us)
+        if self._again:
+            deadline_us = now_us
+        elif self._may_rest and self.patience_us:
+            self._rest(now_us)
+        self._may_rest = False
+        self._selector.deadline_us = deadline_us
 
 
 def _die(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> NoReturn:

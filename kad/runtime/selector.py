@@ -10,6 +10,7 @@ of the loop.
 
 import ctypes
 import os
+import select
 import selectors
 import sys
 from collections.abc import Callable
@@ -21,6 +22,10 @@ _TFD_TIMER_ABSTIME = 1
 _TFD_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000
 _NEVER = 1 << 62
 
+_EVENTS = 64
+"""Ready descriptors taken at a time; the others stay ready."""
+
+Events = list[tuple[int, int]]
 Ready = list[tuple[selectors.SelectorKey, int]]
 
 
@@ -76,27 +81,52 @@ class TimerSelector(selectors.EpollSelector):
         self.timer_fd = _create()
         self.deadline_us: int | None = None
         """Wake at this CLOCK_MONOTONIC time at the latest; None: no own deadline."""
+        self.rest_until_us = 0
+        """Wait for nothing but the time until then, once: what arrives meanwhile is found all together."""
+        self.served: set[int] = {self.timer_fd}
+        self.serve: Callable[[Events], bool] | None = None
+        """Called instead of the event loop when nothing but ``served`` descriptors are ready; True: go on
+        waiting. asyncio's own turn costs as much as everything a packet needs."""
+        self._epoll = select.epoll.fromfd(os.dup(self.fileno()))
+        self._timer_alone = select.poll()
+        self._timer_alone.register(self.timer_fd, select.POLLIN)
         self._armed_us = _NEVER
         # The pair is what asyncio keeps with a key: no reader and no writer yet.
         self.register(self.timer_fd, selectors.EVENT_READ, (None, None))
 
     def select(self, timeout: float | None = None) -> Ready:
         if timeout is not None and timeout <= 0:
-            ready = super().select(0)
-        else:
-            self._arm_for(timeout)
-            ready = super().select(None)
-        return self._timer_last(ready)
+            return self._timer_last(super().select(0))
+        until_us = _NEVER
+        if timeout is not None:
+            # One microsecond more, never less: asyncio would find nothing due and turn once in vain.
+            until_us = monotonic_us() + int(timeout * 1_000_000) + 1
+        while True:
+            events = self._wait(until_us)
+            if not self.serve or not self.served.issuperset([descriptor for descriptor, _ in events]):
+                return self._timer_last(super().select(0))
+            if any(descriptor == self.timer_fd for descriptor, _ in events):
+                self._armed_us = 0
+            if not self.serve(events) or (until_us != _NEVER and until_us <= monotonic_us()):
+                return []
 
     def close(self) -> None:
         super().close()
+        self._epoll.close()
         os.close(self.timer_fd)
 
-    def _arm_for(self, timeout: float | None) -> None:
-        at_us = _NEVER if self.deadline_us is None else self.deadline_us
-        if timeout is not None:
-            # One microsecond more, never less: asyncio would find nothing due and turn once in vain.
-            at_us = min(at_us, monotonic_us() + int(timeout * 1_000_000) + 1)
+    def _wait(self, until_us: int) -> Events:
+        if self.deadline_us is not None:
+            until_us = min(until_us, self.deadline_us)
+        if not self.rest_until_us:
+            self._arm_for(until_us)
+            return self._epoll.poll(-1, _EVENTS)
+        self._arm_for(min(until_us, self.rest_until_us))
+        self._timer_alone.poll()
+        self.rest_until_us = 0
+        return self._epoll.poll(0, _EVENTS)
+
+    def _arm_for(self, at_us: int) -> None:
         at_us = max(at_us, 1)  # 0 disarms a timerfd
         # Armed for earlier is armed well enough: every packet moves a deadline later, and one wake-up in vain
         # at the old time costs less than a system call for each.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import assert_never
 
 from kad.ipc.reports import Cause
@@ -80,6 +81,8 @@ class Shell:
         self.announcer = Announcer(packet_fd)
         self._lines: list[tuple[Callable[[str], None], str]] = []
         self.complaints: list[str] = []
+        self.changed = False
+        """Some instance's state, or what it has learnt, may have changed; whoever asks sets it back."""
         self.causes: deque[Cause] = deque(maxlen=CAUSE_LIMIT)
         self.journal_full = 0
 
@@ -93,7 +96,8 @@ class Shell:
             receive_buffer=self._receive_buffer,
             log_changes=self._log_address_changes,
         )
-        self.transports = Transports(driver.feed, driver.add_reader, driver.remove_reader)
+        patient_reader = partial(driver.add_reader, patient=True)
+        self.transports = Transports(driver.feed, patient_reader, driver.remove_reader)
         self.runner = ScriptRunner(driver.loop, self._script_ended, logs.error, self._environment)
         driver.add_reader(self.addresses.monitor.fileno(), self.addresses.monitor.drain)
         driver.add_reader(self.addresses.requests.fileno(), self.addresses.requests.drain)
@@ -112,6 +116,7 @@ class Shell:
             case ChangeAddresses():
                 self.addresses.change(action)
             case Remember():
+                self.changed = True
                 self._remember(action)
             case StateChanged():
                 self._tell(action)

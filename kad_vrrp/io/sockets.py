@@ -45,7 +45,8 @@ _INT = struct.Struct("=i")
 
 _SIOCGSTAMPNS = 0x8907
 _TIMESPEC = struct.Struct("=qq")
-WAKING_LIMIT_US = 5_000
+_NO_STAMP = bytes(16)
+WAKING_LIMIT_US = 20_000
 """What arrived longer ago lay there for another reason: we were stopped, or a clock was set."""
 
 Deliver = Callable[[AdvertReceived, int], None]
@@ -67,6 +68,7 @@ class OpenSocket:
         self._index = socket.if_nametoindex(transport.interface) if transport.interface else 0
         family = socket.AF_INET6 if transport.family == 6 else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, transport.protocol)
+        self._descriptor = self.socket.fileno()
         try:
             self._prepare()
         except OSError:
@@ -149,20 +151,19 @@ class OpenSocket:
 
     def _drain4(self) -> bool:
         receive, view, number = self.socket.recv_into, self._view, self.number
-        arrived_us = -1
+        now_us = monotonic_us()
+        offset_us = now_us - realtime_us()
         for _ in range(BATCH):
             try:
                 length = receive(view)
-                if arrived_us < 0:
-                    arrived_us = self._arrival()
             except BlockingIOError:
                 return False
             except OSError as error:
                 self._count(error)
                 continue
             data = bytes(view[:length])
+            arrived_us = self._arrival(now_us, offset_us)
             self._deliver(AdvertReceived(number, data, self._text4(data[12:16])), arrived_us)
-            arrived_us = 0
         return True
 
     def _text4(self, packed: bytes) -> str:
@@ -176,12 +177,11 @@ class OpenSocket:
 
     def _drain6(self) -> bool:
         receive, buffers, view = self.socket.recvmsg_into, [self._buffer], self._view
-        arrived_us = -1
+        now_us = monotonic_us()
+        offset_us = now_us - realtime_us()
         for _ in range(BATCH):
             try:
                 length, ancillary, _, sender = receive(buffers, _ANCILLARY_SIZE)
-                if arrived_us < 0:
-                    arrived_us = self._arrival()
             except BlockingIOError:
                 return False
             except OSError as error:
@@ -191,22 +191,21 @@ class OpenSocket:
             # The scope of a link-local address is the interface's, and known.
             source = sender[0].partition("%")[0]
             event = AdvertReceived(self.number, bytes(view[:length]), source, hop_limit, destination)
-            self._deliver(event, arrived_us)
-            arrived_us = 0
+            self._deliver(event, self._arrival(now_us, offset_us))
         return True
 
-    def _arrival(self) -> int:
-        """When the packet just read arrived: a tenth of a millisecond ago, while this process woke up.
+    def _arrival(self, now_us: int, offset_us: int) -> int:
+        """When the packet just read arrived: at least a tenth of a millisecond ago, while we woke up.
 
-        Asked for the first packet of a batch only, and 0 where the answer cannot be used. The kernel's stamp
-        is CLOCK_REALTIME.
+        0 where that cannot be said. The kernel's stamp is CLOCK_REALTIME; ``offset_us`` is what
+        CLOCK_MONOTONIC is ahead of it.
         """
         try:
-            seconds, nanoseconds = _TIMESPEC.unpack(fcntl.ioctl(self.socket, _SIOCGSTAMPNS, bytes(16)))
+            seconds, nanoseconds = _TIMESPEC.unpack(fcntl.ioctl(self._descriptor, _SIOCGSTAMPNS, _NO_STAMP))
         except OSError:
             return 0  # the first one only makes the kernel begin to stamp
-        age_us = realtime_us() - (seconds * 1_000_000 + nanoseconds // 1000)
-        return monotonic_us() - age_us if 0 <= age_us < WAKING_LIMIT_US else 0
+        arrived_us = int(seconds * 1_000_000 + nanoseconds // 1000 + offset_us)
+        return arrived_us if now_us - WAKING_LIMIT_US < arrived_us <= now_us else 0
 
     def _count(self, error: OSError) -> None:
         self.receive_errors[errno.errorcode.get(error.errno or 0, "?")] += 1
@@ -231,7 +230,7 @@ class Transports:
     def __init__(
         self,
         deliver: Deliver,
-        add_reader: Callable[[int, Callable[[], bool]], None],
+        add_reader: Callable[[int, Callable[[], bool]], object],
         remove_reader: Callable[[int], None],
     ) -> None:
         self._deliver = deliver

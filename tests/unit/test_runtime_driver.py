@@ -1,4 +1,5 @@
 import socket
+import statistics
 import subprocess
 import sys
 import textwrap
@@ -178,10 +179,144 @@ def test_chores_run_each_turn_and_may_feed() -> None:
 
     start = monotonic_us()
     driver.each_turn(chore)
+    driver.loop.call_soon(lambda: None)
     driver.run()
     assert core.heard == ["chore"] * 3
     assert monotonic_us() - start < IDLE_WAKE_US * 2
     driver.close()
+
+
+class Packets:
+    """A socket of packets and the reader of a driver for it."""
+
+    def __init__(self, driver: Driver[str, str]) -> None:
+        self.driver = driver
+        self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.ours.setblocking(False)
+        self.turns = 0
+        self.limit = 0
+        """Stop after so many; 0: never."""
+        driver.add_reader(self.ours.fileno(), self.drain, patient=True)
+
+    def drain(self) -> bool:
+        self.turns += 1
+        for _ in range(BATCH):
+            try:
+                self.driver.feed(self.ours.recv(16).decode(), monotonic_us())
+                self.limit -= 1
+                if self.limit == 0:
+                    self.driver.stop()
+            except BlockingIOError:
+                return False
+        return True
+
+    def close(self) -> None:
+        self.ours.close()
+        self.theirs.close()
+
+
+def test_turns_of_packets_alone_go_past_the_event_loop() -> None:
+    core = Recorder({"packet": ["quiet"], "news": ["loud"]})
+    ran: list[str] = []
+    driver: Driver[str, str] = Driver(core, ran.append, Ticks(), "time", quiet=str)
+    packets = Packets(driver)
+    chores: list[int] = []
+    driver.each_turn(lambda: bool(chores.append(len(core.heard))))
+
+    def on_time(now_us: int) -> int | None:
+        packets.theirs.send(b"packet")
+        if len(core.heard) > 20:
+            driver.stop()
+        return now_us + 1_000
+
+    core.on_time = on_time
+    core.deadline_us = monotonic_us()
+    driver.run()
+    assert core.heard.count("packet") >= 9
+    assert core.heard[:4] == ["time", "packet", "time", "packet"]
+    # Nothing but quiet actions: asyncio and the chores had nothing to do until the end.
+    assert len(chores) <= 2
+    driver.close()
+    packets.close()
+
+
+def test_what_an_action_asks_of_the_event_loop_is_done() -> None:
+    """An action that is not quiet may have called call_soon: the loop must get its turn."""
+    core = Recorder({"packet": ["start a script"]})
+    driver: Driver[str, str] = Driver(core, lambda _: driver.loop.call_soon(driver.stop), Ticks(), "time")
+    packets = Packets(driver)
+    packets.theirs.send(b"packet")
+    start = monotonic_us()
+    driver.run()
+    assert core.heard == ["packet"]
+    assert monotonic_us() - start < IDLE_WAKE_US
+    driver.close()
+    packets.close()
+
+
+def test_timers_of_the_event_loop_are_kept_while_packets_come() -> None:
+    core = Recorder()
+    driver, _, _ = make(core)
+    packets = Packets(driver)
+    core.deadline_us = monotonic_us()
+    core.on_time = lambda now_us: (packets.theirs.send(b"packet"), now_us + 500)[1]
+    start = monotonic_us()
+    driver.loop.call_later(0.1, driver.stop)
+    driver.run()
+    assert 100_000 <= monotonic_us() - start < 1_000_000
+    assert core.heard.count("packet") > 5
+    driver.close()
+    packets.close()
+
+
+def test_packets_one_by_one_are_taken_together_by_the_patient() -> None:
+    turns = {}
+    for patience_us in (0, 20_000):
+        core = Recorder()
+        driver, _, _ = make(core)
+        driver.patience_us = patience_us
+        packets = Packets(driver)
+        # Another process sends: a packet each millisecond.
+        program = (
+            "import select, socket\n"
+            f"s = socket.socket(fileno={packets.theirs.fileno()})\n"
+            "for _ in range(100): s.send(b'packet'); select.select([], [], [], 0.001)\n"
+        )
+        sender = subprocess.Popen([sys.executable, "-c", program], pass_fds=[packets.theirs.fileno()])
+        packets.limit = 100
+        driver.run()
+        sender.wait(10)
+        assert core.heard == ["packet"] * 100
+        turns[patience_us] = packets.turns
+        driver.close()
+        packets.close()
+    assert turns[20_000] < turns[0] / 3
+
+
+def test_a_deadline_is_met_while_resting() -> None:
+    core = Recorder()
+    driver, _, _ = make(core)
+    driver.patience_us = 10_000_000
+    packets = Packets(driver)
+    late: list[int] = []
+
+    def on_time(now_us: int) -> int | None:
+        late.append(now_us - due[-1])
+        if len(due) == 10:
+            driver.stop()
+            return None
+        packets.theirs.send(b"packet")
+        due.append(now_us + 2_000)
+        return due[-1]
+
+    core.on_time = on_time
+    due = [monotonic_us()]
+    core.deadline_us = due[0]
+    driver.run()
+    assert len(late) == 10
+    assert statistics.median(late) < 2_000
+    driver.close()
+    packets.close()
 
 
 def test_lateness_buckets() -> None:
@@ -222,7 +357,7 @@ DYING = """
         "core.deadline_us = 1",
         "import gc; driver.loop.call_soon(lambda: (driver.loop.create_task(task()), None)[1]);"
         " driver.loop.call_later(0.05, gc.collect)",
-        "driver.each_turn(lambda: 1 / 0)",
+        "driver.each_turn(lambda: 1 / 0); driver.loop.call_soon(print)",
     ],
 )
 def test_an_exception_anywhere_ends_the_process(how: str) -> None:
