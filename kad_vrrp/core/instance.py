@@ -68,6 +68,8 @@ class Instance:
         self.holdings = Holdings(config)
         self.holdings.assume_all()
         self.notices = Notices()
+        self.weight = 0
+        """What tracked objects add to the priority."""
         self.transmitter = Transmitter(config, self.stats, now_us)
         self.deaf_until_us = context.deaf_until_us
         self.recalled = False
@@ -78,10 +80,11 @@ class Instance:
         self._last_record = b""
         self._deferred: ChangeAddresses | None = None
         self._guard = DeletionGuard()
-        self._has_news = False
-        self._derive()
+        self.has_news = False
+        """A reload changed what its adverts say."""
+        self.derive()
 
-    def _derive(self) -> None:
+    def derive(self) -> None:
         """Everything that follows from the configuration alone."""
         config = self.config
         self.rules = receive_rules(config)
@@ -434,37 +437,7 @@ class Instance:
             self._last_record = data
             self.context.emit(Remember(self.config.name, data, stamp))
 
-    # Reload and end ------------------------------------------------------------------------------------
-
-    def configure(self, config: VrrpInstance, now_us: int) -> None:
-        """A reload changed it. Addresses to remove go now; :meth:`complete_configuration` does the rest."""
-        old = self.config
-        before = self.transmitter.built(self.priority)
-        old_down_us = self.intervals.master_down_us
-        self.config = config
-        if config.priority != old.priority:
-            self.priority = effective_priority(config.priority)
-        if (config.version, config.advert_int_us) != (old.version, old.advert_int_us):
-            self.master_adver_us = config.advert_int_us
-        if config.old_unicast_checksum != old.old_unicast_checksum:
-            self.transmitter.old_checksum = False
-        self._derive()
-        self.transmitter.rebuild(config)
-        self.holdings.configure(config, holding=self.state is State.MASTER)
-        self.remember()
-        if self.state is State.BACKUP and self.timer_us != NEVER:
-            self.timer_us = max(now_us, self.timer_us + self.intervals.master_down_us - old_down_us)
-        self._has_news = self.transmitter.built(self.priority) != before
-        self.reconcile(now_us, removals_only=True)
-
-    def complete_configuration(self, now_us: int) -> None:
-        """Every instance has given up what it no longer has, and the sockets are the right ones."""
-        if self._has_news and self.state is State.MASTER and self.running:
-            # Backups learn the new interval and priority at once, as with keepalived.
-            self.transmit(now_us)
-        self._has_news = False
-        if self.state is not State.INIT:
-            self.reconcile(now_us)
+    # The end -------------------------------------------------------------------------------------------
 
     def end(self, ending: Ending, reason: str, now_us: int) -> None:
         """Leave for good: first the farewell; :meth:`launch_deferred` then takes the addresses away."""

@@ -11,7 +11,7 @@ from kad_vrrp.core.instance import Instance
 from kad_vrrp.core.memory import restore
 from kad_vrrp.core.record import Record, Remembered, decode
 from kad_vrrp.core.registry import Registry
-from kad_vrrp.core.reload import match
+from kad_vrrp.core.reload import complete, configure, match
 
 STOP_PLAN_LIMIT_US = 2_000_000
 """How long the kernel may take to give the addresses back before the process leaves anyway."""
@@ -187,13 +187,13 @@ class Lifecycle:
             return
         former = [instance.config.name for instance, _ in changed]
         for instance, config in changed:
-            instance.configure(config, now_us)
+            configure(instance, config, now_us)
         self._registry.index(instances)
         self._dismiss(gone, now_us)
         self._promote()
         for instance in (*(instance for instance, _ in changed), *added):
             self.touch(instance, now_us)
-            instance.complete_configuration(now_us)
+            complete(instance, now_us)
             self._deadlines.push(instance)
         self._forget_former_names(former, changed)
 

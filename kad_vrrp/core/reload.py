@@ -1,8 +1,12 @@
-"""Which instance of a new configuration is which of the old one. Pure."""
+"""Which instance of a new configuration is which of the old one, and how it becomes the new one. Pure."""
 
 from collections.abc import Sequence
 
 from kad.config.model.vrrp import VrrpInstance
+from kad_vrrp.core.actions import State
+from kad_vrrp.core.context import NEVER
+from kad_vrrp.core.instance import Instance
+from kad_vrrp.core.priority import effective_priority
 
 Identity = tuple[int, int, str, bool]
 
@@ -37,3 +41,35 @@ def _distance(old: VrrpInstance, new: VrrpInstance) -> tuple[bool, bool, bool]:
         old.source_address != new.source_address,
         old.name != new.name,
     )
+
+
+def configure(instance: Instance, config: VrrpInstance, now_us: int) -> None:
+    """A reload changed it. Addresses to remove go now; :func:`complete` does the rest."""
+    old = instance.config
+    before = instance.transmitter.built(instance.priority)
+    old_down_us = instance.intervals.master_down_us
+    instance.config = config
+    if config.priority != old.priority:
+        instance.priority = effective_priority(config.priority, instance.weight)
+    if (config.version, config.advert_int_us) != (old.version, old.advert_int_us):
+        instance.master_adver_us = config.advert_int_us
+    if config.old_unicast_checksum != old.old_unicast_checksum:
+        instance.transmitter.old_checksum = False
+    instance.derive()
+    instance.transmitter.rebuild(config)
+    instance.holdings.configure(config, holding=instance.state is State.MASTER)
+    instance.remember()
+    if instance.state is State.BACKUP and instance.timer_us != NEVER:
+        instance.timer_us = max(now_us, instance.timer_us + instance.intervals.master_down_us - old_down_us)
+    instance.has_news = instance.transmitter.built(instance.priority) != before
+    instance.reconcile(now_us, removals_only=True)
+
+
+def complete(instance: Instance, now_us: int) -> None:
+    """Every instance has given up what it no longer has, and the sockets are the right ones."""
+    if instance.has_news and instance.state is State.MASTER and instance.running:
+        # Backups learn the new interval and priority at once, as with keepalived.
+        instance.transmit(now_us)
+    instance.has_news = False
+    if instance.state is not State.INIT:
+        instance.reconcile(now_us)
