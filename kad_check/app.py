@@ -1,13 +1,151 @@
-"""The health checker: takes its configuration and obeys; it checks nothing and leaves IPVS alone so far."""
+"""The check child: wires the engine to the driver, the shells, the journal and the link to control."""
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Mapping
+
+import msgspec
+
+from kad.config.model.check import BfdCheck, CheckConfiguration
 from kad.config.slices import decode_check
-from kad.ipc.plain_child import PlainChild
+from kad.errors import ExitStatus
+from kad.ipc.bfd_feed import BfdFeed
+from kad.ipc.child_link import ChildLink
+from kad.ipc.messages import Generation, Role
+from kad.ipc.reports import ProcessReport
+from kad.runtime import logs
+from kad.runtime.driver import Driver
+from kad.runtime.journal import Phase
 from kad.runtime.process import ChildContext
+from kad_check.core.actions import Action
+from kad_check.core.engine import Engine, EngineSettings
+from kad_check.core.events import ConfigurationChanged, Event, StopRequested, TimeReached
+from kad_check.io.shell import Shell
+
+LEAVING_PATIENCE_S = 1.0
+"""How long the last scripts may take to start once everything is withdrawn."""
 
 
 def main(context: ChildContext) -> int:
-    """The whole life of the child; its exit status."""
-    notice = "virtual servers are understood, but not acted on yet: no checks, no IPVS"
-    return PlainChild(context, decode_check, notice).run()
+    """The whole life of the child; the exit status."""
+    if context.withdraw:
+        return ExitStatus.OK
+    return CheckChild(context).run()
+
+
+class CheckChild:
+    """One life of the check process."""
+
+    def __init__(self, context: ChildContext) -> None:
+        self._context = context
+        self._heartbeat = context.journal.heartbeat(context.role)
+        self._applying = 0
+        self._stopping = False
+        self._namespace = _decode(context.generation).settings.net_namespace_ipvs
+        records = context.journal.records(context.role)
+        recorded = records.load()
+        keep = context.options.keep_ipvs_at_stop
+        self._engine = Engine(EngineSettings(keep_ipvs_at_stop=keep), recorded)
+        self._shell = Shell(records, recorded, os.environ, on_stopped=self._leave, keep_ipvs_at_stop=keep)
+        self._driver: Driver[Event, Action] = Driver(
+            self._engine, self._shell.perform, self._heartbeat, TimeReached()
+        )
+        self._sessions = BfdFeed(context, self._driver, self._shell.session_changed)
+        self._link = ChildLink(
+            context,
+            self._driver,
+            on_prepare=prepare,
+            on_apply=self._apply,
+            report=self._report,
+        )
+
+    def run(self) -> int:
+        self._driver.loop.add_signal_handler(signal.SIGTERM, self._stop)
+        self._shell.attach(self._driver)
+        self._shell.begin(self._namespace)
+        self._driver.each_turn(self._confirm)
+        self._link.start()
+        self._heartbeat.phase = Phase.READY
+        self._driver.run()
+        self._sessions.close()
+        self._shell.close()
+        self._link.close()
+        return ExitStatus.OK
+
+    def _apply(self, generation: int, slice_: Mapping[str, bytes]) -> None:
+        previous = CheckConfiguration()
+        if self._link.generation == 0:
+            previous = _decode(self._context.previous_generation)
+        configuration = decode_check(slice_)
+        self._applying = generation
+        self._shell.configure(configuration)
+        self._driver.feed(ConfigurationChanged(generation, configuration, previous))
+        self._sessions.follow(followed_sessions(configuration))
+
+    def _confirm(self) -> bool:
+        """A generation is applied when the kernel has answered all that came of it."""
+        if self._applying and self._engine.settled:
+            generation, self._applying = self._applying, 0
+            self._link.applied(generation, self._shell.take_complaints())
+        return False
+
+    def _stop(self) -> None:
+        if self._stopping:
+            return
+        self._stopping = True
+        self._heartbeat.phase = Phase.STOPPING
+        logs.info("Stopping")
+        self._driver.feed(StopRequested())
+
+    def _leave(self) -> None:
+        """Everything is withdrawn. Scripts that wait for their turn get it, for a bounded time."""
+        self._driver.loop.call_later(LEAVING_PATIENCE_S, self._driver.stop)
+
+        def when_all_is_out() -> bool:
+            waiting = bool(self._shell.runner.waiting)
+            if not waiting:
+                self._driver.stop()
+            return waiting
+
+        self._driver.each_turn(when_all_is_out)
+
+    def _report(self) -> bytes:
+        lateness = self._driver.lateness
+        process = ProcessReport(
+            deadlines=lateness.deadlines,
+            late=dict(zip(map(str, lateness.LIMITS_US), lateness.over, strict=True)),
+            worst_late_us=lateness.worst_us,
+            counters=self._shell.counters(),
+            causes=tuple(self._shell.causes),
+        )
+        ipvs = "" if self._shell.ipvs.available else "this kernel has no IPVS"
+        report = msgspec.structs.replace(self._engine.report(), process=process, ipvs=ipvs)
+        return msgspec.msgpack.encode(report)
+
+
+def followed_sessions(configuration: CheckConfiguration) -> frozenset[str]:
+    """BFD sessions that some server follows."""
+    return frozenset(
+        checker.bfd_instance
+        for server in configuration.virtual_servers
+        for real_server in server.real_servers
+        for checker in real_server.checkers
+        if isinstance(checker, BfdCheck)
+    )
+
+
+def _decode(generation: Generation | None) -> CheckConfiguration:
+    if generation is None:
+        return CheckConfiguration()
+    return decode_check(generation.slices.get(Role.CHECK, {}))
+
+
+def prepare(slice_: Mapping[str, bytes]) -> str:
+    """Whether a generation could be run: it can when it decodes. What it lacks here the checks will say."""
+    try:
+        decode_check(slice_)
+    except msgspec.MsgspecError as error:
+        return f"the check part does not decode: {error}"
+    return ""

@@ -35,6 +35,7 @@ from kad_check.core.record import (
     StartedRecord,
     decode,
     encode,
+    is_ours,
 )
 from kad_check.core.registry import Registry
 from kad_check.core.server import Key, RealServerState
@@ -57,7 +58,7 @@ class Lifecycle:
     def __init__(self, registry: Registry, remembered: Mapping[str, bytes]) -> None:
         self._registry = registry
         self._context = registry.context
-        self._remembered = dict(remembered)
+        self._remembered = {key: record for key, record in remembered.items() if is_ours(key)}
         started = decode(remembered.get(STARTED_KEY), StartedRecord)
         self._resumed: StartedRecord | None = started if isinstance(started, StartedRecord) else None
         self._awaited = 0

@@ -19,6 +19,7 @@ KEY_LIMIT = 200
 OWED_LIMIT = 16
 """Notifications remembered as not finished; beyond it the oldest is given up."""
 STARTED_KEY = "started"
+_PREFIXES = ("rs/", "vs/", "#", STARTED_KEY)
 
 
 class StartedRecord(Struct, frozen=True, array_like=True):
@@ -79,6 +80,11 @@ def decode(data: bytes | None, kind: type[Record]) -> Record | None:
     except msgspec.MsgspecError:
         return None
     return record if record.version == RECORD_VERSION else None
+
+
+def is_ours(key: str) -> bool:
+    """The journal's area holds records of other parts of the process too."""
+    return key.startswith(_PREFIXES)
 
 
 def server_key(pool: str, server: str) -> str:

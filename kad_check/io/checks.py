@@ -1,0 +1,159 @@
+"""Every checker that runs checks: made ready once, started when the engine says so."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import ssl
+from collections.abc import Callable
+
+from kad.config.model.check import (
+    BfdCheck,
+    Checker,
+    DnsCheck,
+    FileCheck,
+    HttpGet,
+    MiscCheck,
+    PingCheck,
+    SmtpCheck,
+    SslContext,
+    TcpCheck,
+    UdpCheck,
+)
+from kad_check.core.dialogues.dialogue import Dialogue
+from kad_check.core.dialogues.dns import DnsDialogue
+from kad_check.core.dialogues.http import HttpDialogue, HttpRequest
+from kad_check.core.dialogues.ping import PingDialogue
+from kad_check.core.dialogues.smtp import SmtpDialogue
+from kad_check.core.dialogues.udp import UdpDialogue
+from kad_check.core.events import CheckDone, Verdict
+from kad_check.io.connect import Connections
+from kad_check.io.icmp import allow_ping
+from kad_check.io.patterns import bounded_search, install_alarm
+from kad_check.io.scripts import ScriptChecks
+from kad_check.io.target import Target
+from kad_check.io.tls import client_context
+
+_Ready = Target | MiscCheck | str
+"""A string: why it cannot be run."""
+
+
+class Checks:
+    """``done`` gets the answer to every :meth:`start`, once; none after :meth:`remove`."""
+
+    def __init__(
+        self, connections: Connections, scripts: ScriptChecks, done: Callable[[CheckDone], None]
+    ) -> None:
+        self._connections = connections
+        self._scripts = scripts
+        self._done = done
+        self._checkers: dict[int, Checker] = {}
+        self._ready: dict[int, _Ready] = {}
+        self._ssl: SslContext | None = None
+        self._context: ssl.SSLContext | None = None
+        self._context_problem = ""
+        self._sequence = itertools.count()
+        self._ping_problem: str | None = None
+        install_alarm()
+
+    def configure(self, settings: SslContext | None) -> None:
+        """The SSL block of the generation that comes."""
+        if settings == self._ssl and self._context is not None:
+            return
+        self._ssl, self._context = settings, None
+        for number, checker in self._checkers.items():
+            if isinstance(checker, HttpGet) and checker.ssl:
+                self._ready[number] = self._prepare(checker)
+
+    def add(self, number: int, checker: Checker) -> None:
+        self._checkers[number] = checker
+        self._ready[number] = self._prepare(checker)
+
+    def remove(self, number: int) -> None:
+        del self._checkers[number]
+        ready = self._ready.pop(number)
+        if isinstance(ready, MiscCheck):
+            self._scripts.stop(number)
+        else:
+            self._connections.stop(number)
+
+    def start(self, number: int, step: int) -> None:
+        ready = self._ready[number]
+        if type(ready) is Target:
+            self._connections.start(number, step, ready)
+        elif isinstance(ready, MiscCheck):
+            self._scripts.start(number, ready)
+        else:
+            assert isinstance(ready, str)
+            self._done(CheckDone(number, Verdict.NOT_RUN, ready))
+
+    def _prepare(self, checker: Checker) -> _Ready:
+        try:
+            return self._target(checker)
+        except (OSError, ValueError) as error:
+            return str(error)
+
+    def _target(self, checker: Checker) -> _Ready:
+        match checker:
+            case TcpCheck():
+                return Target(checker.connection, socket.SOCK_STREAM, None)
+            case HttpGet():
+                return self._http_target(checker)
+            case SmtpCheck():
+                name = checker.helo_name
+                return Target(checker.connection, socket.SOCK_STREAM, lambda _: SmtpDialogue(name))
+            case DnsCheck():
+                return Target(checker.connection, socket.SOCK_DGRAM, _dns_dialogues(checker))
+            case UdpCheck():
+                return Target(checker.connection, socket.SOCK_DGRAM, lambda _: UdpDialogue(checker))
+            case PingCheck():
+                return self._ping_target(checker)
+            case MiscCheck():
+                return checker
+            case FileCheck() | BfdCheck():
+                raise AssertionError("driven by news")
+
+    def _http_target(self, checker: HttpGet) -> Target:
+        requests = [HttpRequest(checker, url, bounded_search) for url in checker.urls]
+
+        def make(step: int) -> Dialogue:
+            return HttpDialogue(requests[step])
+
+        if not checker.ssl:
+            return Target(checker.connection, socket.SOCK_STREAM, make)
+        return Target(
+            checker.connection,
+            socket.SOCK_STREAM,
+            make,
+            context=self._tls(),
+            server_names=tuple(url.server_name for url in checker.urls),
+            closes_politely=tuple(url.tls_compliant for url in checker.urls),
+        )
+
+    def _tls(self) -> ssl.SSLContext:
+        if self._context is None:
+            try:
+                self._context = client_context(self._ssl)
+            except (OSError, ValueError) as error:
+                raise ValueError(f"the SSL block cannot be used: {error}") from None
+        return self._context
+
+    def _ping_target(self, checker: PingCheck) -> Target:
+        if self._ping_problem is None:
+            self._ping_problem = allow_ping()
+        family = checker.connection.family
+        return Target(
+            checker.connection,
+            socket.SOCK_DGRAM,
+            lambda _: PingDialogue(family, next(self._sequence) & 0xFFFF),
+            protocol=socket.IPPROTO_ICMPV6 if family == 6 else socket.IPPROTO_ICMP,
+        )
+
+
+def _dns_dialogues(checker: DnsCheck) -> Callable[[int], Dialogue]:
+    def make(_step: int) -> Dialogue:
+        return DnsDialogue(checker.name, checker.query_type, int.from_bytes(os.urandom(2), "big"))
+
+    make(0)  # a name that cannot be asked for is known now
+    return make

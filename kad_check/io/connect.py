@@ -1,0 +1,293 @@
+"""Every check over a socket: one state machine on one epoll set, which the event loop sees as one descriptor.
+
+asyncio's own transports would cost four times as much a check. A check has the time limit once for its
+connection, once for the TLS handshake and once for the whole conversation: a server that sends a byte now
+and then does not get it anew with each (keepalived waits for ever on such a one).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+import ssl
+from collections.abc import Callable
+
+from kad.ipc.link import Reactor
+from kad_check.core.dialogues.dialogue import Dialogue, Outcome
+from kad_check.core.events import Verdict
+from kad_check.io.expiry import Expiry
+from kad_check.io.target import NotRunError, Target, is_our_fault
+
+READ_SIZE = 64 * 1024
+READS_AT_ONCE = 8
+"""Reads from one server before the others have their turn."""
+BATCH = 64
+
+_CONNECTING, _SHAKING_HANDS, _TALKING = range(3)
+_IN, _OUT = select.EPOLLIN, select.EPOLLOUT
+
+Done = Callable[[int, Verdict, str], None]
+"""The checker's number, the verdict, and a phrase for people."""
+
+
+class Attempt:
+    """One check under way."""
+
+    __slots__ = (
+        "deadline_us",
+        "descriptor",
+        "dialogue",
+        "interest",
+        "number",
+        "phase",
+        "socket",
+        "step",
+        "target",
+        "unsent",
+    )
+
+    def __init__(self, number: int, step: int, target: Target, opened: socket.socket) -> None:
+        self.number = number
+        self.step = step
+        self.target = target
+        self.socket = opened
+        self.descriptor = opened.fileno()
+        self.dialogue: Dialogue | None = None
+        self.phase = _CONNECTING
+        self.unsent = b""
+        self.interest = 0
+        """What the epoll set was last told to wait for."""
+        self.deadline_us = 0
+
+
+class Connections:
+    """See the module. ``done`` is told of every check that was started, once, unless it was broken off."""
+
+    def __init__(self, reactor: Reactor, done: Done) -> None:
+        self._done = done
+        self._reactor = reactor
+        self._epoll = select.epoll()
+        self._attempts: dict[int, Attempt] = {}
+        """By descriptor."""
+        self._running: dict[int, Attempt] = {}
+        """By the checker's number."""
+        self._unread: list[Attempt] = []
+        """TLS connections that were left for the others' sake with more to read."""
+        self._expiry: Expiry[Attempt] = Expiry(reactor.loop, self._on_expiry)
+        reactor.add_reader(self._epoll.fileno(), self._drain)
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    def start(self, number: int, step: int, target: Target) -> None:
+        """Begin a check; ``done`` may be called from within."""
+        try:
+            opened = target.open()
+        except NotRunError as error:
+            self._done(number, Verdict.NOT_RUN, str(error))
+            return
+        attempt = Attempt(number, step, target, opened)
+        try:
+            failed = opened.connect_ex(target.address)
+        except OSError as error:  # an address that the socket's family cannot be connected to
+            failed = error.errno or errno.EINVAL
+        if failed and failed != errno.EINPROGRESS:
+            opened.close()
+            self._done(number, Verdict.NOT_RUN if is_our_fault(failed) else Verdict.FAILURE, _said(failed))
+            return
+        self._running[number] = self._attempts[attempt.descriptor] = attempt
+        self._expiry.limit(attempt, target.timeout_us)
+        attempt.interest = _OUT if target.is_stream else _IN
+        self._epoll.register(attempt.descriptor, attempt.interest)
+        if not target.is_stream:
+            self._converse(attempt)
+
+    def stop(self, number: int) -> None:
+        """Break a check off without a word."""
+        attempt = self._running.get(number)
+        if attempt is not None:
+            self._drop(attempt)
+
+    def close(self) -> None:
+        for attempt in list(self._running.values()):
+            self._drop(attempt)
+        self._expiry.close()
+        self._reactor.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+
+    # Events ----------------------------------------------------------------------------------------------
+
+    def _drain(self) -> bool:
+        ready = self._epoll.poll(0, BATCH)
+        attempts = self._attempts
+        unread, self._unread = self._unread, []
+        for attempt in unread:
+            if self._running.get(attempt.number) is attempt:
+                self._talk(attempt)
+        for descriptor, _ in ready:
+            found = attempts.get(descriptor)
+            if found is None:
+                continue  # ended by the one before it
+            if found.phase == _TALKING:
+                self._talk(found)
+            elif found.phase == _CONNECTING:
+                self._connected(found)
+            else:
+                self._shake_hands(found)
+        return len(ready) == BATCH or bool(self._unread)
+
+    def _connected(self, attempt: Attempt) -> None:
+        failed = attempt.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        target = attempt.target
+        if failed:
+            self._finish(attempt, Verdict.FAILURE, _said(failed))
+        elif target.make_dialogue is None:
+            self._finish(attempt, Verdict.SUCCESS, "")
+        elif target.context is not None:
+            self._begin_tls(attempt, target.context)
+        else:
+            self._expiry.limit(attempt, target.timeout_us)
+            self._converse(attempt)
+
+    def _begin_tls(self, attempt: Attempt, context: ssl.SSLContext) -> None:
+        names = attempt.target.server_names
+        try:
+            attempt.socket = context.wrap_socket(
+                attempt.socket,
+                do_handshake_on_connect=False,
+                suppress_ragged_eofs=True,
+                server_hostname=(names[attempt.step] if names else "") or None,
+            )
+        except (OSError, ValueError) as error:
+            self._finish(attempt, Verdict.FAILURE, f"TLS: {_tls_said(error)}")
+            return
+        attempt.phase = _SHAKING_HANDS
+        self._expiry.limit(attempt, attempt.target.timeout_us)
+        self._shake_hands(attempt)
+
+    def _shake_hands(self, attempt: Attempt) -> None:
+        assert isinstance(attempt.socket, ssl.SSLSocket)
+        try:
+            attempt.socket.do_handshake()
+        except ssl.SSLWantReadError:
+            self._await(attempt, _IN)
+        except ssl.SSLWantWriteError:
+            self._await(attempt, _OUT)
+        except (OSError, ValueError) as error:
+            self._finish(attempt, Verdict.FAILURE, f"TLS handshake: {_tls_said(error)}")
+        else:
+            self._expiry.limit(attempt, attempt.target.timeout_us)
+            self._converse(attempt)
+
+    def _converse(self, attempt: Attempt) -> None:
+        """The way is open: begin the conversation."""
+        assert attempt.target.make_dialogue is not None
+        attempt.phase = _TALKING
+        attempt.dialogue = attempt.target.make_dialogue(attempt.step)
+        attempt.unsent = attempt.dialogue.opening
+        if self._send(attempt):
+            self._await(attempt, _OUT | _IN if attempt.unsent else _IN)
+
+    # Conversation ----------------------------------------------------------------------------------------
+
+    def _talk(self, attempt: Attempt) -> None:
+        dialogue = attempt.dialogue
+        assert dialogue is not None
+        if attempt.unsent and not self._send(attempt):
+            return
+        for _ in range(READS_AT_ONCE):
+            try:
+                data = attempt.socket.recv(READ_SIZE)
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                break
+            except OSError as error:
+                self._finish(attempt, Verdict.FAILURE, f"read: {_tls_said(error)}")
+                return
+            outcome = dialogue.receive(data) if data or not attempt.target.is_stream else dialogue.end()
+            if outcome is not None:
+                self._judge(attempt, outcome)
+                return
+            if dialogue.to_send:
+                attempt.unsent += dialogue.to_send
+                dialogue.to_send = b""
+                if not self._send(attempt):
+                    return
+            if len(data) < READ_SIZE and attempt.target.context is None and attempt.target.is_stream:
+                break
+        else:
+            if attempt.target.context is not None:
+                # OpenSSL may hold more, which no descriptor would tell of.
+                self._unread.append(attempt)
+        self._await(attempt, _OUT | _IN if attempt.unsent else _IN)
+
+    def _await(self, attempt: Attempt, interest: int) -> None:
+        if attempt.interest != interest:
+            attempt.interest = interest
+            self._epoll.modify(attempt.descriptor, interest)
+
+    def _send(self, attempt: Attempt) -> bool:
+        """Send what is to be sent as far as it goes; False: that ended the check."""
+        unsent = attempt.unsent
+        while unsent:
+            try:
+                sent = attempt.socket.send(unsent)
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                break
+            except OSError as error:
+                if error.errno in (errno.EPIPE, errno.ECONNRESET) and attempt.target.is_stream:
+                    # It may have said something before it closed.
+                    unsent = b""
+                    break
+                self._finish(attempt, Verdict.FAILURE, f"write: {_tls_said(error)}")
+                return False
+            unsent = unsent[sent:]
+        attempt.unsent = unsent
+        return True
+
+    def _judge(self, attempt: Attempt, outcome: Outcome) -> None:
+        self._finish(attempt, Verdict.SUCCESS if outcome.success else Verdict.FAILURE, outcome.detail)
+
+    # The end ---------------------------------------------------------------------------------------------
+
+    def _on_expiry(self, attempt: Attempt) -> None:
+        if attempt.phase == _TALKING:
+            assert attempt.dialogue is not None
+            self._judge(attempt, attempt.dialogue.silence())
+        elif attempt.phase == _CONNECTING:
+            self._finish(attempt, Verdict.FAILURE, "connection timeout")
+        else:
+            self._finish(attempt, Verdict.FAILURE, "TLS handshake timeout")
+
+    def _finish(self, attempt: Attempt, verdict: Verdict, detail: str) -> None:
+        self._drop(attempt)
+        self._done(attempt.number, verdict, detail)
+
+    def _drop(self, attempt: Attempt) -> None:
+        attempt.deadline_us = 0
+        del self._running[attempt.number]
+        del self._attempts[attempt.descriptor]
+        polite = attempt.target.closes_politely
+        if polite and polite[attempt.step] and attempt.phase == _TALKING:
+            assert isinstance(attempt.socket, ssl.SSLSocket)
+            with contextlib.suppress(OSError, ValueError):
+                attempt.socket.unwrap()
+        # Not left to the closing: a script being forked may hold the descriptor a moment longer.
+        self._epoll.unregister(attempt.descriptor)
+        attempt.socket.close()
+
+
+def _said(number: int) -> str:
+    return os.strerror(number).lower()
+
+
+def _tls_said(error: Exception) -> str:
+    """OpenSSL's reason without its file names, or the system's."""
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "closed").lower().replace("_", " ")
+    if isinstance(error, OSError) and error.errno:
+        return _said(error.errno)
+    return str(error)

@@ -1,0 +1,248 @@
+"""Carries out the engine's actions and brings back what comes of them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import assert_never
+
+from kad.config.model.check import CheckConfiguration
+from kad.config.model.track import TrackFile
+from kad.ipc.reports import Cause
+from kad.notify.runner import ScriptRunner
+from kad.runtime import logs
+from kad.runtime.clock import monotonic_us
+from kad.runtime.driver import Driver
+from kad.runtime.journal import Records
+from kad.track.io.files import FileWatch, initialise
+from kad_check.core.actions import (
+    Action,
+    AddChecker,
+    ChangeDestinations,
+    Forget,
+    Health,
+    Log,
+    LogLevel,
+    Notify,
+    Remember,
+    RemoveChecker,
+    ReplaceServices,
+    SendMail,
+    ServerChanged,
+    StartCheck,
+    Stopped,
+    WithdrawServices,
+    WriteFifo,
+)
+from kad_check.core.events import (
+    AddressesChanged,
+    CheckDone,
+    Event,
+    FileChanged,
+    NotifyDone,
+    ServicesDone,
+    SessionChanged,
+    Verdict,
+)
+from kad_check.io.checks import Checks
+from kad_check.io.connect import Connections
+from kad_check.io.fifos import Fifos
+from kad_check.io.ipvs import Ipvs
+from kad_check.io.local_addresses import LocalAddresses
+from kad_check.io.scripts import ScriptChecks
+
+CAUSE_LIMIT = 256
+"""Changes kept for the status of all servers together."""
+COMPLAINT_LIMIT = 100
+"""Refusals of the kernel kept for the answer to a reload."""
+
+_WRITERS = {
+    LogLevel.ERROR: logs.error,
+    LogLevel.WARNING: logs.warning,
+    LogLevel.INFO: logs.info,
+    LogLevel.DEBUG: logs.debug,
+}
+
+
+class Shell:
+    """Everything outside the engine: checks, IPVS, scripts, pipes, files, addresses, journal, log.
+
+    ``recorded``: what the journal held when this life began. ``on_stopped``: all was given back.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        recorded: Mapping[str, bytes],
+        environment: Mapping[str, str],
+        *,
+        on_stopped: Callable[[], None],
+        keep_ipvs_at_stop: bool = False,
+    ) -> None:
+        self._records = records
+        self._recorded = recorded
+        self._environment = environment
+        self._on_stopped = on_stopped
+        self._keep_ipvs_at_stop = keep_ipvs_at_stop
+        self._files: tuple[TrackFile, ...] = ()
+        self._values: dict[str, int] = {}
+        """What each path held when it was last told."""
+        self._initialised: set[str] = set()
+        self._lines: list[tuple[Callable[[str], None], str]] = []
+        self.causes: deque[Cause] = deque(maxlen=CAUSE_LIMIT)
+        self.complaints: list[str] = []
+        self.journal_full = 0
+        self.mail_unsent = 0
+
+    def attach(self, driver: Driver[Event, Action]) -> None:
+        """Open what does not depend on the configuration."""
+        self._driver = driver
+        loop, report, records = driver.loop, logs.warning, self._records
+        self.connections = Connections(driver, self._check_ended)
+        self.scripts = ScriptChecks(loop, driver.feed, report, self._environment, records)
+        self.scripts.end_leftovers(self._recorded)
+        self.checks = Checks(self.connections, self.scripts, driver.feed)
+        self.runner = ScriptRunner(loop, self._notified, logs.error, self._environment)
+        self.fifos = Fifos(loop, report, self._environment, records, self._recorded)
+        self.watch = FileWatch(loop, self._file_changed, report)
+        self.addresses = LocalAddresses(driver, self._addresses_changed)
+        self.ipvs = Ipvs(self._hear, records, self._recorded, keep_at_stop=self._keep_ipvs_at_stop)
+        driver.each_turn(self.write_log)
+
+    def begin(self, ipvs_namespace: str | None) -> None:
+        """``ipvs_namespace``: where IPVS is; None: here."""
+        self.ipvs.start(self._driver, ipvs_namespace)
+        self._recorded = {}
+
+    def configure(self, configuration: CheckConfiguration) -> None:
+        """What the engine's actions for this configuration will rest on. Before the engine hears of it."""
+        self.checks.configure(configuration.ssl)
+        self.fifos.configure(configuration.settings)
+        self.ipvs.configure(configuration.settings)
+        self._follow_files(configuration.files)
+        self.addresses.follow(any(server.ha_suspend for server in configuration.virtual_servers))
+
+    def perform(self, action: Action) -> None:
+        """One action, now. Checks come first: there are the most of them."""
+        match action:
+            case StartCheck():
+                self.checks.start(action.number, action.step)
+            case Remember():
+                self._remember(action)
+            case Forget():
+                self._records.delete(action.key)
+            case Log():
+                self._lines.append((_WRITERS[action.level], action.text))
+            case ServerChanged():
+                self._note(action)
+            case ChangeDestinations():
+                self.ipvs.change(action)
+            case ReplaceServices():
+                self.ipvs.replace(action)
+            case WithdrawServices():
+                self.ipvs.withdraw(action)
+            case AddChecker():
+                self.checks.add(action.number, action.checker)
+            case RemoveChecker():
+                self.checks.remove(action.number)
+            case Notify():
+                self.runner.submit(action.owner, action.serial, action.commands)
+            case WriteFifo():
+                self.fifos.write(action.data)
+            case SendMail():
+                self.mail_unsent += 1
+            case Stopped():
+                self._on_stopped()
+            case _:
+                assert_never(action)
+
+    def write_log(self) -> bool:
+        """At the end of a turn, in one go."""
+        lines, self._lines = self._lines, []
+        for write, text in lines:
+            write(text)
+        return False
+
+    def close(self) -> None:
+        """Checks are broken off; what was notified goes on by itself."""
+        self.write_log()
+        self.connections.close()
+        self.scripts.close()
+        self.runner.close()
+        self.fifos.close()
+        self.watch.close()
+        self.addresses.close()
+        self.ipvs.close()
+
+    def take_complaints(self) -> tuple[str, ...]:
+        """What the kernel refused since the last call."""
+        complaints, self.complaints = self.complaints, []
+        return tuple(complaints)
+
+    def counters(self) -> dict[str, int]:
+        """What went on outside the engine, for status."""
+        return {
+            "connections": self.connections.running,
+            "scripts": self.scripts.running,
+            "fifo_lines_lost": self.fifos.lost,
+            "mails_not_sent": self.mail_unsent,
+            "journal_full": self.journal_full,
+            **self.ipvs.counters(),
+        }
+
+    def session_changed(self, name: str, up: bool) -> None:
+        self._driver.feed(SessionChanged(name, up))
+
+    # What comes back -------------------------------------------------------------------------------------
+
+    def _check_ended(self, number: int, verdict: Verdict, detail: str) -> None:
+        self._driver.feed(CheckDone(number, verdict, detail))
+
+    def _notified(self, owner: str, serial: int, _statuses: tuple[int | None, ...]) -> None:
+        self._driver.feed(NotifyDone(owner, serial))
+
+    def _addresses_changed(self, addresses: frozenset[str]) -> None:
+        self._driver.feed(AddressesChanged(addresses))
+
+    def _hear(self, event: Event) -> None:
+        """Events from IPVS pass by here on their way to the engine."""
+        if isinstance(event, ServicesDone):
+            room = COMPLAINT_LIMIT - len(self.complaints)
+            self.complaints += event.failures[:room]  # control writes them to the log
+        self._driver.feed(event)
+
+    def _remember(self, action: Remember) -> None:
+        if not self._records.write(action.key, action.record):
+            self.journal_full += 1
+            if self.journal_full == 1:
+                logs.error("no room in the journal: after a restart some servers would be taken for new")
+
+    def _note(self, action: ServerChanged) -> None:
+        new = action.health
+        old = Health.DOWN if new is Health.UP else Health.UP
+        who = f"{action.server} of {action.pool}" if action.server else action.pool
+        self.causes.append(Cause(monotonic_us(), who, old.value, new.value, action.reason, 0))
+
+    # Files -----------------------------------------------------------------------------------------------
+
+    def _follow_files(self, files: tuple[TrackFile, ...]) -> None:
+        for file in files:
+            if file.initial_value is not None and file.name not in self._initialised:
+                self._initialised.add(file.name)
+                problem = initialise(file.path, file.initial_value, overwrite=file.overwrite)
+                if problem:
+                    logs.warning(problem)
+        known = {file.name for file in self._files}
+        paths = {file.path for file in self._files}
+        self._files = files
+        self.watch.watch([file.path for file in files])
+        for file in files:
+            if file.name not in known and file.path in paths:
+                # Another file of that path was followed already: it is not told again.
+                self._driver.feed(FileChanged(file.name, self._values.get(file.path, 0)))
+
+    def _file_changed(self, path: str, value: int) -> None:
+        self._values[path] = value
+        for file in self._files:
+            if file.path == path:
+                self._driver.feed(FileChanged(file.name, value))
