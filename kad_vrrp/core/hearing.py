@@ -181,12 +181,12 @@ def _insist(instance: Instance, heard: Advertisement, now_us: int) -> None:
     if not config.lower_prio_no_advert:
         text += ", forcing new election"
     instance.complain("lower_priority", text)
-    gap_us = config.advert_int_us // _REACTIONS_PER_INTERVAL
-    if now_us - instance.last_lower_us < gap_us:
-        return
-    instance.last_lower_us = now_us
     if not config.lower_prio_no_advert:
         _react(instance, now_us)
+    if now_us - instance.last_lower_us < config.advert_int_us:
+        # One burst an interval tells every host: packets that piled up while we were stopped need no more.
+        return
+    instance.last_lower_us = now_us
     instance.announce_lower_priority(now_us)
     commands = lower_priority_commands(config.notify)
     if commands:
