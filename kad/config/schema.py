@@ -53,7 +53,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from kad.config.tree import Statement
 from kad.errors import Diagnostic, ExitStatus, Severity, Span
@@ -132,6 +132,11 @@ class Row(Struct, frozen=True):
     @property
     def target(self) -> str:
         return self.field or self.name
+
+
+def acting(rows: tuple[Row, ...], *, but: tuple[str, ...] = ()) -> tuple[Row, ...]:
+    """The same rows as ones that kad acts on, all but those named."""
+    return tuple(row if row.name in but else structs.replace(row, acts=True) for row in rows)
 
 
 class Block:

@@ -25,7 +25,7 @@ from kad.config.model.check import (
     SslContext,
     VirtualServer,
 )
-from kad.config.schema import CHECK, CLOSING, NOTHING, Block, Frame, Kind, Reading, Repeat, Row, opens
+from kad.config.schema import CHECK, CLOSING, NOTHING, Block, Frame, Kind, Reading, Repeat, Row, acting, opens
 from kad.config.scripts import script
 from kad.config.services import configuration
 from kad.config.tree import Statement
@@ -48,11 +48,13 @@ def _ssl_row(keyword: str, field: str, help: str) -> Row:
 
 SSL = Block(
     "SSL",
-    (
-        _ssl_row("password", "password", "Opens the key."),
-        _ssl_row("ca", "ca_file", "Certificates of authorities."),
-        _ssl_row("certificate", "certificate_file", "The certificate SSL_GET presents."),
-        _ssl_row("key", "key_file", "The key of that certificate."),
+    acting(
+        (
+            _ssl_row("password", "password", "Opens the key."),
+            _ssl_row("ca", "ca_file", "Certificates of authorities."),
+            _ssl_row("certificate", "certificate_file", "The certificate SSL_GET presents."),
+            _ssl_row("key", "key_file", "The key of that certificate."),
+        )
     ),
     close=_close_ssl,
     model=SslContext,
@@ -98,11 +100,12 @@ def _close_real_server(reading: Reading, frame: Frame) -> object:
     return NOTHING
 
 
+_NOT_YET = ("smtp_alert", "snmp_name")
 _DEFAULT_VS = "the virtual server's"
 
 REAL_SERVER = Block(
     "virtual_server/real_server",
-    (
+    acting((
         Row("weight", integer(0, WEIGHT_LIMIT), "Its share of the clients; 0: none.", default=_DEFAULT_VS),
         Row(
             "lvs_method",
@@ -133,7 +136,7 @@ REAL_SERVER = Block(
         Row("virtualhost", VIRTUALHOST, "Host header of requests to it.", repeat=Repeat.LAST_SAID),
         Row("snmp_name", word("name", soft=True), "Its label in SNMP.", repeat=Repeat.LAST_SAID),
         *CHECKER_ROWS,
-    ),
+    ), but=_NOT_YET),
     open=_open_real_server,
     close=_close_real_server,
     model=RealServer,
@@ -367,7 +370,7 @@ def _common_family(frame: Frame) -> int:
 
 VIRTUAL_SERVER = Block(
     "virtual_server",
-    (
+    acting((
         Row("ip_family", Kind("inet / inet6", _ip_family), "Family of a service that is a mark.", "family",
             default="its servers'"),
         Row("retry", integer(1, UNSIGNED_MAX), "Failures in a row that checkers tolerate.",
@@ -434,7 +437,7 @@ VIRTUAL_SERVER = Block(
             "How packets reach the sorry server.", "sorry_forwarding", default="the virtual server's"),
         Row("real_server", opens(REAL_SERVER), "A server that clients are sent to.", "real_servers",
             repeat=Repeat.ADD),
-    ),
+    ), but=_NOT_YET),
     open=_open_virtual_server,
     close=_close_virtual_server,
     model=VirtualServer,
@@ -442,13 +445,13 @@ VIRTUAL_SERVER = Block(
     parameters=-1,
 )  # fmt: skip
 
-ROOT_ROWS = (
+ROOT_ROWS = acting((
     Row("SSL", opens(SSL), "What SSL_GET presents to servers.", roles=CHECK, repeat=Repeat.LAST_SAID),
     Row("virtual_server_group", opens(VIRTUAL_SERVER_GROUP), "Services under one name.",
         roles=CHECK, repeat=Repeat.ADD),
     Row("virtual_server", opens(VIRTUAL_SERVER), "A service spread over real servers.",
         roles=CHECK, repeat=Repeat.ADD),
-)  # fmt: skip
+))  # fmt: skip
 
 
 def finish(reading: Reading, root: Frame) -> CheckConfiguration:

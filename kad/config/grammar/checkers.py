@@ -28,7 +28,7 @@ from kad.config.model.check import (
     TcpCheck,
     UdpCheck,
 )
-from kad.config.schema import CHECK, CLOSING, NOTHING, Block, Frame, Kind, Reading, Repeat, Row, opens
+from kad.config.schema import CHECK, CLOSING, NOTHING, Block, Frame, Kind, Reading, Repeat, Row, acting, opens
 from kad.config.scripts import Identity, command_of, default_identity, identity, read_command
 from kad.config.tree import Statement
 from kad.config.values import UNSIGNED_MAX, boolean, flag, integer, number_of, word
@@ -64,7 +64,7 @@ _OWN_CONNECTION = tuple(row.target for row in CONNECTION_ROWS)
 
 SMTP_HOST = Block(
     "virtual_server/real_server/SMTP_CHECK/host",
-    CONNECTION_ROWS + schedule_rows(),
+    acting(CONNECTION_ROWS + schedule_rows()),
     open=lambda reading, frame: _knows_real_server(frame),
     close=close_plain,
     roles=CHECK,
@@ -80,22 +80,24 @@ def _knows_real_server(frame: Frame) -> bool:
 
 SMTP_CHECK = Block(
     "virtual_server/real_server/SMTP_CHECK",
-    CONNECTION_ROWS
-    + schedule_rows()
-    + (
-        Row(
-            "helo_name",
-            word("name", soft=True),
-            "The name we introduce ourselves with.",
-            repeat=Repeat.LAST_SAID,
-        ),
-        Row(
-            "host",
-            opens(SMTP_HOST),
-            "A further server to examine (old; write several SMTP_CHECK).",
-            "hosts",
-            repeat=Repeat.ADD,
-        ),
+    acting(
+        CONNECTION_ROWS
+        + schedule_rows()
+        + (
+            Row(
+                "helo_name",
+                word("name", soft=True),
+                "The name we introduce ourselves with.",
+                repeat=Repeat.LAST_SAID,
+            ),
+            Row(
+                "host",
+                opens(SMTP_HOST),
+                "A further server to examine (old; write several SMTP_CHECK).",
+                "hosts",
+                repeat=Repeat.ADD,
+            ),
+        )
     ),
     close=_close_smtp,
     model=SmtpCheck,
@@ -197,19 +199,21 @@ _LENGTH = integer(0, 65535, unit="bytes")
 
 UDP_CHECK = Block(
     "virtual_server/real_server/UDP_CHECK",
-    CONNECTION_ROWS
-    + schedule_rows()
-    + (
-        Row("payload", _hex_words(False), "The bytes sent.", default="a text of 32 bytes"),
-        Row(
-            "require_reply",
-            _hex_words(True),
-            "Silence is a failure; with bytes, the reply must begin with them.",
-            "reply",
-            default="off",
-        ),
-        Row("min_reply_length", _LENGTH, "Shortest reply; judged with a pattern only."),
-        Row("max_reply_length", _LENGTH, "Longest reply; judged with a pattern only."),
+    acting(
+        CONNECTION_ROWS
+        + schedule_rows()
+        + (
+            Row("payload", _hex_words(False), "The bytes sent.", default="a text of 32 bytes"),
+            Row(
+                "require_reply",
+                _hex_words(True),
+                "Silence is a failure; with bytes, the reply must begin with them.",
+                "reply",
+                default="off",
+            ),
+            Row("min_reply_length", _LENGTH, "Shortest reply; judged with a pattern only."),
+            Row("max_reply_length", _LENGTH, "Longest reply; judged with a pattern only."),
+        )
     ),
     open=knows_server,
     close=_close_udp,
@@ -285,30 +289,32 @@ def _close_misc(reading: Reading, frame: Frame) -> object:
 
 MISC_CHECK = Block(
     "virtual_server/real_server/MISC_CHECK",
-    (
-        *schedule_rows(retry="0"),
-        Row(
-            "misc_path",
-            Kind("script", _misc_path),
-            "The command; status 0 means up.",
-            "argv",
-            default="required",
-        ),
-        Row(
-            "misc_timeout",
-            integer(0, UNSIGNED_MAX // US_PER_SECOND, unit="s", scale=US_PER_SECOND),
-            "Time the command has before it is terminated.",
-            "timeout_us",
-            default="the virtual server's delay_loop",
-        ),
-        Row("misc_dynamic", flag(), "Status 2 to 255 means up, with that weight less 2.", "dynamic"),
-        Row(
-            "user",
-            Kind("user [group]", _misc_user),
-            "As whom the command runs.",
-            "identity",
-            default="script_user",
-        ),
+    acting(
+        (
+            *schedule_rows(retry="0"),
+            Row(
+                "misc_path",
+                Kind("script", _misc_path),
+                "The command; status 0 means up.",
+                "argv",
+                default="required",
+            ),
+            Row(
+                "misc_timeout",
+                integer(0, UNSIGNED_MAX // US_PER_SECOND, unit="s", scale=US_PER_SECOND),
+                "Time the command has before it is terminated.",
+                "timeout_us",
+                default="the virtual server's delay_loop",
+            ),
+            Row("misc_dynamic", flag(), "Status 2 to 255 means up, with that weight less 2.", "dynamic"),
+            Row(
+                "user",
+                Kind("user [group]", _misc_user),
+                "As whom the command runs.",
+                "identity",
+                default="script_user",
+            ),
+        )
     ),
     close=_close_misc,
     model=MiscCheck,
@@ -370,20 +376,22 @@ def _close_bfd(reading: Reading, frame: Frame) -> object:
 
 BFD_CHECK = Block(
     "virtual_server/real_server/BFD_CHECK",
-    (
-        Row(
-            "name",
-            Kind("bfd_instance", _bfd_name, high="31 characters"),
-            "The session that is followed; it must be defined above.",
-            "bfd_instance",
-            default="required",
-        ),
-        Row(
-            "alpha",
-            boolean(),
-            "Take the server for down until the session has been up.",
-            default="the real server's",
-        ),
+    acting(
+        (
+            Row(
+                "name",
+                Kind("bfd_instance", _bfd_name, high="31 characters"),
+                "The session that is followed; it must be defined above.",
+                "bfd_instance",
+                default="required",
+            ),
+            Row(
+                "alpha",
+                boolean(),
+                "Take the server for down until the session has been up.",
+                default="the real server's",
+            ),
+        )
     ),
     close=_close_bfd,
     model=BfdCheck,
@@ -466,22 +474,31 @@ def _close_file(reading: Reading, frame: Frame) -> object:
 
 FILE_CHECK = Block(
     "virtual_server/real_server/FILE_CHECK",
-    (
-        Row(
-            "track_file",
-            Kind("track_file", _track_file),
-            "The file that is followed; it must be defined above.",
-            default="required",
-        ),
-        Row(
-            "weight",
-            Kind(
-                "integer [reverse / noreverse]", _file_weight, low=str(-WEIGHT_LIMIT), high=str(WEIGHT_LIMIT)
+    acting(
+        (
+            Row(
+                "track_file",
+                Kind("track_file", _track_file),
+                "The file that is followed; it must be defined above.",
+                default="required",
             ),
-            "What a value in the file counts; 0: any value but 0 takes the server down.",
-            default="the track_file's",
-        ),
-        Row("dynamic", Kind("not read", _dynamic), "Named in keepalived's manual only; no version reads it."),
+            Row(
+                "weight",
+                Kind(
+                    "integer [reverse / noreverse]",
+                    _file_weight,
+                    low=str(-WEIGHT_LIMIT),
+                    high=str(WEIGHT_LIMIT),
+                ),
+                "What a value in the file counts; 0: any value but 0 takes the server down.",
+                default="the track_file's",
+            ),
+            Row(
+                "dynamic",
+                Kind("not read", _dynamic),
+                "Named in keepalived's manual only; no version reads it.",
+            ),
+        )
     ),
     close=_close_file,
     model=FileCheck,
@@ -489,15 +506,29 @@ FILE_CHECK = Block(
     parameters=-1,
 )
 
-CHECKER_ROWS = (
-    Row("TCP_CHECK", opens(TCP_CHECK), "A TCP connection must succeed.", "checkers", repeat=Repeat.ADD),
-    Row("HTTP_GET", opens(HTTP_GET), "HTTP requests must be answered.", "checkers", repeat=Repeat.ADD),
-    Row("SSL_GET", opens(SSL_GET), "HTTPS requests must be answered.", "checkers", repeat=Repeat.ADD),
-    Row("SMTP_CHECK", opens(SMTP_CHECK), "A mail server must greet us.", "checkers", repeat=Repeat.ADD),
-    Row("DNS_CHECK", opens(DNS_CHECK), "A DNS query must be answered.", "checkers", repeat=Repeat.ADD),
-    Row("UDP_CHECK", opens(UDP_CHECK), "A datagram must not be refused.", "checkers", repeat=Repeat.ADD),
-    Row("PING_CHECK", opens(PING_CHECK), "An echo request must be answered.", "checkers", repeat=Repeat.ADD),
-    Row("MISC_CHECK", opens(MISC_CHECK), "A command must say so.", "checkers", repeat=Repeat.ADD),
-    Row("BFD_CHECK", opens(BFD_CHECK), "A BFD session must be up.", "checkers", repeat=Repeat.ADD),
-    Row("FILE_CHECK", opens(FILE_CHECK), "A number in a file must allow it.", "checkers", repeat=Repeat.ADD),
+CHECKER_ROWS = acting(
+    (
+        Row("TCP_CHECK", opens(TCP_CHECK), "A TCP connection must succeed.", "checkers", repeat=Repeat.ADD),
+        Row("HTTP_GET", opens(HTTP_GET), "HTTP requests must be answered.", "checkers", repeat=Repeat.ADD),
+        Row("SSL_GET", opens(SSL_GET), "HTTPS requests must be answered.", "checkers", repeat=Repeat.ADD),
+        Row("SMTP_CHECK", opens(SMTP_CHECK), "A mail server must greet us.", "checkers", repeat=Repeat.ADD),
+        Row("DNS_CHECK", opens(DNS_CHECK), "A DNS query must be answered.", "checkers", repeat=Repeat.ADD),
+        Row("UDP_CHECK", opens(UDP_CHECK), "A datagram must not be refused.", "checkers", repeat=Repeat.ADD),
+        Row(
+            "PING_CHECK",
+            opens(PING_CHECK),
+            "An echo request must be answered.",
+            "checkers",
+            repeat=Repeat.ADD,
+        ),
+        Row("MISC_CHECK", opens(MISC_CHECK), "A command must say so.", "checkers", repeat=Repeat.ADD),
+        Row("BFD_CHECK", opens(BFD_CHECK), "A BFD session must be up.", "checkers", repeat=Repeat.ADD),
+        Row(
+            "FILE_CHECK",
+            opens(FILE_CHECK),
+            "A number in a file must allow it.",
+            "checkers",
+            repeat=Repeat.ADD,
+        ),
+    )
 )

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from kad.addresses import family_of
 from kad.config.grammar.endpoint import PORT_LIMIT, host, is_link_local
-from kad.config.schema import CHECK, CLOSING, NOTHING, Block, Frame, Kind, Reading, Row
+from kad.config.schema import CHECK, CLOSING, NOTHING, Block, Frame, Kind, Reading, Row, acting
 from kad.config.tree import Statement
 from kad.config.values import UNSIGNED_MAX, boolean, decimal, integer, word
 from kad.errors import ExitStatus
@@ -203,7 +203,7 @@ def checker_block(keyword: str, rows: tuple[Row, ...], model: type[Struct]) -> B
     """A checker without rules of its own."""
     return Block(
         f"virtual_server/real_server/{keyword}",
-        rows,
+        acting(rows),
         open=knows_server,
         close=close_plain,
         model=model,

@@ -690,8 +690,17 @@ GLOBAL_ROWS: tuple[Row, ...] = (
     ),
     Row("vrrp_notify_fifo", FIFO, "Pipe for VRRP's events.", roles=VRRP, repeat=Repeat.FIRST),
     Row("vrrp_notify_fifo_script", script("FIFO"), "Reader started for it.", roles=VRRP, repeat=Repeat.FIRST),
-    Row("lvs_notify_fifo", FIFO, "Pipe for the checkers' events.", roles=CHECK, repeat=Repeat.FIRST),
-    Row("lvs_notify_fifo_script", script("FIFO"), "Reader started for it.", roles=CHECK, repeat=Repeat.FIRST),
+    Row(
+        "lvs_notify_fifo", FIFO, "Pipe for the checkers' events.", acts=True, roles=CHECK, repeat=Repeat.FIRST
+    ),
+    Row(
+        "lvs_notify_fifo_script",
+        script("FIFO"),
+        "Reader started for it.",
+        acts=True,
+        roles=CHECK,
+        repeat=Repeat.FIRST,
+    ),
     Row(
         "vrrp_notify_priority_changes",
         boolean(),
@@ -1089,8 +1098,20 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         "lvs_netlink.monitor_force",
         roles=CHECK,
     ),
-    Row("checker_log_all_failures", boolean(), "Log every failed check, not only changes.", roles=CHECK),
-    Row("rs_init_notifies", boolean(), "Run the up notifications of servers added at start.", roles=CHECK),
+    Row(
+        "checker_log_all_failures",
+        boolean(),
+        "Log every failed check, not only changes.",
+        acts=True,
+        roles=CHECK,
+    ),
+    Row(
+        "rs_init_notifies",
+        boolean(),
+        "Run the up notifications of servers added at start.",
+        acts=True,
+        roles=CHECK,
+    ),
     # SNMP and D-Bus
     Row(
         "snmp_socket",

@@ -170,6 +170,7 @@ VIRTUAL_SERVER_GROUP = Block(
         "<address, range or fwmark>",
         Kind("ADDRESS[-LAST | /LENGTH] [PORT] / fwmark N [inet | inet6]", _group_entry),
         "A service of the group.",
+        acts=True,
     ),
     open=_has_name,
     close=_close_group,

@@ -13,7 +13,7 @@ from kad.config.grammar.connection import (
 )
 from kad.config.grammar.hexadecimal import read_hex
 from kad.config.model.check import HttpGet, Url
-from kad.config.schema import CHECK, CLOSING, NOTHING, Block, Frame, Kind, Reading, Repeat, Row, opens
+from kad.config.schema import CHECK, CLOSING, NOTHING, Block, Frame, Kind, Reading, Repeat, Row, acting, opens
 from kad.config.scripts import UnterminatedQuoteError, split_script_words
 from kad.config.tree import Statement
 from kad.config.values import UNSIGNED_MAX, boolean, flag, integer, word
@@ -220,58 +220,60 @@ def _tls_row(keyword: str, default: str) -> Row:
 def _url_block(keyword: str) -> Block:
     return Block(
         f"virtual_server/real_server/{keyword}/url",
-        (
-            Row(
-                "path",
-                word("path"),
-                "What is requested.",
-                default="required",
-                repeat=Repeat.LAST_SAID,
-            ),
-            Row(
-                "digest",
-                Kind("MD5 digest", _digest),
-                "MD5 that the body must have, as genhash prints it.",
-                default="not compared",
-            ),
-            Row(
-                "status_code",
-                Kind("code / first-last …", _status_code, low="100", high="599"),
-                "Status codes that count as success.",
-                "status_codes",
-                default="200-299",
-            ),
-            Row(
-                "virtualhost",
-                VIRTUALHOST,
-                "Host header of the request.",
-                default="the checker's",
-                repeat=Repeat.LAST_SAID,
-            ),
-            Row(
-                "regex",
-                Kind("pattern", _regex),
-                "PCRE2 pattern that the body must match.",
-                repeat=Repeat.LAST_SAID,
-            ),
-            Row("regex_no_match", flag(), "The body must not match the pattern."),
-            Row("regex_options", Kind("option …", _regex_options), "PCRE2 options of the pattern."),
-            Row(
-                "regex_min_offset",
-                _lenient_numbers(1, "OFFSET"),
-                "Matches may not start before this byte of the body.",
-            ),
-            Row(
-                "regex_max_offset",
-                _lenient_numbers(1, "OFFSET"),
-                "Matches may not start after this byte of the body.",
-            ),
-            Row(
-                "regex_stack",
-                Kind("START MAXIMUM", _stack, "bytes"),
-                "Memory the matcher may use.",
-            ),
-            _tls_row(keyword, "the checker's"),
+        acting(
+            (
+                Row(
+                    "path",
+                    word("path"),
+                    "What is requested.",
+                    default="required",
+                    repeat=Repeat.LAST_SAID,
+                ),
+                Row(
+                    "digest",
+                    Kind("MD5 digest", _digest),
+                    "MD5 that the body must have, as genhash prints it.",
+                    default="not compared",
+                ),
+                Row(
+                    "status_code",
+                    Kind("code / first-last …", _status_code, low="100", high="599"),
+                    "Status codes that count as success.",
+                    "status_codes",
+                    default="200-299",
+                ),
+                Row(
+                    "virtualhost",
+                    VIRTUALHOST,
+                    "Host header of the request.",
+                    default="the checker's",
+                    repeat=Repeat.LAST_SAID,
+                ),
+                Row(
+                    "regex",
+                    Kind("pattern", _regex),
+                    "PCRE2 pattern that the body must match.",
+                    repeat=Repeat.LAST_SAID,
+                ),
+                Row("regex_no_match", flag(), "The body must not match the pattern."),
+                Row("regex_options", Kind("option …", _regex_options), "PCRE2 options of the pattern."),
+                Row(
+                    "regex_min_offset",
+                    _lenient_numbers(1, "OFFSET"),
+                    "Matches may not start before this byte of the body.",
+                ),
+                Row(
+                    "regex_max_offset",
+                    _lenient_numbers(1, "OFFSET"),
+                    "Matches may not start after this byte of the body.",
+                ),
+                Row(
+                    "regex_stack",
+                    Kind("START MAXIMUM", _stack, "bytes"),
+                    "Memory the matcher may use.",
+                ),
+                _tls_row(keyword, "the checker's"),
+            )
         ),
         close=_close_url,
         model=Url,
@@ -328,7 +330,7 @@ def _close_http(reading: Reading, frame: Frame) -> object:
 def _http_block(keyword: str) -> Block:
     return Block(
         f"virtual_server/real_server/{keyword}",
-        CONNECTION_ROWS
+        acting(CONNECTION_ROWS
         + schedule_rows(delay_before_retry="3 s")
         + (
             Row(
@@ -360,7 +362,7 @@ def _http_block(keyword: str) -> Block:
             _tls_row(keyword, "off"),
             Row("url", opens(_url_block(keyword)), "A request, and what is expected of its answer.", "urls",
                 default="required", repeat=Repeat.ADD),
-        ),
+        )),
         open=knows_server,
         close=_close_http,
         model=HttpGet,
