@@ -120,7 +120,7 @@ class _Builder:
         )
         self._bytes_left = MAX_TOTAL_BYTES
         self._files_left = MAX_FILES
-        self._depth = 0
+        self._being_read: list[str] = []
         self._open: list[_Open] = []
         self._block = self.root
         self._last: Statement | None = None  # the statement a '{' would belong to
@@ -170,9 +170,9 @@ class _Builder:
         outer = (self._file, self._line, self._source_line, self._pre.directory, self._include_check)
         self._file, self._line, self._source_line = name, 0, ""
         self._pre.directory = self._reader.directory(name)
-        self._depth += 1
+        self._being_read.append(name)
         self._read_lines(self._split_lines(data))
-        self._depth -= 1
+        self._being_read.pop()
         self._file, self._line, self._source_line, self._pre.directory, self._include_check = outer
 
     def _split_lines(self, data: bytes) -> list[str]:
@@ -361,12 +361,16 @@ class _Builder:
     def _include(self, keyword: str, pattern: str) -> None:
         checks = self._include_check | INCLUDES[keyword]
         self._last = None
-        if self._depth >= MAX_INCLUDE_DEPTH:
+        if len(self._being_read) >= MAX_INCLUDE_DEPTH:
             raise BudgetExceeded(f"files include files more than {MAX_INCLUDE_DEPTH} deep")
         found = self._reader.find(pattern, os.path.dirname(self._file))
         if not self._matches_are_fine(pattern, found, checks):
             return
         for name in found.paths:
+            if name in self._being_read:
+                # keepalived reads it again and again until it has no descriptor left.
+                self._report("include-loop", f"{name} is being read here already; it is not included again")
+                continue
             data = self._reader.read(name, self._bytes_left)
             if isinstance(data, Unreadable):
                 self._include_finding(

@@ -325,9 +325,17 @@ def fatal(result: ConfigurationText) -> Diagnostic:
 
 
 def test_a_file_that_includes_itself_ends() -> None:
-    finding = fatal(files({"k.conf": "a\ninclude k.conf\n"}))
+    result = files({"k.conf": "a\ninclude other\nb\n", "other": "include k.conf\nc\n"})
+    (finding,) = result.diagnostics
+    assert (finding.severity, finding.code) == (Severity.ERROR, "include-loop")
+    assert finding.span is not None and (finding.span.file, finding.span.line) == ("other", 1)
+    assert [statement.keyword for statement in result.statements] == ["a", "c", "b"]
+
+
+def test_files_including_ever_other_files_end() -> None:
+    deep = {f"{number}.conf": f"include {number + 1}.conf\n" for number in range(40)}
+    finding = fatal(files({"k.conf": "include 0.conf\n", **deep}))
     assert "deep" in finding.message
-    assert finding.span is not None and finding.span.line == 2
 
 
 def test_files_bytes_and_statements_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
