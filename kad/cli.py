@@ -151,25 +151,35 @@ def _run(line: CommandLine) -> int:
 
     signals.block()
     from kad.control.names import with_configured_names
-    from kad.runtime.process import Options
+    from kad.errors import in_words
+    from kad.runtime.process import Options, close_descriptors_except
     from kad.runtime.rundir import RunDirectoryInUse, run_directory_path
 
+    # A pipe somebody forgot to close would stay open for as long as the daemon runs.
+    close_descriptors_except(())
     for text in line.not_acting:
         print(text, file=sys.stderr)
-    for field in line.paths:
-        # A daemon changes to the root directory.
-        line.values[field] = os.path.abspath(line.values[field])
-    options = with_configured_names(Options(**line.values, not_acting=tuple(line.not_acting)))
     try:
+        for field in line.paths:
+            line.values[field] = _absolute(line.values[field])
+        options = with_configured_names(Options(**line.values, not_acting=tuple(line.not_acting)))
         _check_length(run_directory_path(options))
         if options.net_namespace:
             _enter_namespace(options.net_namespace)
     except (OSError, ValueError, RunDirectoryInUse) as error:
-        print(f"kad: {error}", file=sys.stderr)
+        print(f"kad: {in_words(error)}", file=sys.stderr)
         return FAILURE
     from kad.supervisor.loop import run
 
     return run(options)
+
+
+def _absolute(path: str) -> str:
+    """A daemon changes to the root directory."""
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: the current directory is gone; name the file from / on") from None
 
 
 def _check_length(directory: str) -> None:
@@ -182,4 +192,7 @@ def _check_length(directory: str) -> None:
 def _enter_namespace(name: str) -> None:
     from kad.runtime.namespace import enter_network_namespace
 
-    enter_network_namespace(name)
+    try:
+        enter_network_namespace(name)
+    except OSError as error:
+        raise ValueError(f"network namespace {name}: {error.strerror} (ip netns lists them)") from None

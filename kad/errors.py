@@ -3,6 +3,7 @@
 A configuration problem is never an exception: it is a :class:`Diagnostic`, collected with all the others.
 """
 
+import os
 from enum import IntEnum, StrEnum
 
 from msgspec import Struct
@@ -10,6 +11,15 @@ from msgspec import Struct
 
 class KadError(Exception):
     """Base of every error kad raises on purpose."""
+
+
+def in_words(error: Exception) -> str:
+    """An error for people: of the system's, which file it is about and what is wrong with it."""
+    if isinstance(error, OSError) and error.strerror:
+        name = error.filename
+        shown = os.fsdecode(name) if isinstance(name, str | bytes) else ""
+        return f"{shown}: {error.strerror}" if shown else error.strerror
+    return str(error)
 
 
 class ExitStatus(IntEnum):

@@ -103,9 +103,17 @@ class Sinks:
         self._socket: socket.socket | None = None
         self._retry_at_us = 0
         self._console = 2 if options.log_console else -1
-        self._file = _open_file(file_name(options.log_file, role)) if options.log_file else -1
+        self._file = -1
         self.lost = 0
         """Lines some sink did not take, not yet said."""
+        self.complaint = ""
+        """Why there is no log file although there should be one."""
+        if options.log_file:
+            path = file_name(options.log_file, role)
+            try:
+                self._file = _open_file(path)
+            except OSError as error:
+                self.complaint = f"the log file {path} cannot be opened: {error.strerror}"
 
     def write(self, line: _Line) -> None:
         """To every sink that takes it."""
@@ -226,6 +234,8 @@ def open(role: Role | None, options: Options, *, direct: bool = False) -> None:
     close()
     sinks = Sinks(ident(role, options), options, role, 0 if direct else SEND_PATIENCE_MS)
     _log = Log(sinks, detail=options.log_detail > 0, direct=direct)
+    if sinks.complaint:
+        warning(sinks.complaint)
 
 
 def error(text: str) -> None:
@@ -279,12 +289,10 @@ def _encode(line: str) -> bytes:
 
 
 def _open_file(path: str) -> int:
-    """-1 when it cannot be opened: the other sinks still work."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        return os.open(path, flags, 0o644)
-    except OSError:
-        return -1
+    """Raises OSError."""
+    # NONBLOCK: a FIFO without a reader must not be waited for.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    return os.open(path, flags, 0o644)
 
 
 def _write_whole(descriptor: int, packed: bytes) -> bool:

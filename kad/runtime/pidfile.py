@@ -71,7 +71,7 @@ class PidFile(Struct):
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             descriptor = os.open(path, flags, 0o644)
             try:
-                if _lock(descriptor, path) and _is_still(descriptor, path):
+                if _lock(descriptor, path) and leads_to(path, descriptor):
                     _refuse_living_owner(descriptor, path)
                     os.ftruncate(descriptor, 0)
                     # The umask is for files users ask for; everyone may read a pid.
@@ -85,7 +85,7 @@ class PidFile(Struct):
 
     def write(self, pid: int) -> None:
         """Say ``pid``. The file is made again if somebody removed it. Raises OSError (a full disk)."""
-        if not _is_still(self.descriptor, self.path):
+        if not leads_to(self.path, self.descriptor):
             fresh = PidFile.acquire(self.path)
             os.close(self.descriptor)
             self.descriptor = fresh.descriptor
@@ -96,7 +96,7 @@ class PidFile(Struct):
     def remove(self) -> None:
         """Remove the file, if it is still ours, and let go of the lock."""
         with contextlib.suppress(OSError):
-            if _is_still(self.descriptor, self.path):
+            if leads_to(self.path, self.descriptor):
                 os.unlink(self.path)
         os.close(self.descriptor)
 
@@ -154,11 +154,11 @@ def _read_pid(descriptor: int) -> int:
     return int(text[0]) if text and text[0].isdigit() else 0
 
 
-def _is_still(descriptor: int, path: str) -> bool:
+def leads_to(path: str, descriptor: int) -> bool:
     """Whether the path still leads to the file that is open."""
     try:
         named = os.stat(path, follow_symlinks=False)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     opened = os.fstat(descriptor)
     return (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino)

@@ -15,12 +15,14 @@ import stat
 
 from msgspec import Struct
 
-from kad.errors import KadError
+from kad.errors import KadError, in_words
+from kad.runtime import logs
 from kad.runtime.clock import monotonic_us
-from kad.runtime.pidfile import is_daemon
+from kad.runtime.pidfile import is_daemon, leads_to
 from kad.runtime.process import Options
 
 ROOT = "/run/kad"
+LOCK = "lock"
 WAIT_US = 5_000_000
 """How long an old family may take to withdraw."""
 _POLL_MS = 10
@@ -40,19 +42,20 @@ class RunDirectory(Struct):
     def acquire(cls, options: Options, wait_us: int = WAIT_US) -> RunDirectory:
         """Make, check and lock it. Raises RunDirectoryInUse, or OSError when it cannot be made."""
         path = run_directory_path(options)
-        _make(path)
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        lock = os.open(os.path.join(path, "lock"), flags, 0o600)
-        try:
-            _wait_for_lock(lock, path, wait_us)
-            # A full disk is no reason not to run: the number only makes the refusal of a second one quicker.
-            with contextlib.suppress(OSError):
-                os.ftruncate(lock, 0)
-                os.pwrite(lock, b"%d\n" % os.getpid(), 0)
-        except BaseException:
-            os.close(lock)
-            raise
-        return cls(path, lock)
+        return cls(path, _make_and_lock(path, wait_us))
+
+    def held(self) -> int:
+        """The lock, for a child that is about to be. A directory that somebody removed is made again."""
+        if not leads_to(os.path.join(self.path, LOCK), self.lock):
+            try:
+                fresh = _make_and_lock(self.path, 0)
+            except (OSError, RunDirectoryInUse) as error:
+                logs.error(f"the run directory is gone and cannot be made again: {in_words(error)}")
+            else:
+                logs.warning(f"the run directory {self.path} was gone and is made again")
+                os.close(self.lock)
+                self.lock = fresh
+        return self.lock
 
 
 def run_directory_path(options: Options) -> str:
@@ -63,6 +66,23 @@ def run_directory_path(options: Options) -> str:
     if "/" in name or name in (".", ".."):
         raise RunDirectoryInUse(f"{name!r} cannot name a directory: give one with --run-dir")
     return f"{ROOT}/{name}"
+
+
+def _make_and_lock(path: str, wait_us: int) -> int:
+    """The lock's descriptor."""
+    _make(path)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    lock = os.open(os.path.join(path, LOCK), flags, 0o600)
+    try:
+        _wait_for_lock(lock, path, wait_us)
+        # A full disk is no reason not to run: the number only makes the refusal of a second one quicker.
+        with contextlib.suppress(OSError):
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, b"%d\n" % os.getpid(), 0)
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
 
 
 def _make(path: str) -> None:

@@ -6,7 +6,8 @@ import os
 import traceback
 from collections.abc import Mapping
 
-from kad.errors import ExitStatus
+import kad
+from kad.errors import ExitStatus, in_words
 from kad.ipc.messages import Role
 from kad.runtime import logs
 from kad.runtime.journal import Journal
@@ -21,6 +22,7 @@ from kad.supervisor.supervisor import Supervisor
 
 DEFAULT_UMASK = 0o177
 """keepalived's: what it and its scripts create is for its user alone unless the user says otherwise."""
+SECOND_DAEMON = "stop that one, or give this one -p, -r, -c, -b and --run-dir of its own"
 
 
 def run(options: Options, entries: Mapping[Role, str] = ENTRIES) -> int:
@@ -33,17 +35,22 @@ def run(options: Options, entries: Mapping[Role, str] = ENTRIES) -> int:
     os.umask(DEFAULT_UMASK if options.umask is None else options.umask)
     starter = Starter(quiet=options.log_console) if options.foreground else daemonise()
     logs.open(None, options, direct=True)
+    logs.info(f"Starting kad v{kad.__version__}")
     try:
         status = _supervise(options, entries, starter)
     except (RunDirectoryInUse, PidFileInUse, OSError) as error:
-        logs.error(str(error))
-        starter.tell(ExitStatus.FATAL, str(error))
+        text = in_words(error)
+        if not isinstance(error, OSError):
+            text += f" ({SECOND_DAEMON})"
+        logs.error(text)
+        starter.tell(ExitStatus.FATAL, text)
         status = ExitStatus.FATAL
     except Exception as error:  # noqa: BLE001 (the last frame: the children withdraw when we are gone)
         for line in "".join(traceback.format_exception(error)).splitlines():
             logs.error(line)
         starter.tell(ExitStatus.SOFTWARE, repr(error))
         status = ExitStatus.SOFTWARE
+    logs.info(f"Stopped kad v{kad.__version__}")
     logs.close()
     return int(status)
 
@@ -55,8 +62,12 @@ def _supervise(options: Options, entries: Mapping[Role, str], starter: Starter) 
         pid_file.write(os.getpid())
     except OSError as error:
         # A full disk: the lock holds all the same.
-        logs.warning(f"pid file: {error}")
-    run_directory = RunDirectory.acquire(options)
+        logs.warning(f"pid file {pid_file.path}: {in_words(error)}")
+    try:
+        run_directory = RunDirectory.acquire(options)
+    except BaseException:
+        pid_file.remove()
+        raise
     manager = ServiceManager.from_environment()
     if not options.foreground:
         manager.main_pid(os.getpid())

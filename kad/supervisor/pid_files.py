@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kad.errors import in_words
 from kad.ipc.messages import Role
 from kad.runtime import logs
 from kad.runtime.pidfile import PidFile, PidFileInUse, pid_file_path
@@ -17,10 +18,17 @@ class PidFiles:
         self._files: dict[Role, PidFile] = {}
 
     def take(self, roles: tuple[Role, ...]) -> None:
-        """Lock the files of these roles. Raises PidFileInUse, OSError."""
-        for role in roles:
-            if role not in self._files:
-                self._files[role] = PidFile.acquire(pid_file_path(self._options, role))
+        """Lock the files of these roles, all or none. Raises PidFileInUse, OSError."""
+        fresh: dict[Role, PidFile] = {}
+        try:
+            for role in roles:
+                if role not in self._files:
+                    fresh[role] = PidFile.acquire(pid_file_path(self._options, role))
+        except BaseException:
+            for file in fresh.values():
+                file.remove()
+            raise
+        self._files |= fresh
 
     def descriptors(self, role: Role) -> list[int]:
         """What a child of this role keeps open, so that its file stays locked as long as it lives."""
@@ -31,7 +39,7 @@ class PidFiles:
             try:
                 self._files[role].write(pid)
             except (OSError, PidFileInUse) as error:
-                logs.warning(f"pid file: {error}")
+                logs.warning(f"pid file of {role}: {in_words(error)}")
 
     def remove(self, role: Role) -> None:
         if role in self._files:

@@ -13,7 +13,7 @@ import signal
 from collections.abc import Mapping
 from typing import assert_never
 
-from kad.errors import ExitStatus
+from kad.errors import ExitStatus, in_words
 from kad.ipc.messages import (
     AllApplied,
     CommitGeneration,
@@ -192,7 +192,7 @@ class Supervisor:
     def _fork(self, child: Child, action: Fork) -> None:
         role = child.role
         self._journal.heartbeat(role).begin(action.incarnation)
-        kept = [self._run_directory.lock, *self._pid_files.descriptors(role)]
+        kept = [self._run_directory.held(), *self._pid_files.descriptors(role)]
         context = self._context(child, action.incarnation)
         context.hold_preemption = action.hold_preemption
         try:
@@ -400,9 +400,9 @@ class Supervisor:
             self._pid_files.take(message.roles)
         except (PidFileInUse, OSError) as error:
             if first:
-                self._begin_stop(ExitStatus.FATAL, str(error))
+                self._begin_stop(ExitStatus.FATAL, in_words(error))
                 return
-            logs.error(str(error))
+            logs.error(in_words(error))
         complaint = self._generations.commit(message, generation)
         if complaint:
             logs.error(f"not committed: {complaint}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 from pathlib import Path
 
@@ -95,6 +96,23 @@ def test_network_namespace_by_option(network: Network, tmp_path: Path) -> None:
         process.terminate()
         assert process.wait(15) == 0
     assert not node.holds("192.0.2.100")
+
+
+def test_what_the_caller_left_open_is_let_go(node: Node) -> None:
+    reader, writer = os.pipe()
+    daemon = Kad(node, configuration())
+    try:
+        argv = [word for word in daemon.argv() if word not in ("-n", "-l")]
+        with node.entered():
+            started = subprocess.run(argv, pass_fds=[writer], check=False, timeout=30)
+        os.close(writer)
+        assert started.returncode == 0
+        # The end of the file is there although the daemon runs.
+        assert select.select([reader], [], [], 10)[0]
+        assert os.read(reader, 1) == b""
+    finally:
+        os.close(reader)
+        daemon.close()
 
 
 def test_unknown_network_namespace_is_said(tmp_path: Path) -> None:

@@ -152,6 +152,17 @@ def test_run_directory_too_long_for_sockets_is_said(tmp_path: Path) -> None:
     assert not os.path.exists(directory)
 
 
+@pytest.mark.parametrize("words", [("-f", "kad.conf"), ("-f", "/x", "-p", "pid")])
+def test_vanished_directory_of_the_caller_is_said(tmp_path: Path, words: tuple[str, ...]) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = f"cd {gone} && rmdir {gone} && exec {KAD} -n {' '.join(words)}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 1
+    assert done.stderr.startswith("kad: ")
+    assert "the current directory is gone" in done.stderr
+
+
 def test_configuration_test_loads_little() -> None:
     """It is called from scripts: no event loop, no ZeroMQ, no netlink library."""
     program = (

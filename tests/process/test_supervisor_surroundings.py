@@ -101,6 +101,44 @@ def test_pid_file_that_cannot_be_is_a_refusal_with_a_reason() -> None:
         assert "/dev/full" in family.log()
 
 
+def test_pid_file_is_named_with_what_is_wrong_with_it() -> None:
+    with Family() as family:
+        family.options["pid_file"] = str(family.directory)
+        family.start()
+        assert family.exit_status() == 1
+        assert f"{family.directory}: Is a directory" in family.log()
+
+
+def test_second_daemon_is_told_what_to_do_and_leaves_no_file() -> None:
+    with Family().start_ready() as family, Family(run_directory=str(family.run)) as second:
+        second.start()
+        assert second.exit_status() == 1
+        assert f"kad is running as process {family.pid}" in second.log()
+        assert "stop that one, or give this one" in second.log()
+        assert not list(second.directory.glob("*.pid"))
+
+
+def test_pid_file_of_a_child_that_another_daemon_has_ends_the_start() -> None:
+    with Family().start_ready() as family:
+        theirs = str(family.directory / "vrrp.pid")
+        with Family(vrrp_pid_file=theirs) as second:
+            second.start()
+            assert second.exit_status() == 1
+            assert f"pid file {theirs} locked" in second.log()
+            assert not list(second.directory.glob("*.pid"))
+
+
+def test_removed_run_directory_is_made_again_for_the_next_child() -> None:
+    with Family().start_ready() as family:
+        control = family.child("control")
+        shutil.rmtree(family.run)
+        os.kill(control, signal.SIGKILL)
+        family.wait_for("start", "control")
+        assert family.child("control") != control
+        assert (family.run / "lock").read_text() == f"{family.pid}\n"
+        assert "is made again" in family.log()
+
+
 def test_systemd_hears_start_reload_and_stop_and_is_fed_all_the_while() -> None:
     with Family() as family:
         address = str(family.directory / "notify")

@@ -214,6 +214,9 @@ def test_full_disk_is_survived_and_counted(device: Device) -> None:
 
 def test_unusable_file_leaves_the_rest(device: Device, tmp_path: Path) -> None:
     logs.open(None, Options(log_file=str(tmp_path / "no" / "such" / "file")), direct=True)
+    assert device.line().endswith(
+        f"the log file {tmp_path}/no/such/file cannot be opened: No such file or directory"
+    )
     logs.info("still heard")
     assert device.line().endswith(": still heard")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -92,6 +93,25 @@ def test_old_family_is_waited_for(tmp_path: Path) -> None:
         RunDirectory.acquire(options(tmp_path / "run"), wait_us=1_000)
     RunDirectory.acquire(options(tmp_path / "run"), wait_us=30_000_000)
     assert time.monotonic() - begin > 0.1
+
+
+def test_removed_directory_is_made_again(tmp_path: Path) -> None:
+    held = RunDirectory.acquire(options(tmp_path / "run"))
+    assert held.held() == held.lock
+    shutil.rmtree(tmp_path / "run")
+    os.fstat(held.held())
+    assert (tmp_path / "run").stat().st_mode & 0o777 == 0o700
+    with pytest.raises(RunDirectoryInUse):
+        RunDirectory.acquire(options(tmp_path / "run"), wait_us=0)
+
+
+def test_directory_that_another_took_meanwhile_is_theirs(tmp_path: Path) -> None:
+    held = RunDirectory.acquire(options(tmp_path / "run"))
+    shutil.rmtree(tmp_path / "run")
+    other = RunDirectory.acquire(options(tmp_path / "run"), wait_us=0)
+    before = held.lock
+    assert held.held() == before
+    os.close(other.lock)
 
 
 def test_free_after_the_end(tmp_path: Path) -> None:
