@@ -1,89 +1,15 @@
-"""Commands that a configuration asks to run: keepalived's script word grammar, and as whom they run.
-
-A value is read twice: first the line is split on blanks with both kinds of quotes and escapes left alone,
-then the first piece is split again, now with escapes, into argv. The pieces after it are user and group.
-"""
+"""Commands that a configuration asks to run, and as whom they run. Their words: kad.config.script_words."""
 
 from __future__ import annotations
 
 from kad.config.machine import User
 from kad.config.model.script import ScriptCommand
 from kad.config.schema import NOTHING, Frame, Kind, Reading
+from kad.config.script_words import Unbalanced, split_script
 from kad.config.tree import Statement
 from kad.errors import ExitStatus
 
 DEFAULT_SCRIPT_USER = "keepalived_script"
-_BLANKS = " \t\f\n\r\v"
-_ESCAPES = {"a": "\a", "b": "\b", "E": "\x1b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
-_HEX = "0123456789abcdefABCDEF"
-_OCTAL = "01234567"
-
-
-class UnterminatedQuoteError(ValueError):
-    """A quote is not closed, or a backslash ends the line."""
-
-
-def split_script_words(text: str, *, escapes: bool) -> list[str]:
-    """Split on blanks; quotes of either kind group, adjacent parts join, ``escapes`` are resolved or kept."""
-    found: list[str] = []
-    position = 0
-    while True:
-        while position < len(text) and text[position] in _BLANKS:
-            position += 1
-        if position == len(text):
-            return found
-        word, position = _one_word(text, position, escapes)
-        found.append(word)
-
-
-def _one_word(text: str, position: int, escapes: bool) -> tuple[str, int]:
-    parts: list[str] = []
-    quote = ""
-    while position < len(text):
-        character = text[position]
-        if character == "\\":
-            part, position = _escape(text, position, escapes)
-            parts.append(part)
-            continue
-        if quote:
-            if character == quote:
-                quote = ""
-            else:
-                parts.append(character)
-        elif character in "'\"":
-            quote = character
-        elif character in _BLANKS:
-            break
-        else:
-            parts.append(character)
-        position += 1
-    if quote:
-        raise UnterminatedQuoteError(f"the closing {quote} is missing")
-    return "".join(parts), position
-
-
-def _escape(text: str, position: int, escapes: bool) -> tuple[str, int]:
-    """The character that a backslash at ``position`` stands for, and where it ends."""
-    position += 1
-    if position == len(text):
-        raise UnterminatedQuoteError("a backslash ends the line")
-    character = text[position]
-    if not escapes:
-        return "\\" + character, position + 1
-    following = text[position + 1 : position + 2]
-    if character == "x" and following and following in _HEX:
-        end = position + 2
-        if text[end : end + 1] and text[end] in _HEX:
-            end += 1
-        return chr(int(text[position + 1 : end], 16)), end
-    if character == "c" and following:
-        return chr(ord(following) & 0x1F), position + 2
-    if character in _OCTAL:
-        end = position + 1
-        while end < position + 3 and text[end : end + 1] and text[end] in _OCTAL:
-            end += 1
-        return chr(int(text[position:end], 8) & 0xFF), end
-    return _ESCAPES.get(character, character), position + 1
 
 
 class Identity:
@@ -193,16 +119,16 @@ def script(appended: str = "") -> Kind:
 
 def read_command(reading: Reading, frame: Frame, statement: Statement) -> tuple[list[str], list[str]] | None:
     """argv and what follows it (user, group); None after reporting."""
-    try:
-        pieces = split_script_words(statement.raw, escapes=False)
-        argv = split_script_words(pieces[0], escapes=True) if pieces else []
-    except UnterminatedQuoteError as error:
-        reading.error("unmatched-quote", f"'{statement.texts[0]}': {error}; ignored", frame, statement, 1)
+    words = split_script(statement.raw)
+    if isinstance(words, Unbalanced):
+        reading.error(
+            "unmatched-quote", f"'{statement.texts[0]}': {words.what}; ignored", frame, statement, 1
+        )
         return None
-    if not argv:
+    if not words.arguments:
         reading.missing(frame, statement, "command")
         return None
-    return argv, pieces[1:]
+    return words.arguments, words.rest
 
 
 def script_identity(

@@ -168,3 +168,11 @@ def test_the_script_user_holds_for_scripts_below_it() -> None:
     globals_ = assert_as_annotated("global_defs {\n}", text).config.globals
     assert globals_.startup_script is not None and globals_.shutdown_script is not None
     assert (globals_.startup_script.uid, globals_.shutdown_script.uid) == (0, 1000)
+
+
+def test_a_nul_written_as_an_escape_never_reaches_a_command() -> None:
+    """No argument of a program can hold one: the word ends there."""
+    text = 'startup_script "/bin/start a\\000b \\x00 c"\n' + SECURE
+    command = assert_as_annotated("global_defs {\n}", text).config.globals.startup_script
+    assert command is not None
+    assert command.argv == ("/bin/start", "a", "", "c")

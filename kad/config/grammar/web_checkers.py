@@ -14,7 +14,7 @@ from kad.config.grammar.connection import (
 from kad.config.grammar.hexadecimal import read_hex
 from kad.config.model.check import HttpGet, Url
 from kad.config.schema import CHECK, CLOSING, NOTHING, Block, Frame, Kind, Reading, Repeat, Row, acting, opens
-from kad.config.scripts import UnterminatedQuoteError, split_script_words
+from kad.config.script_words import Unbalanced, split_regex
 from kad.config.tree import Statement
 from kad.config.values import UNSIGNED_MAX, boolean, flag, integer, word
 
@@ -94,10 +94,9 @@ def _code(text: str) -> int | None:
 
 
 def _regex(reading: Reading, frame: Frame, statement: Statement) -> object:
-    try:
-        words = split_script_words(statement.raw, escapes=True)
-    except UnterminatedQuoteError as error:
-        reading.error("unmatched-quote", f"'regex': {error}; it is ignored", frame, statement, 1)
+    words = split_regex(statement.raw)
+    if isinstance(words, Unbalanced):
+        reading.error("unmatched-quote", f"'regex': {words.what}; it is ignored", frame, statement, 1)
         return NOTHING
     if len(words) != 1:
         reading.error(
