@@ -1,0 +1,104 @@
+"""An engine's life played through once, for nobody. Pure.
+
+Python runs code it has run before several times faster: bytecode is specialised by its first executions,
+and a forked child pays a page fault for each page it touches first. A take-over is code that runs once, after
+days of waiting, and must not pay for that: so it is played through before it matters, with instances that
+exist nowhere and actions that nobody performs.
+"""
+
+from kad.config.model.vrrp import VirtualAddress, VrrpInstance
+from kad_vrrp.core.actions import Action, ChangeAddresses, Notify, OpenTransport, Remember, SendAdvert
+from kad_vrrp.core.context import EngineSettings
+from kad_vrrp.core.engine import Engine
+from kad_vrrp.core.events import (
+    AdvertReceived,
+    ConfigurationChanged,
+    Event,
+    LinkChanged,
+    NotifyDone,
+    PlanDone,
+    StopRequested,
+    TimeReached,
+    TransportOpened,
+)
+from kad_vrrp.core.record import Remembered
+
+WARM = 8
+"""Rounds after which CPython has specialised what it will."""
+
+_LINK = LinkChanged("rehearsal", 1, True, bytes(6), 1500, True, True, ("192.0.2.1", "fe80::1"))
+_START_US = 1_000_000_000
+
+
+def _instances() -> tuple[VrrpInstance, ...]:
+    return tuple(
+        VrrpInstance(
+            name=f"rehearsal {version}",
+            virtual_router_id=version,
+            interface=_LINK.name,
+            version=version,
+            virtual_addresses=(VirtualAddress(f"192.0.2.{100 + version}", 24),),
+        )
+        for version in (2, 3)
+    )
+
+
+class _Stage:
+    """Answers every action as a machine would on which all goes well."""
+
+    def __init__(self, remembered: dict[str, Remembered]) -> None:
+        self.engine = Engine(EngineSettings(), remembered)
+        self.now_us = _START_US
+        self.records: dict[str, Remembered] = {}
+        self.adverts: list[SendAdvert] = []
+
+    def tell(self, event: Event) -> None:
+        waiting = [event]
+        while waiting:
+            for action in self.engine.handle(waiting.pop(), self.now_us):
+                answer = self._answer(action)
+                if answer is not None:
+                    waiting.append(answer)
+
+    def _answer(self, action: Action) -> Event | None:
+        match action:
+            case OpenTransport():
+                return TransportOpened(action.number)
+            case ChangeAddresses():
+                return PlanDone(action.instance, action.serial)
+            case Notify():
+                return NotifyDone(action.instance, action.serial)
+            case Remember():
+                self.records[action.instance] = Remembered(action.record, 0)
+            case SendAdvert():
+                self.adverts.append(action)
+        return None
+
+    def start(self) -> None:
+        self.tell(_LINK)
+        self.tell(ConfigurationChanged(1, _instances(), ()))
+
+    def wait(self) -> None:
+        deadline_us = self.engine.deadline_us
+        if deadline_us is not None:
+            self.now_us = max(self.now_us, deadline_us)
+            self.tell(TimeReached())
+
+    def hear_a_better_master(self) -> None:
+        """Our own adverts, come back from another address which wins a tie."""
+        for advert in self.adverts[-2:]:
+            self.tell(AdvertReceived(advert.transport, advert.data, "192.0.2.2"))
+
+
+def rehearse(rounds: int = WARM) -> None:
+    """Play ``rounds`` lives: start, take-over, adverts, a restart from the journal, the end."""
+    for _ in range(rounds):
+        stage = _Stage({})
+        stage.start()
+        for _ in range(6):
+            stage.wait()
+        stage.hear_a_better_master()
+        reborn = _Stage(stage.records)
+        reborn.start()
+        reborn.wait()
+        reborn.tell(StopRequested())

@@ -1,0 +1,32 @@
+"""The rehearsal goes through what it is for, and leaves nothing behind."""
+
+from kad_vrrp.core.actions import State
+from kad_vrrp.core.rehearsal import _Stage, rehearse
+
+
+def test_a_round_takes_over_and_advertises() -> None:
+    stage = _Stage({})
+    stage.start()
+    assert {each.state for each in stage.engine.report().instances} == {State.BACKUP}
+    for _ in range(6):
+        stage.wait()
+    assert {each.state for each in stage.engine.report().instances} == {State.MASTER}
+    assert len(stage.adverts) >= 4
+    before = len(stage.records)
+    stage.hear_a_better_master()
+    assert len(stage.records) == before == 2
+
+
+def test_a_restart_goes_on_as_master() -> None:
+    stage = _Stage({})
+    stage.start()
+    for _ in range(6):
+        stage.wait()
+    reborn = _Stage(stage.records)
+    reborn.start()
+    assert {each.state for each in reborn.engine.report().instances} == {State.MASTER}
+    assert reborn.adverts
+
+
+def test_it_can_be_repeated() -> None:
+    rehearse(2)
