@@ -202,7 +202,8 @@ class Shell:
         name, old, new = action.instance, action.old, action.new
         cause = Cause(monotonic_us(), name, old.value, new.value, action.reason, action.priority)
         self.causes.append(cause)
-        self._lines.append((logs.debug, f"({name}) {action.reason}"))
+        say = logs.warning if new is State.FAULT else logs.debug
+        self._lines.append((say, f"({name}) {action.reason}"))
         if new is State.INIT:
             return
         first = " (init)" if old is State.INIT and new is State.BACKUP else ""
