@@ -215,6 +215,11 @@ class Change(Struct, frozen=True, gc=False):
     service: ServiceKey
     destination: DestinationKey | None = None
 
+    def __str__(self) -> str:
+        if self.destination is None:
+            return f"service {self.service}"
+        return f"{describe(self.destination)} of service {self.service}"
+
 
 class PutService(Struct, frozen=True):
     entry: ServiceEntry

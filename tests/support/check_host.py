@@ -10,7 +10,7 @@ Nothing here knows the rules under test: the kernel does what it is told, in ord
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -100,20 +100,22 @@ class CheckHost:
             files=dict(self.files),
         )
 
-    def feed(self, event: Event, limit: int = 1 << 30) -> list[Action]:
-        """Hand in an event and carry out what comes of it; ``limit``: killed after so many actions."""
+    def feed(self, event: Event) -> list[Action]:
+        """Hand in an event and carry out what comes of it."""
         actions = self.engine.handle(event, self.now_us)
-        for action in actions[:limit]:
+        self.carry_out(actions)
+        for answer in [a for a in actions if isinstance(a, ReplaceServices | WithdrawServices)]:
+            self.feed(ServicesDone(answer.serial))
+        if self.answer_scripts:
+            for notify in [a for a in actions if isinstance(a, Notify)]:
+                self.feed(NotifyDone(notify.owner, notify.serial))
+        return actions
+
+    def carry_out(self, actions: Iterable[Action]) -> None:
+        """These, in order; what comes of them is not told."""
+        for action in actions:
             self.done.append(action)
             self._perform(action)
-        if limit >= len(actions):
-            answers = [a for a in actions if isinstance(a, ReplaceServices | WithdrawServices)]
-            for answer in answers:
-                self.feed(ServicesDone(answer.serial))
-            if self.answer_scripts:
-                for notify in [a for a in actions if isinstance(a, Notify)]:
-                    self.feed(NotifyDone(notify.owner, notify.serial))
-        return actions
 
     def _perform(self, action: Action) -> None:
         match action:
