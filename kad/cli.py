@@ -30,6 +30,10 @@ FAILURE = 1
 DEFECT = 70
 
 
+class NoNamespaceError(Exception):
+    """The network namespace that was asked for cannot be entered."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status."""
     _mend_standard_streams()
@@ -98,9 +102,12 @@ def _test(line: CommandLine) -> int:
         namespace = line.values.get("net_namespace")
         if namespace and not line.offline:
             _enter_namespace(namespace)
-        loaded = _load(line)
+        loaded = _load(line, out)
         _print_findings(loaded, out)
         return int(loaded.exit_status)
+    except NoNamespaceError as error:
+        out.write(f"{error}\n")
+        return FAILURE
     except BrokenPipeError:
         return FAILURE
     except Exception as error:  # noqa: BLE001 - the caller gets a sentence and a status, whatever it is
@@ -113,7 +120,7 @@ def _open_log(path: str) -> TextIO:
     return open(os.open(path, flags, 0o644), "w", encoding="utf-8", errors="backslashreplace")
 
 
-def _load(line: CommandLine) -> Loaded:
+def _load(line: CommandLine, out: TextIO) -> Loaded:
     import gc
 
     # The process lives for one reading, and the reader bounds its memory.
@@ -121,12 +128,25 @@ def _load(line: CommandLine) -> Loaded:
     from kad.config.load import load
     from kad.config.machine import LocalMachine
 
-    return load(
-        line.values.get("config_file", DEFAULT_FILE),
-        machine=None if line.offline else LocalMachine(),
-        config_id=line.values.get("config_id"),
-        include_all=line.values.get("include_all", False),
-    )
+    def read(machine: LocalMachine | None) -> Loaded:
+        return load(
+            line.values.get("config_file", DEFAULT_FILE),
+            machine=machine,
+            config_id=line.values.get("config_id"),
+            include_all=line.values.get("include_all", False),
+        )
+
+    loaded = read(None if line.offline else LocalMachine())
+    namespace = loaded.config.globals.net_namespace
+    if line.offline or line.values.get("net_namespace") or not namespace:
+        return loaded
+    # The interfaces are over there, wherever in the text the word stands: once more, from there.
+    try:
+        _enter_namespace(namespace)
+    except NoNamespaceError as error:
+        out.write(f"{error}; its interfaces are not looked at\n")
+        return read(LocalMachine(sees_interfaces=False))
+    return read(LocalMachine())
 
 
 def _print_findings(loaded: Loaded, out: TextIO) -> None:
@@ -166,7 +186,7 @@ def _run(line: CommandLine) -> int:
         _check_length(run_directory_path(options))
         if options.net_namespace:
             _enter_namespace(options.net_namespace)
-    except (OSError, ValueError, RunDirectoryInUse) as error:
+    except (OSError, ValueError, RunDirectoryInUse, NoNamespaceError) as error:
         print(f"kad: {in_words(error)}", file=sys.stderr)
         return FAILURE
     from kad.supervisor.loop import run
@@ -194,5 +214,6 @@ def _enter_namespace(name: str) -> None:
 
     try:
         enter_network_namespace(name)
-    except OSError as error:
-        raise ValueError(f"network namespace {name}: {error.strerror} (ip netns lists them)") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise NoNamespaceError(f"network namespace {name}: {reason} (ip netns lists them)") from None

@@ -84,6 +84,9 @@ def test_network_namespace_by_option(network: Network, tmp_path: Path) -> None:
     config.chmod(0o644)
     assert subprocess.run([Kad.program, "-t", "-f", config, "-s", node.name], check=False).returncode == 0
     assert subprocess.run([Kad.program, "-t", "-f", config], check=False, stderr=-3).returncode != 0
+    named = tmp_path / "named.conf"
+    named.write_text(f"{config.read_text()}\nnet_namespace {node.name}\n")
+    assert subprocess.run([Kad.program, "-t", "-f", named], check=False).returncode == 0
     names = [f"-{letter}{tmp_path}/{letter}.pid" for letter in "prcb"]
     argv = [Kad.program, "-nlG", "-s", node.name, "--run-dir", f"{tmp_path}/run", "-f", str(config), *names]
     with (tmp_path / "log").open("w") as log:

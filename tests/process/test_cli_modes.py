@@ -172,3 +172,18 @@ def test_configuration_test_loads_little() -> None:
     argv = [sys.executable, "-c", program]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
     assert done.stdout == "4\n"
+
+
+def test_network_namespace_that_is_not_there(tmp_path: Path) -> None:
+    """Asked for on the command line it is a failure; the configuration's is said, and the text judged."""
+    file = tmp_path / "kad.conf"
+    file.write_text(GOOD)
+    done = run("-t", "-s", "no-such-place", "-f", str(file))
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "network namespace no-such-place" in done.stderr
+    file.write_text(f"net_namespace no-such-place\n{UNKNOWN}")
+    done = run("-t", "-f", str(file))
+    assert done.returncode == 5
+    assert "network namespace no-such-place" in done.stderr
+    assert "bogus" in done.stderr
+    assert "eth0" not in done.stderr
