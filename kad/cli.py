@@ -5,10 +5,11 @@ Nothing heavy is imported before it is clear that the daemon is to run: ``kad -t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from kad import __version__
 from kad.command_line import CommandLine, Mode, parse, usage
@@ -57,7 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("kad is no genhash yet", file=sys.stderr)
             return FAILURE
         case Mode.TEST:
-            return _test(line)
+            status = _test(line)
+            if arguments is None:
+                _leave_at_once(status)
+            return status
         case _:
             return _run(line)
 
@@ -113,6 +117,14 @@ def _test(line: CommandLine) -> int:
     except Exception as error:  # noqa: BLE001 - the caller gets a sentence and a status, whatever it is
         print(f"kad -t: a defect of kad's own: {error!r}", file=sys.stderr)
         return DEFECT
+
+
+def _leave_at_once(status: int) -> NoReturn:
+    """Freeing a large configuration piece by piece takes a quarter of the time of reading it."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)
 
 
 def _open_log(path: str) -> TextIO:
