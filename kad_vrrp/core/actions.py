@@ -9,6 +9,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from kad.config.model.script import ScriptCommand
+from kad.track.script import EndScript, RunScript
 
 
 class State(StrEnum):
@@ -110,7 +111,8 @@ class SetPromoteSecondaries(Struct, frozen=True):
 class Notify(Struct, frozen=True):
     """Run these scripts for a transition, in order of start; answered by NotifyDone.
 
-    ``commands``: complete argv each (the appended INSTANCE NAME STATE PRIORITY included).
+    ``commands``: complete argv each (the appended INSTANCE NAME STATE PRIORITY included). ``instance`` is a
+    sync group's name where a group has changed.
     """
 
     instance: str
@@ -148,6 +150,35 @@ class Forget(Struct, frozen=True):
     instance: str
 
 
+class RememberObject(Struct, frozen=True):
+    """Write the journal record of a tracker or a sync group, whose keys are never an instance's."""
+
+    key: str
+    record: bytes
+
+
+class ForgetObject(Struct, frozen=True):
+    """Free it."""
+
+    key: str
+
+
+class GroupChanged(Struct, frozen=True):
+    """A sync group is in another state, its members before it."""
+
+    group: str
+    old: State
+    new: State
+
+
+class PriorityChanged(Struct, frozen=True):
+    """An instance with notify_priority_changes has another effective priority."""
+
+    instance: str
+    state: State
+    priority: int
+
+
 class LogLevel(StrEnum):
     ERROR = "error"
     WARNING = "warning"
@@ -175,6 +206,12 @@ Action = (
     | StateChanged
     | Remember
     | Forget
+    | RememberObject
+    | ForgetObject
+    | GroupChanged
+    | PriorityChanged
+    | RunScript
+    | EndScript
     | Log
     | Stopped
 )

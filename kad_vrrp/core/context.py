@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from kad_vrrp.core.actions import Action, Announce, Log, LogLevel
+from kad_vrrp.core.object_records import ObjectRecords
+from kad_vrrp.core.trackers import Trackers
 
 if TYPE_CHECKING:
     from kad_vrrp.core.events import LinkChanged
     from kad_vrrp.core.garp import Pacer
+    from kad_vrrp.core.instance import Instance
 
 NEVER = 1 << 62
 """An instant that does not come, in microseconds."""
@@ -47,9 +51,11 @@ class EngineSettings(Struct, frozen=True):
 class Context:
     """Owned by the engine; parts write actions through it."""
 
-    def __init__(self, settings: EngineSettings, pacer: Pacer) -> None:
+    def __init__(self, settings: EngineSettings, pacer: Pacer, objects: Mapping[str, bytes]) -> None:
         self.settings = settings
         self.pacer = pacer
+        self.records = ObjectRecords(self.emit, objects)
+        self.trackers = Trackers(self)
         self.links: dict[str, LinkChanged] = {}
         self.generation = 0
         self.virtual: frozenset[str] = frozenset()
@@ -57,6 +63,8 @@ class Context:
         self.deaf_until_us = 0
         """End of the start-up delay: nothing received before counts (not for what goes on after a crash)."""
         self.actions: list[Action] = []
+        self.moved: list[Instance] = []
+        """Members of sync groups whose deadlines may have changed because of another member."""
         self.serial = 0
 
     def next_serial(self) -> int:

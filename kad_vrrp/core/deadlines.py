@@ -17,6 +17,10 @@ class Deadlines:
         self._heap: list[tuple[int, int, Instance]] = []
         self._pushed = 0
 
+    def __len__(self) -> int:
+        """Entries, those that no longer count among them."""
+        return len(self._heap)
+
     @property
     def first_us(self) -> int:
         """The earliest deadline; NEVER when there is none."""

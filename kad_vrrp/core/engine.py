@@ -9,14 +9,18 @@ from collections.abc import Mapping
 from typing import assert_never
 
 from kad.ipc.reports import VrrpReport
+from kad.track.process import ProcessesCounted
+from kad.track.script import ScriptEnded
 from kad_vrrp.core.actions import Action, LogLevel, State
 from kad_vrrp.core.context import NEVER, Context, EngineSettings
 from kad_vrrp.core.deadlines import Deadlines
 from kad_vrrp.core.events import (
     AddressDeleted,
     AdvertReceived,
+    BfdChanged,
     ConfigurationChanged,
     Event,
+    FileRead,
     LinkChanged,
     LinkRemoved,
     NotifyDone,
@@ -35,16 +39,26 @@ from kad_vrrp.core.record import Remembered
 from kad_vrrp.core.registry import Registry
 from kad_vrrp.core.report import report_of
 from kad_vrrp.core.timers import LONGEST_EARLY_US
+from kad_vrrp.core.trackers import Followed
 from kad_vrrp.core.transports import Slot, Transports
 
 __all__ = ["Engine", "EngineSettings", "Remembered"]
 
 
 class Engine:
-    """See the module. ``remembered``: the journal's records by instance name, read at birth."""
+    """See the module.
 
-    def __init__(self, settings: EngineSettings, remembered: Mapping[str, Remembered]) -> None:
-        self._context = Context(settings, Pacer())
+    ``remembered``: the journal's records by instance name, read at birth; ``objects``: those of
+    RememberObject by key.
+    """
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        remembered: Mapping[str, Remembered],
+        objects: Mapping[str, bytes] | None = None,
+    ) -> None:
+        self._context = Context(settings, Pacer(), objects or {})
         self._transports = Transports(self._context)
         self._registry = Registry(self._context, self._transports)
         self._deadlines = Deadlines()
@@ -59,6 +73,10 @@ class Engine:
             self._on_time(now_us)
         else:
             self._dispatch(event, now_us)
+        if self._context.moved:
+            moved, self._context.moved = self._context.moved, []
+            for instance in moved:
+                self._deadlines.push(instance)
         actions = self._context.actions
         if not actions:
             return []
@@ -73,6 +91,7 @@ class Engine:
             self._transports.deadline_us,
             self._context.pacer.deadline_us,
             self._lifecycle.deadline_us,
+            self._context.trackers.deadline_us,
         )
         return first_us if first_us < NEVER else None
 
@@ -126,6 +145,8 @@ class Engine:
                 self._on_plan_done(event, now_us)
             case NotifyDone():
                 self._on_notify_done(event, now_us)
+            case ScriptEnded() | FileRead() | ProcessesCounted() | BfdChanged():
+                self._on_turned(self._context.trackers.handle(event, now_us), now_us)
             case ConfigurationChanged():
                 self._lifecycle.configure(event, now_us)
             case StopRequested():
@@ -165,9 +186,15 @@ class Engine:
         self._transports.retry(now_us)
         if self._context.pacer.deadline_us <= now_us:
             self._context.send_paced(now_us)
+        self._on_turned(self._context.trackers.on_time(now_us), now_us)
         self._lifecycle.on_time(now_us)
 
     # News and answers ----------------------------------------------------------------------------------
+
+    def _on_turned(self, turned: list[Followed], now_us: int) -> None:
+        for what in turned:
+            for instance in self._registry.following(what):
+                self._lifecycle.touch(instance, now_us)
 
     def _on_transport(self, slot: Slot | None, now_us: int) -> None:
         if slot is None:
@@ -190,4 +217,7 @@ class Engine:
     def _on_notify_done(self, event: NotifyDone, now_us: int) -> None:
         for instance in self._registry.named(event.instance):
             instance.on_notify_done(event.serial)
+        group = self._registry.groups.get(event.instance)
+        if group is not None:
+            group.on_notify_done(event.serial)
         self._lifecycle.finish_endings(now_us)

@@ -6,7 +6,10 @@ event (``Engine.handle(event, now_us)``), never inside it.
 
 from msgspec import Struct
 
-from kad.config.model.vrrp import GarpGroup, VrrpInstance
+from kad.config.model.track import TrackFile, TrackProcess, TrackScript
+from kad.config.model.vrrp import GarpGroup, SyncGroup, VrrpInstance
+from kad.track.process import ProcessesCounted
+from kad.track.script import ScriptEnded
 from kad_vrrp.core.actions import AddressEntry
 
 
@@ -94,6 +97,20 @@ class NotifyDone(Struct, frozen=True):
     serial: int
 
 
+class FileRead(Struct, frozen=True):
+    """What a tracked file holds now; 0 when it is not there. Told before a configuration that follows it."""
+
+    path: str
+    value: int
+
+
+class BfdChanged(Struct, frozen=True):
+    """A BFD session is up, or it is not."""
+
+    name: str
+    up: bool
+
+
 class ConfigurationChanged(Struct, frozen=True):
     """A new generation to run: the whole set of instances, changed ones as new objects.
 
@@ -107,6 +124,10 @@ class ConfigurationChanged(Struct, frozen=True):
     instances: tuple[VrrpInstance, ...]
     previous: tuple[VrrpInstance, ...] = ()
     garp_groups: tuple[GarpGroup, ...] = ()
+    sync_groups: tuple[SyncGroup, ...] = ()
+    scripts: tuple[TrackScript, ...] = ()
+    files: tuple[TrackFile, ...] = ()
+    processes: tuple[TrackProcess, ...] = ()
 
 
 class StopRequested(Struct, frozen=True):
@@ -126,6 +147,10 @@ Event = (
     | TransportFailed
     | PlanDone
     | NotifyDone
+    | ScriptEnded
+    | FileRead
+    | ProcessesCounted
+    | BfdChanged
     | ConfigurationChanged
     | StopRequested
     | TimeReached

@@ -110,6 +110,7 @@ def _accept(instance: Instance, heard: Advertisement, now_us: int) -> None:
     config = instance.config
     news = (heard.source, heard.priority) != (instance.master_address, instance.master_priority)
     preempt_at_us = instance.preempt_at_us
+    instance.ready = False
     learn(instance, heard)
     if config.preempt_delay_us:
         if heard.priority >= instance.priority:
@@ -121,6 +122,8 @@ def _accept(instance: Instance, heard: Advertisement, now_us: int) -> None:
     )
     if news or preempt_at_us != instance.preempt_at_us:
         instance.remember()
+    if instance.group is not None:
+        instance.group.heard_master(instance, now_us)
 
 
 def learn(instance: Instance, heard: Advertisement) -> None:
@@ -187,7 +190,11 @@ def _insist(instance: Instance, heard: Advertisement, now_us: int) -> None:
         # One burst an interval tells every host: packets that piled up while we were stopped need no more.
         return
     instance.last_lower_us = now_us
-    instance.announce_lower_priority(now_us)
+    for member in instance.group.members if instance.group is not None else (instance,):
+        # keepalived: whoever believed the other master here believed its whole group.
+        if member.state is State.MASTER:
+            member.announce_lower_priority(now_us)
+            instance.context.moved.append(member)
     commands = lower_priority_commands(config.notify)
     if commands:
         # An event, not a state: it is not owed, and the next advert of that kind would bring it again.

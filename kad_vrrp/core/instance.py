@@ -1,16 +1,18 @@
 """One virtual router: its state machine (RFC 9568 §6.4, with keepalived's FAULT). Pure.
 
-State moves only in the ``_enter_*`` methods. Each move is carried out in one order: the journal record of the
+State moves only in the ``enter_*`` methods. Each move is carried out in one order: the journal record of the
 new intention, the news of the change, the adverts, the addresses; and once the kernel has answered, the
 announcements and the notifications. Whatever is killed in between, the record says what is still to be done.
 """
 
-from kad.config.model.vrrp import VrrpInstance, WantedState
+from kad.config.model.vrrp import Tracking, VrrpInstance, WantedState
 from kad.notify.policy import NotifyState
+from kad_vrrp.core import participation
 from kad_vrrp.core import record as records
 from kad_vrrp.core.actions import (
     ChangeAddresses,
     LogLevel,
+    PriorityChanged,
     Remember,
     SendAdvert,
     State,
@@ -28,6 +30,7 @@ from kad_vrrp.core.memory import describe
 from kad_vrrp.core.notices import Notices, notify_state
 from kad_vrrp.core.priority import OWNER, STOPPING, effective_priority
 from kad_vrrp.core.stats import Statistics
+from kad_vrrp.core.sync_group import SyncGroup
 from kad_vrrp.core.timers import early_window_us, intervals
 from kad_vrrp.core.transports import Slot
 
@@ -44,6 +47,9 @@ class Instance:
         self.stats = Statistics()
         self.ending: Ending | None = None
         self.fault = ""
+        """What is in its own way."""
+        self.obstacle = ""
+        """What is in its way, be it another member of its group."""
         self.running = False
         """Timers count: nothing is in the way and the sockets are open."""
         self.timer_us = NEVER
@@ -68,15 +74,26 @@ class Instance:
         self.holdings = Holdings(config)
         self.holdings.assume_all()
         self.notices = Notices()
+        self.tracking = config.tracking
+        """What it follows, for its sync group too."""
         self.weight = 0
-        """What tracked objects add to the priority."""
+        """What that adds to the priority."""
+        self.awaiting = False
+        """Something it follows has not answered yet, and it never took part before."""
+        self.group: SyncGroup | None = None
+        self.ready = False
+        """Its time to be MASTER has come; it waits for the others of its group."""
+        self.dethroned = False
+        """A former life was on its way from MASTER to BACKUP, with the group."""
         self.transmitter = Transmitter(config, self.stats, now_us)
         self.deaf_until_us = context.deaf_until_us
         self.recalled = False
         """A former life's record was taken over."""
+        self.took_part = False
+        """It has been past INIT, in this life or a former one."""
         self.resuming = False
         link = context.links.get(config.interface)
-        self._conditions = Conditions(link is not None and link.up)
+        self.conditions = Conditions(link is not None and link.up)
         self._last_record = b""
         self._deferred: ChangeAddresses | None = None
         self._guard = DeletionGuard()
@@ -89,9 +106,14 @@ class Instance:
         config = self.config
         self.rules = receive_rules(config)
         self.own_addresses = frozenset(advertised_addresses(config))
-        self.interfaces = interfaces_of(config)
+        self.follow(self.tracking)
         self.early_us = early_window_us(config.advert_int_us)
         self.derive_intervals()
+
+    def follow(self, tracking: Tracking) -> None:
+        """What it follows has changed, by its own configuration or its sync group's."""
+        self.tracking = tracking
+        self.interfaces = interfaces_of(self.config) | {item.name for item in tracking.interfaces}
 
     def derive_intervals(self) -> None:
         """The priority, or the master's interval, may have changed."""
@@ -113,7 +135,7 @@ class Instance:
         """Recompute what waits beside the protocol's own timer."""
         self.side_us = min(
             self.announcer.deadline_us,
-            self._conditions.deadline_us,
+            self.conditions.deadline_us,
             self._guard.deadline_us,
         )
 
@@ -123,7 +145,7 @@ class Instance:
             if self.timer_us - self.early_us <= now_us:
                 self._advertise(now_us)
         elif self.timer_us <= now_us:
-            self._enter_master(self.expiry_reason, now_us)
+            self.claim(self.expiry_reason, now_us)
         if self.side_us <= now_us:
             self._on_side_timers(now_us)
 
@@ -144,6 +166,7 @@ class Instance:
         """The engine found other sockets or another source address for it."""
         self.familiar = None
         if slot is not self.transmitter.slot:
+            self.ready &= not self.running
             self.running = False
             self.timer_us = NEVER
             self.resuming = self.state is State.MASTER
@@ -153,53 +176,20 @@ class Instance:
 
     def check(self, now_us: int) -> None:
         """Compare the present conditions with the state, and move if they do not fit."""
-        if self.ending is not None:
-            return
-        slot, source = self.transmitter.slot, self.transmitter.source
-        failure = slot.failure if slot is not None else ""
-        self.fault = self._conditions.find_fault(self.config, self.context.links, source, failure, now_us)
-        if self.fault:
-            if self.state is not State.FAULT:
-                self._enter_fault(self.fault, now_us)
-        elif not self.transmitter.is_open:
-            self.running = False
-            self.timer_us = NEVER
-            self.familiar = None
-        elif not self.running:
-            self.running = True
-            self._begin(now_us)
+        participation.check(self, now_us)
 
-    def _begin(self, now_us: int) -> None:
-        """Nothing is in the way (any more): start, or go on where a former life or socket stopped."""
-        start_us = max(now_us, self.deaf_until_us)
-        if self.state is State.MASTER:
-            self._resume_master(now_us)
-        elif self.state is State.BACKUP:
-            self.wait_for_master(
-                self.intervals.master_down_us, "no advertisement heard since the restart", start_us
-            )
-            self.reconcile(now_us)
-        elif self.state is State.FAULT:
-            # keepalived: an owner coming back listens for one interval first (RFC 9568 would not).
-            waits = (
-                self.config.advert_int_us + self.intervals.skew_us
-                if self._wants_mastery
-                else self.intervals.master_down_us
-            )
-            self._enter_backup("nothing is in the way any more", now_us, waits)
-            if self.config.unicast and self.deaf_until_us <= now_us:
-                # A master that lost us from its neighbour cache would send its next adverts too late.
-                self.announcer.tell_source(self.config, self.transmitter.source)
-        elif not self._wants_mastery:
-            self._enter_backup("started", now_us, self.intervals.master_down_us)
-        elif start_us > now_us:
-            self.wait_for_master(0, "address owner, after the start-up delay", start_us)
+    def claim(self, reason: str, now_us: int) -> None:
+        """Become MASTER, or wait once more for the others of the group."""
+        if self.group is None or self.group.claim(self):
+            self.enter_master(reason, now_us)
         else:
-            self._enter_master("address owner", now_us)
+            self.wait_for_master(self.intervals.master_down_us, reason, now_us)
 
     @property
-    def _wants_mastery(self) -> bool:
-        return self.config.is_owner and self.config.wanted_state is WantedState.MASTER
+    def wants_mastery(self) -> bool:
+        """It may be MASTER without having listened first."""
+        wants = self.config.is_owner and self.config.wanted_state is WantedState.MASTER
+        return wants and (self.group is None or self.group.all_owners)
 
     def wait_for_master(self, wait_us: int, reason: str, now_us: int) -> None:
         """BACKUP: when and why this instance takes over if nothing more is heard."""
@@ -208,7 +198,8 @@ class Instance:
 
     # State moves ---------------------------------------------------------------------------------------
 
-    def _enter_master(self, reason: str, now_us: int) -> None:
+    def enter_master(self, reason: str, now_us: int) -> None:
+        """RFC 9568 §6.4.1 (100) and §6.4.2 (355)."""
         config = self.config
         if config.is_owner and self.priority != OWNER:
             self.log(LogLevel.INFO, f"restoring our priority to {OWNER}: the other address owner is gone")
@@ -220,26 +211,29 @@ class Instance:
         self.announcer.owe(now_us)
         self._move(State.MASTER, reason, now_us, self.transmitter.send(self.priority, now_us))
 
-    def _enter_backup(self, reason: str, now_us: int, wait_us: int, *, farewell: bool = False) -> None:
+    def enter_backup(self, reason: str, now_us: int, wait_us: int, *, farewell: bool = False) -> None:
+        """``wait_us``: how long to wait for a master."""
         adverts = self._leave_master(now_us, farewell=farewell)
         self.preempt_at_us = 0
+        self.ready = self.dethroned = False
         self.wait_for_master(wait_us, f"no advertisement for {wait_us} us", max(now_us, self.deaf_until_us))
         self._move(State.BACKUP, reason, now_us, adverts)
 
     def yield_to_master(self, reason: str, now_us: int) -> None:
         """RFC 9568 §6.4.3 (750): another master takes precedence."""
-        self._enter_backup(reason, now_us, self.intervals.master_down_us)
+        self.enter_backup(reason, now_us, self.intervals.master_down_us)
         self.expiry_reason = f"nothing more heard from {self.master_address}"
 
-    def _enter_fault(self, reason: str, now_us: int) -> None:
+    def enter_fault(self, reason: str, now_us: int) -> None:
+        """It cannot take part."""
         adverts = self._leave_master(now_us, farewell=True)
-        self.running = False
+        self.running = self.ready = False
         self.timer_us = NEVER
         self.master_adver_us = self.config.advert_int_us
         self.derive_intervals()
         self._move(State.FAULT, reason, now_us, adverts)
 
-    def _enter_init(self, reason: str, now_us: int) -> None:
+    def enter_init(self, reason: str, now_us: int) -> None:
         """RFC 9568 §6.4.2 and §6.4.3, Shutdown."""
         adverts = self._leave_master(now_us, farewell=True)
         self.running = False
@@ -279,6 +273,8 @@ class Instance:
         elif not self.holdings.in_flight:
             self._settle(now_us)
         self.arm()
+        if self.group is not None:
+            self.group.on_move(self, old, now_us)
 
     def _ask_notice(self) -> None:
         state = notify_state(self.state)
@@ -292,8 +288,10 @@ class Instance:
         """The effective priority changed; a backup's timer moves by the difference, as keepalived's."""
         if priority == self.priority:
             return
-        self.log(LogLevel.INFO, f"changing effective priority from {self.priority} to {priority}")
+        self.log(LogLevel.INFO, f"Changing effective priority from {self.priority} to {priority}")
         self.priority = priority
+        if self.config.notify_priority_changes:
+            self.context.emit(PriorityChanged(self.config.name, self.state, priority))
         old_down_us = self.intervals.master_down_us
         self.derive_intervals()
         if self.state is State.BACKUP and self.timer_us != NEVER:
@@ -319,7 +317,7 @@ class Instance:
         config = self.config
         if self.transmitter.is_past_mastery(now_us):
             waits = self.intervals.master_down_us
-            self._enter_backup("our adverts are so late that another is master by now", now_us, waits)
+            self.enter_backup("our adverts are so late that another is master by now", now_us, waits)
             return
         self._send(now_us)
         next_us = self.timer_us + config.advert_int_us
@@ -334,12 +332,14 @@ class Instance:
             self.announcer.settle(self.config, self.holdings.present, now_us)
         self.arm()
 
-    def _resume_master(self, now_us: int) -> None:
+    def resume_master(self, now_us: int) -> None:
         """The sockets are open (again) and we are MASTER: after a crash, or a reload that changed them."""
         silent_us = now_us - self.transmitter.last_sent_us
-        if silent_us >= self.intervals.master_down_us:
+        if self.dethroned or silent_us >= self.intervals.master_down_us:
             reason = f"silent for {silent_us} us, longer than the master-down interval"
-            self._enter_backup(reason, now_us, self.intervals.master_down_us)
+            if self.dethroned:
+                reason = "its sync group was leaving MASTER when the process ended"
+            self.enter_backup(reason, now_us, self.intervals.master_down_us)
             return
         self.resuming = False
         self.announcer.owe(now_us)
@@ -388,7 +388,7 @@ class Instance:
             self.log(LogLevel.ERROR, f"cannot {verb} {failure.entry.address}: {failure.reason}")
             refused_addition |= failure.adding
         if refused_addition and self.state is State.MASTER:
-            self._conditions.refused(now_us)
+            self.conditions.refused(now_us)
             self.check(now_us)
             return
         if self.state is State.MASTER and outcome.added:
@@ -403,6 +403,8 @@ class Instance:
         self.holdings.drop_unconfigured()
         if self.ending is not Ending.WITHDRAW:
             self.context.actions.extend(self.notices.start(self.config))
+            if self.group is not None:
+                self.group.start_notices()
         self.remember()
         self.arm()
 
@@ -421,7 +423,7 @@ class Instance:
     def _give_way_after_deletion(self, now_us: int) -> None:
         """keepalived's answer to a deleted address: step down, and stand again after the skew time."""
         address = self._guard.stepping_down(now_us)
-        self._enter_backup(f"{address} was deleted by another", now_us, self.intervals.skew_us, farewell=True)
+        self.enter_backup(f"{address} was deleted by another", now_us, self.intervals.skew_us, farewell=True)
         self.expiry_reason = "coming back after an address was deleted"
 
     def announce_lower_priority(self, now_us: int) -> None:
@@ -443,11 +445,11 @@ class Instance:
         """Leave for good: first the farewell; :meth:`launch_deferred` then takes the addresses away."""
         self.ending = ending
         if ending is not Ending.WITHDRAW:
-            self._enter_init(reason, now_us)
+            self.enter_init(reason, now_us)
         elif self.state is State.MASTER:
             # The record says BACKUP afterwards, with the notification owed to the next life.
             fresh = now_us - self.transmitter.last_sent_us < self.intervals.master_down_us
-            self._enter_backup(reason, now_us, self.intervals.master_down_us, farewell=fresh)
+            self.enter_backup(reason, now_us, self.intervals.master_down_us, farewell=fresh)
         else:
             self._deferred = self._next_change()
             self.remember()

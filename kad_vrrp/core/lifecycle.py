@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from kad.config.model.vrrp import VrrpInstance
+from kad.config.model.vrrp import Tracking, VrrpInstance
 from kad_vrrp.core.actions import Forget, LogLevel, SetPromoteSecondaries, State, Stopped
 from kad_vrrp.core.context import NEVER, Context, Ending
 from kad_vrrp.core.deadlines import Deadlines
@@ -89,7 +89,7 @@ class Lifecycle:
         self._context.generation = event.generation
         self._context.pacer.configure(event.garp_groups)
         if self._started:
-            self._reload(event.instances, now_us)
+            self._reload(event, now_us)
             return
         self._started = True
         self._start(event, now_us)
@@ -102,6 +102,8 @@ class Lifecycle:
         self._decode_records()
         unreadable = [name for name in self._remembered if name not in self._records]
         instances = [Instance(config, self._context, now_us) for config in event.instances]
+        if not self._context.settings.withdraw:
+            self._registry.arrange(event.sync_groups, instances)
         self._registry.index(instances)
         self._promote()
         pairs = match(event.previous, event.instances)
@@ -112,6 +114,12 @@ class Lifecycle:
             for index, config in enumerate(event.previous)
             if index not in pairs and (orphan := self._orphan(config, now_us)) is not None
         ]
+        if not self._context.settings.withdraw:
+            self._context.trackers.configure(event, now_us, first=True)
+            for group in self._registry.groups.values():
+                group.recall()
+            self._context.records.forget_former()
+        self._bind_all(instances)
         for instance in instances:
             self.touch(instance, now_us)
             if (
@@ -167,13 +175,20 @@ class Lifecycle:
         restore(orphan, record, silent_for_us, None, now_us)
         return orphan
 
-    def _reload(self, configs: tuple[VrrpInstance, ...], now_us: int) -> None:
+    def _bind_all(self, instances: list[Instance]) -> None:
+        """Members of a group are looked at together: each needs its sockets and source address first."""
+        for instance in instances:
+            if instance.group is not None:
+                self._registry.bind(instance)
+
+    def _reload(self, event: ConfigurationChanged, now_us: int) -> None:
         """Removals of every instance first, then additions: an address may move between two of them."""
         old = self._registry.instances
         instances: list[Instance] = []
         changed: list[tuple[Instance, VrrpInstance]] = []
         added: list[Instance] = []
-        for config, index in zip(configs, match([i.config for i in old], configs), strict=True):
+        pairs = match([instance.config for instance in old], event.instances)
+        for config, index in zip(event.instances, pairs, strict=True):
             if index is None:
                 added.append(Instance(config, self._context, now_us))
                 instances.append(added[-1])
@@ -183,15 +198,21 @@ class Lifecycle:
                 changed.append((old[index], config))
         staying = set(map(id, instances))
         gone = [instance for instance in old if id(instance) not in staying]
-        if not changed and not added and not gone:
-            return
         former = [instance.config.name for instance, _ in changed]
         for instance, config in changed:
             configure(instance, config, now_us)
+        trackers_changed = self._context.trackers.configure(event, now_us, first=False)
+        affected = dict.fromkeys([instance for instance, _ in changed] + added)
+        affected |= dict.fromkeys(self._registry.arrange(event.sync_groups, instances))
+        if trackers_changed:
+            affected |= dict.fromkeys(each for each in instances if each.tracking != Tracking())
+        if not affected and not gone:
+            return
         self._registry.index(instances)
         self._dismiss(gone, now_us)
         self._promote()
-        for instance in (*(instance for instance, _ in changed), *added):
+        self._bind_all(list(affected))
+        for instance in affected:
             self.touch(instance, now_us)
             complete(instance, now_us)
             self._deadlines.push(instance)
@@ -228,7 +249,8 @@ class Lifecycle:
         if not self._stopping or self._stopped:
             return
         everyone = (*registry.instances, *registry.leaving)
-        if all(instance.finished for instance in everyone):
+        groups_owe = any(group.notices.owed for group in registry.groups.values())
+        if not groups_owe and all(instance.finished for instance in everyone):
             self._finish_stop(now_us)
         elif self._limit == self._plans_overdue and not any(i.holdings.in_flight for i in everyone):
             self._wait(now_us + STOP_NOTIFY_LIMIT_US, self._finish_stop)
@@ -248,6 +270,9 @@ class Lifecycle:
         for instance in self._registry.instances:
             instance.launch_deferred(now_us)
             self._deadlines.push(instance)
+        for group in self._registry.groups.values():
+            group.end()
+        self._context.trackers.stop(now_us)
         self.finish_endings(now_us)
 
     def _plans_overdue(self, now_us: int) -> None:
@@ -263,6 +288,7 @@ class Lifecycle:
         if not self._context.settings.withdraw:
             for instance in self._registry.instances:
                 self._context.emit(Forget(instance.config.name))
+            self._context.records.forget_all()
         self._context.emit(Stopped())
 
     # Withdrawal ----------------------------------------------------------------------------------------

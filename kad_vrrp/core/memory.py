@@ -60,6 +60,7 @@ def restore(
         instance.holdings.assume_all()
     instance.notices.restore(record.owed, record.notified)
     instance.recalled = True
+    instance.took_part = record.state in (State.MASTER, State.BACKUP)
     instance.resuming = record.state is State.MASTER
     instance.deaf_until_us = now_us
     instance.derive_intervals()

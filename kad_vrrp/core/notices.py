@@ -1,8 +1,8 @@
-"""Notifications of one instance: asked for in order, carried out at least once. Pure."""
+"""Notifications of one instance or sync group: asked for in order, carried out at least once. Pure."""
 
 from kad.config.model.script import ScriptCommand
-from kad.config.model.vrrp import VrrpInstance
-from kad.notify.policy import NotifyState, instance_commands
+from kad.config.model.vrrp import SyncGroup, VrrpInstance
+from kad.notify.policy import NotifyState, group_commands, instance_commands
 from kad_vrrp.core.actions import Notify, State
 from kad_vrrp.core.record import OWED_LIMIT, OwedNotice
 
@@ -24,7 +24,14 @@ class Notices:
         self.owed = list(owed)
         self.notified = notified
 
-    def ask(self, config: VrrpInstance, state: NotifyState, priority: int, serial: int) -> OwedNotice | None:
+    @property
+    def waiting(self) -> bool:
+        """Some have not been started."""
+        return len(self.owed) > len(self._started)
+
+    def ask(
+        self, config: VrrpInstance | SyncGroup, state: NotifyState, priority: int, serial: int
+    ) -> OwedNotice | None:
         """A transition happened. Returns a notice that had to be given up for want of room, if any."""
         self.notified = state.value
         if not _commands(config, state, priority):
@@ -36,7 +43,7 @@ class Notices:
         self._started.discard(given_up.serial)
         return given_up
 
-    def start(self, config: VrrpInstance) -> list[Notify]:
+    def start(self, config: VrrpInstance | SyncGroup) -> list[Notify]:
         """Start what has not been started, in order. What has no commands (any more) is not owed."""
         actions = []
         for notice in list(self.owed):
@@ -65,7 +72,11 @@ def notify_state(state: State) -> NotifyState:
     return NotifyState.STOP if state is State.INIT else NotifyState(state.value)
 
 
-def _commands(config: VrrpInstance, state: NotifyState, priority: int) -> tuple[ScriptCommand, ...]:
+def _commands(
+    config: VrrpInstance | SyncGroup, state: NotifyState, priority: int
+) -> tuple[ScriptCommand, ...]:
+    if isinstance(config, SyncGroup):
+        return group_commands(config.notify, config.name, state)
     return instance_commands(
         config.notify, config.name, state, priority, notify_deleted=config.notify_deleted
     )

@@ -1,11 +1,14 @@
 """The instances of an engine, found by name, interface, address, or packet. Pure."""
 
-from kad.config.model.vrrp import VrrpInstance
+from kad.config.model.vrrp import SyncGroup as GroupConfig
+from kad.config.model.vrrp import Tracking, VrrpInstance
 from kad_vrrp.core.conditions import source_of
 from kad_vrrp.core.context import Context
 from kad_vrrp.core.events import AdvertReceived
 from kad_vrrp.core.instance import Instance
 from kad_vrrp.core.packet import DropReason, PacketError, virtual_router_id
+from kad_vrrp.core.sync_group import SyncGroup
+from kad_vrrp.core.trackers import Followed, followed, merged
 from kad_vrrp.core.transports import Slot, Transports, transport_for
 
 
@@ -19,9 +22,11 @@ class Registry:
         """In the order of the configuration."""
         self.leaving: list[Instance] = []
         """Removed by a reload, until the kernel and their scripts are done."""
+        self.groups: dict[str, SyncGroup] = {}
         self._by_name: dict[str, Instance] = {}
         self._by_interface: dict[str, list[Instance]] = {}
         self._by_address: dict[str, list[Instance]] = {}
+        self._by_followed: dict[Followed, list[Instance]] = {}
         self._by_route: dict[int, list[Instance]] = {}
         self._by_slot: dict[int, list[Instance]] = {}
         self._families: dict[int, int] = {}
@@ -32,12 +37,41 @@ class Registry:
         self._by_name = {instance.config.name: instance for instance in instances}
         self._by_interface = {}
         self._by_address = {}
+        self._by_followed = {}
         for instance in instances:
+            for what in followed(instance.tracking):
+                self._by_followed.setdefault(what, []).append(instance)
             for name in instance.interfaces:
                 self._by_interface.setdefault(name, []).append(instance)
             for entry in instance.holdings.entries:
                 self._by_address.setdefault(entry.address, []).append(instance)
         self._context.virtual = frozenset(self._by_address)
+
+    def arrange(self, configs: tuple[GroupConfig, ...], instances: list[Instance]) -> list[Instance]:
+        """Who belongs to which group, and follows what because of that. Those for whom it has changed."""
+        by_name = {instance.config.name: instance for instance in instances}
+        before = [instance.group for instance in instances]
+        old, self.groups = self.groups, {}
+        affected: set[Instance] = set()
+        for config in configs:
+            members = [by_name[name] for name in config.members if name in by_name]
+            group = old.pop(config.name, None) or SyncGroup(config, self._context)
+            self.groups[config.name] = group
+            if (group.config, group.members) != (config, members):
+                group.configure(config, members)
+                affected.update(members)
+        for group in old.values():
+            group.dissolve()
+        for instance, former in zip(instances, before, strict=True):
+            group_tracking = instance.group.config.tracking if instance.group is not None else Tracking()
+            tracking = merged(instance.config.tracking, group_tracking)
+            if tracking != instance.tracking or instance.group is not former:
+                instance.follow(tracking)
+                affected.add(instance)
+        return [instance for instance in instances if instance in affected]
+
+    def following(self, what: Followed) -> list[Instance]:
+        return self._by_followed.get(what, [])
 
     def named(self, name: str) -> list[Instance]:
         """Whose answer it is: the living one and those that are leaving; serial numbers tell them apart."""

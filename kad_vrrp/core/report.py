@@ -38,7 +38,7 @@ def report_of(instance: Instance) -> InstanceReport:
         master_address="" if is_master else instance.master_address,
         master_priority=0 if is_master else instance.master_priority,
         reason=instance.reason,
-        fault=instance.fault,
+        fault=instance.obstacle,
         vips_set=is_master and not instance.holdings.in_flight,
         addresses=addresses,
         owed_notifications=len(instance.notices.owed),

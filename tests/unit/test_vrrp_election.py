@@ -5,8 +5,9 @@ import itertools
 import pytest
 from msgspec.structs import replace
 
-from kad.config.model.vrrp import UnicastPeer, WantedState
+from kad.config.model.vrrp import AuthType, UnicastPeer, WantedState
 from kad_vrrp.core.actions import SendAdvert
+from kad_vrrp.core.advertiser import Adverts
 from kad_vrrp.core.context import EngineSettings
 from kad_vrrp.core.events import TimeReached
 from tests.support.vrrp_host import SECOND, instance
@@ -467,3 +468,42 @@ def test_an_unchanged_packet_is_recognised_and_a_changed_one_is_not() -> None:
     assert book.engine.report().instances[0].counters["advert_rcvd"] == 2
     book.hear(0)
     assert deadline_after(book) == 609_375
+
+
+@pytest.mark.parametrize(
+    ("position", "value", "reason"), [(8, 64, "ttl"), (3, 35, "ip_length"), (9, 51, "ah_header")]
+)
+def test_a_familiar_payload_under_another_header_is_judged_anew(
+    position: int, value: int, reason: str
+) -> None:
+    book = Playbook(instance()).start()
+    packet = bytearray(Adverts(instance(), "10.0.0.2", 1, old_checksum=False).of(150)[0].data)
+    book.hear_bytes(bytes(packet))
+    packet[4:6] = b"\x12\x34"
+    book.hear_bytes(bytes(packet))
+    assert book.engine.report().instances[0].drops == {}
+    packet[position] = value
+    book.run_for(SECOND)
+    book.hear_bytes(bytes(packet))
+    assert book.engine.report().instances[0].drops == {reason: 1}
+    assert deadline_after(book) == 2_609_375
+
+
+def test_a_complaint_is_made_again_after_a_change_of_state() -> None:
+    book = Playbook(instance()).start()
+
+    def complaints() -> int:
+        book.hear(200, config=instance(auth_type=AuthType.PASS, version=2))
+        return len([line for line in book.lines(everything=True) if "dropped packet" in line])
+
+    assert [complaints(), complaints()] == [1, 0]
+    book.run_for(4 * SECOND)
+    assert [complaints(), complaints()] == [1, 0]
+
+
+def test_the_queue_of_deadlines_stays_small_whatever_packets_come() -> None:
+    book = Playbook(instance()).start()
+    for number in range(5_000):
+        book.hear(150 if number % 2 else 0)
+        book.run_for(200)
+    assert len(book.engine._deadlines) <= 20

@@ -82,6 +82,21 @@ def test_an_interface_that_is_made_anew_gets_new_sockets() -> None:
     assert "FAULT -> BACKUP" in told
 
 
+def test_an_interface_made_anew_unnoticed_gets_sockets_and_addresses_again() -> None:
+    book = Playbook(instance()).start_as_master()
+    book.kernel.clear()
+    book.set_link(link(index=7))
+    told = book.lines(everything=True)
+    assert [line for line in told if line.split()[0] in ("open", "close", "advert", "add")] == [
+        "open 2",
+        "close 1",
+        f"advert 100 to {GROUP}",
+        "add 10.0.0.100 10.0.0.101",
+    ]
+    assert book.state() == "MASTER"
+    assert book.addresses == ["10.0.0.100", "10.0.0.101"]
+
+
 def test_down_debounce_rides_out_a_short_flap() -> None:
     book = Playbook(instance(interface_down_delay_us=500_000)).start_as_master()
     book.set_link(link(up=False))

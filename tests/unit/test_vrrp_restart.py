@@ -125,6 +125,54 @@ def test_a_damaged_record_is_as_none() -> None:
         assert decoded is not None
 
 
+def test_the_record_that_replaces_a_damaged_one_is_kept() -> None:
+    book = Playbook(instance(), links=[link(up=False)])
+    book.journal = {"VI_1": b"\xc1"}
+    book.hold_answers = True
+    book.start()
+    assert decode(book.journal["VI_1"]) is not None
+
+
+def test_a_second_reign_that_dies_before_its_first_advert_is_not_measured_by_the_first() -> None:
+    book = Playbook(instance()).start_as_master()
+    book.hear(150)
+    for _ in range(10):
+        book.run_for(SECOND)
+        book.hear(150)
+    book.kill_after = 1
+    with pytest.raises(Killed):
+        book.run_for(4 * SECOND)
+    book.now_us += RESTART_US
+    book.start()
+    assert book.state() == "MASTER"
+    assert book.addresses == ["10.0.0.100", "10.0.0.101"]
+
+
+def test_numbers_go_on_above_those_still_owed() -> None:
+    book = Playbook(instance()).start()
+    book.hold_answers = True
+    book.run_for(3_609_375)
+    book.tell(book.answers.popleft())
+    owed = book.started[-1][1]
+    book.hold_answers = False
+    book.start()
+    book.hear(150)
+    assert book.started[-1][1] > owed
+    assert len({serial for _, serial, _ in book.started}) == 3
+
+
+def test_a_preempt_delay_that_was_running_runs_on() -> None:
+    book = Playbook(instance(preempt_delay_us=5 * SECOND)).start()
+    for _ in range(4):
+        book.hear(50)
+        book.run_for(SECOND)
+    book.start()
+    for _ in range(5):
+        book.run_for(SECOND)
+        book.hear(50)
+    assert book.state() == "MASTER"
+
+
 def test_records_of_instances_nobody_knows_are_forgotten() -> None:
     book = Playbook(instance("GONE")).start_as_master()
     book.configs = (instance("HERE", virtual_router_id=9, virtual_addresses=vips("10.0.9.9")),)
