@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
-.PHONY: help demo run check test bench clean
+.PHONY: help demo run check test bench packages clean
 
 help:
 	@echo "make demo              two nodes and a client on this machine, in under a minute"
 	@echo "make run CONF=FILE     kad in the foreground with this configuration (root)"
 	@echo "make check             style, types, import rules, quick tests: under a minute, no root"
 	@echo "make test              everything this machine can run; each skip says why"
+	@echo "make packages          installs what the tests need on Debian (root)"
 	@echo "make bench [NAMES=..]  beside keepalived, as a table (root)"
 
 $(STAMP): pyproject.toml requirements-dev.lock
@@ -35,6 +36,9 @@ check: $(STAMP)
 
 test: check
 	$(BIN)/python -m pytest -q --durations=10 tests --ignore=tests/unit --ignore=tests/golden --ignore=tests/property
+
+packages:
+	.ci/run packages
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench $(NAMES)

@@ -383,27 +383,41 @@ def read_service(body: bytes) -> ServiceStatus:
 def read_destination(body: bytes, service_family: int) -> DestinationStatus:
     """One answer to GET_DEST. Raises MalformedMessage."""
     found = _nested(body, _CMD_DEST)
+    return DestinationStatus(
+        _destination(found, service_family),
+        read_u32(found.get(_DEST_ACTIVE, b"")),
+        read_u32(found.get(_DEST_INACTIVE, b"")),
+        read_u32(found.get(_DEST_PERSISTENT, b"")),
+        _counters(found, _DEST_STATS, _DEST_STATS64),
+    )
+
+
+def read_destination_entry(body: bytes, service_family: int) -> DestinationEntry:
+    """The same without what was counted: in half the time. Raises MalformedMessage."""
+    return _destination(_nested(body, _CMD_DEST), service_family)
+
+
+def _destination(found: dict[int, bytes], service_family: int) -> DestinationEntry:
     # Kernels before 3.18 know destinations of the service's own family only, and do not say so.
     family = _u16(found, _DEST_AF) if _DEST_AF in found else service_family
     method = read_u32(found.get(_DEST_METHOD, b"")) & _METHOD_MASK
-    tunnel = method == Method.TUNNEL
-    entry = DestinationEntry(
+    return DestinationEntry(
         _address(found, _DEST_ADDR, family),
         _port(found, _DEST_PORT),
         method,
         read_u32(found.get(_DEST_WEIGHT, b"")),
         read_u32(found.get(_DEST_UPPER, b"")),
         read_u32(found.get(_DEST_LOWER, b"")),
-        found.get(_DEST_TUNNEL_TYPE, b"\0")[0] if tunnel and found.get(_DEST_TUNNEL_TYPE) else 0,
-        _port(found, _DEST_TUNNEL_PORT) if tunnel and _DEST_TUNNEL_PORT in found else 0,
-        _u16(found, _DEST_TUNNEL_FLAGS) if tunnel and _DEST_TUNNEL_FLAGS in found else 0,
+        *(_tunnel(found) if method == Method.TUNNEL else ()),
     )
-    return DestinationStatus(
-        entry,
-        read_u32(found.get(_DEST_ACTIVE, b"")),
-        read_u32(found.get(_DEST_INACTIVE, b"")),
-        read_u32(found.get(_DEST_PERSISTENT, b"")),
-        _counters(found, _DEST_STATS, _DEST_STATS64),
+
+
+def _tunnel(found: dict[int, bytes]) -> tuple[int, int, int]:
+    """Kernels before 5.2 know IPIP only, and say nothing of it."""
+    return (
+        (found.get(_DEST_TUNNEL_TYPE) or b"\0")[0],
+        _port(found, _DEST_TUNNEL_PORT) if _DEST_TUNNEL_PORT in found else 0,
+        _u16(found, _DEST_TUNNEL_FLAGS) if _DEST_TUNNEL_FLAGS in found else 0,
     )
 
 

@@ -37,6 +37,7 @@ from kad_check.io.ipvs_worker import Task, Worker
 SWEEP_INTERVAL_S = 10.0
 SWEEP_SHARE = 50
 """The pause after a sweep is at least so many times as long as it took."""
+_ABSENT = "IPVS is not available"
 _RECOVERIES = 5
 """Readings of the table in a row because answers were lost."""
 
@@ -81,14 +82,26 @@ class Ipvs:
     def start(self, reactor: Reactor, namespace: str | None = None) -> None:
         """``namespace``: where IPVS is, as net_namespace_ipvs says; None: here."""
         self._reactor = reactor
-        where = contextlib.nullcontext() if namespace is None else inside_network_namespace(namespace)
-        with where:
-            self._requests = RequestQueue(PROTOCOL)
-            self._worker = Worker(self._requests, reactor.loop, logs.warning, self._lost)
-            self._presence = Presence(reactor.loop, self._requests, self._found)
+        problem = ""
+        try:
+            with contextlib.nullcontext() if namespace is None else inside_network_namespace(namespace):
+                self._open(reactor)
+        except (OSError, ValueError) as error:
+            if namespace is None:
+                raise
+            problem = f"network namespace {namespace}: {error}"
+            self._open(reactor)
         reactor.add_reader(self._requests.fileno(), self._requests.drain)
         reactor.add_reader(self._presence.monitor.fileno(), self._presence.monitor.drain)
-        self._presence.begin()
+        if problem:
+            self._presence.give_up(problem)
+        else:
+            self._presence.begin()
+
+    def _open(self, reactor: Reactor) -> None:
+        self._requests = RequestQueue(PROTOCOL)
+        self._worker = Worker(self._requests, reactor.loop, logs.warning, self._lost)
+        self._presence = Presence(reactor.loop, self._requests, self._found)
 
     def close(self) -> None:
         if self._next_sweep is not None:
@@ -212,7 +225,7 @@ class Ipvs:
             self._tell_absence()
             held, self._held = self._held, []
             for task in held:
-                self._give_up(task, "there is no IPVS in this kernel")
+                self._give_up(task, _ABSENT)
             return
         if self._absence_told:
             self._absence_told = False
@@ -229,10 +242,9 @@ class Ipvs:
         if not self._absence_told:
             self._absence_told = True
             why = self._presence.why_absent
+            because = f" ({why})" if why else ""
             logs.warning(
-                "IPVS: this kernel has none"
-                + (f" ({why})" if why else "")
-                + "; checks and notifications go on, "
+                f"IPVS is not available{because}: checks and notifications go on, "
                 "and virtual servers are programmed as soon as it appears"
             )
 
@@ -254,7 +266,7 @@ class Ipvs:
     def _place(self, task: Task) -> None:
         """Have the differences worked off for this task, as soon as they can be known."""
         if self._presence.settled and not self.available:
-            self._give_up(task, "there is no IPVS in this kernel")
+            self._give_up(task, _ABSENT)
         elif self._known:
             self._plan(task)
         else:

@@ -23,7 +23,7 @@ from kad.kernel.ipvs import (
     ServiceKey,
     Timeouts,
     read_daemon,
-    read_destination,
+    read_destination_entry,
     read_service,
     read_timeouts,
 )
@@ -78,7 +78,7 @@ def read_services(
                 failed(outcome.reason)
                 return
             for body in outcome.replies:
-                entry = read_destination(body, key.family).entry
+                entry = read_destination_entry(body, key.family)
                 actual[key].destinations[entry.key] = entry
                 count += 1
                 if count % TURN == 0:

@@ -38,12 +38,19 @@ class Presence:
         self.number = 0
         self.settled = False
         self.why_absent = ""
+        self._refused = False
         self._loader: int | None = None
         """pidfd of modprobe while it runs."""
         self._limit: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
         self._ask()
+
+    def give_up(self, reason: str) -> None:
+        """Instead of :meth:`begin`: there is none for us, whatever the kernel has."""
+        self._refused = True
+        self.why_absent = reason
+        self._settle(0)
 
     def close(self) -> None:
         self._forget_loader()
@@ -62,7 +69,7 @@ class Presence:
             self._load()
 
     def _heard(self, number: int) -> None:
-        if number != self.number or not self.settled:
+        if not self._refused and (number != self.number or not self.settled):
             self._settle(number)
 
     def _settle(self, number: int) -> None:

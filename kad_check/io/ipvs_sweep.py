@@ -15,6 +15,7 @@ from kad.kernel.ipvs import (
     ServiceKey,
     ServiceStatus,
     read_destination,
+    read_destination_entry,
     read_service,
 )
 from kad.kernel.ipvs_requests import dump_destinations, dump_services
@@ -75,11 +76,12 @@ class Sweep:
         self._compare_services(present)
         counted: list[ServiceCount] = []
         for status in present.values():
-            found = yield from self._look_at(family, status.entry.key)
-            if found is None:
+            bodies = yield from self._look_at(family, status.entry.key)
+            if bodies is None:
                 return
             if collect:
-                counted.append(ServiceCount(status, found))
+                read = [read_destination(body, status.entry.key.family) for body in bodies]
+                counted.append(ServiceCount(status, tuple(read)))
         if collect:
             self.statistics = tuple(counted)
         self._end()
@@ -97,19 +99,21 @@ class Sweep:
 
     def _look_at(
         self, family: int, key: ServiceKey
-    ) -> Generator[list[Request] | None, list[Outcome], tuple[DestinationStatus, ...] | None]:
+    ) -> Generator[list[Request] | None, list[Outcome], tuple[bytes, ...] | None]:
+        """The kernel's answers about a service's destinations, compared; None: it would not say."""
         outcome = (yield [dump_destinations(family, key)])[0]
         if outcome.error:
             return None
-        found: list[DestinationStatus] = []
+        found: dict[DestinationKey, DestinationEntry] = {}
         for body in outcome.replies:
-            found.append(read_destination(body, key.family))
+            entry = read_destination_entry(body, key.family)
+            found[entry.key] = entry
             if len(found) % TURN == 0:
                 yield None
         believed = self._actual.get(key)
         if believed is not None:
-            self._compare(key, believed, {each.entry.key: each.entry for each in found})
-        return tuple(found)
+            self._compare(key, believed, found)
+        return outcome.replies
 
     def _compare(
         self, key: ServiceKey, believed: ActualService, found: dict[DestinationKey, DestinationEntry]
