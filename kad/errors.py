@@ -3,7 +3,6 @@
 A configuration problem is never an exception: it is a :class:`Diagnostic`, collected with all the others.
 """
 
-import os
 from enum import IntEnum, StrEnum
 
 from msgspec import Struct
@@ -17,7 +16,9 @@ def in_words(error: Exception) -> str:
     """An error for people: of the system's, which file it is about and what is wrong with it."""
     if isinstance(error, OSError) and error.strerror:
         name = error.filename
-        shown = os.fsdecode(name) if isinstance(name, str | bytes) else ""
+        if isinstance(name, bytes):
+            name = name.decode("utf-8", "surrogateescape")
+        shown = name if isinstance(name, str) else ""
         return f"{shown}: {error.strerror}" if shown else error.strerror
     return str(error)
 
