@@ -25,6 +25,7 @@ from kad_vrrp.core.engine import Engine
 from kad_vrrp.core.events import ConfigurationChanged, Event, StopRequested, TimeReached
 from kad_vrrp.core.record import Remembered
 from kad_vrrp.core.rehearsal import rehearse
+from kad_vrrp.io.probes import instances_of, objects_of, runs_of
 from kad_vrrp.io.shell import Shell
 
 SILENT_FOR_EVER_US = 1 << 60
@@ -58,7 +59,14 @@ class VrrpChild:
         self._stopping = False
         self._rehearsals = REHEARSALS
         configuration = _decode(context.generation)
-        self._engine = Engine(engine_settings(configuration.settings, context), remembered(self._records))
+        self._is_the_start = context.incarnation == 1
+        found = self._records.load()
+        self._left_running = runs_of(found)
+        self._engine = Engine(
+            engine_settings(configuration.settings, context),
+            remembered(self._records, instances_of(found)),
+            objects_of(found),
+        )
         self._shell = Shell(
             self._records,
             os.environ,
@@ -82,10 +90,13 @@ class VrrpChild:
     def run(self) -> int:
         self._driver.loop.add_signal_handler(signal.SIGTERM, self._stop)
         self._shell.attach(self._driver)
+        for script, record in self._left_running.items():
+            self._shell.probes.scripts.end_leftover(script, record)
         self._driver.each_turn(self._confirm)
         self._driver.each_turn(self._set_patience)
         self._driver.each_turn(self._rehearse)
         self._driver.run()
+        self._shell.probes.close()
         self._shell.write_log()
         return ExitStatus.OK
 
@@ -104,7 +115,21 @@ class VrrpChild:
             previous = _decode(self._context.previous_generation)
         self._applying = generation
         configuration = decode_vrrp(slice_)
-        self._driver.feed(ConfigurationChanged(generation, configuration.instances, previous.instances))
+        if not self._context.withdraw:
+            self._shell.probes.prepare(configuration, initialising=self._is_the_start)
+            self._is_the_start = False
+        self._driver.feed(
+            ConfigurationChanged(
+                generation,
+                configuration.instances,
+                previous.instances,
+                configuration.garp_groups,
+                configuration.sync_groups,
+                configuration.scripts,
+                configuration.files,
+                configuration.processes,
+            )
+        )
         self._shell.changed = True
 
     def _confirm(self) -> bool:
@@ -196,12 +221,12 @@ def engine_settings(settings: VrrpSettings, context: ChildContext) -> EngineSett
     )
 
 
-def remembered(records: Records) -> dict[str, Remembered]:
-    """What the journal holds, with how long each instance has been silent."""
+def remembered(records: Records, found: Mapping[str, bytes]) -> dict[str, Remembered]:
+    """What the journal holds of instances, with how long each has been silent."""
     now_boottime_us, now_us = boottime_us(), monotonic_us()
     return {
         name: Remembered(record, _silence(records.stamp_of(name), now_boottime_us, now_us))
-        for name, record in records.load().items()
+        for name, record in found.items()
     }
 
 

@@ -14,17 +14,22 @@ from kad.runtime import logs
 from kad.runtime.clock import boottime_us, monotonic_us
 from kad.runtime.driver import Driver
 from kad.runtime.journal import Records
+from kad.track.script import EndScript, RunScript
 from kad_vrrp.core.actions import (
     Action,
     Announce,
     ChangeAddresses,
     CloseTransport,
     Forget,
+    ForgetObject,
+    GroupChanged,
     Log,
     LogLevel,
     Notify,
     OpenTransport,
+    PriorityChanged,
     Remember,
+    RememberObject,
     SendAdvert,
     SetPromoteSecondaries,
     State,
@@ -40,6 +45,7 @@ from kad_vrrp.core.events import (
 )
 from kad_vrrp.io.addresses import Addresses
 from kad_vrrp.io.garp import Announcer
+from kad_vrrp.io.probes import Probes, object_key
 from kad_vrrp.io.sockets import Transports
 
 COMPLAINT_LIMIT = 100
@@ -99,6 +105,7 @@ class Shell:
         patient_reader = partial(driver.add_reader, patient=True)
         self.transports = Transports(driver.feed, patient_reader, driver.remove_reader)
         self.runner = ScriptRunner(driver.loop, self._script_ended, logs.error, self._environment)
+        self.probes = Probes(driver.loop, driver.feed, logs.warning, self._environment, self._records)
         driver.add_reader(self.addresses.monitor.fileno(), self.addresses.monitor.drain)
         driver.add_reader(self.addresses.requests.fileno(), self.addresses.requests.drain)
         driver.each_turn(self.announcer.next_turn)
@@ -132,6 +139,16 @@ class Shell:
                 self._set_promote_secondaries(action)
             case Forget():
                 self._records.delete(action.instance)
+            case RememberObject():
+                self._write(object_key(action.key), action.record, action.key)
+            case ForgetObject():
+                self._records.delete(object_key(action.key))
+            case RunScript():
+                self.probes.scripts.run(action)
+            case EndScript():
+                self.probes.scripts.end(action)
+            case GroupChanged() | PriorityChanged():
+                pass  # what tells others beside scripts does not act yet
             case Stopped():
                 self._on_stopped()
             case _:
@@ -147,6 +164,7 @@ class Shell:
     def close(self) -> None:
         self.write_log()
         self.runner.close()
+        self.probes.close()
         self.transports.close_all()
         self.announcer.close()
         self.addresses.close()
@@ -189,11 +207,14 @@ class Shell:
         else:
             self._driver.feed(TransportOpened(action.number))
 
-    def _remember(self, action: Remember) -> None:
-        if not self._records.write(action.instance, action.record):
+    def _write(self, key: str, record: bytes, name: str) -> None:
+        if not self._records.write(key, record):
             self.journal_full += 1
             if self.journal_full == 1:
-                logs.error(f"({action.instance}) no room in the journal: a restart would begin as BACKUP")
+                logs.error(f"({name}) no room in the journal: a restart would begin as BACKUP")
+
+    def _remember(self, action: Remember) -> None:
+        self._write(action.instance, action.record, action.instance)
         if action.stamp:
             self._records.stamp(action.instance, boottime_us(), monotonic_us())
 

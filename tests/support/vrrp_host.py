@@ -8,7 +8,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from kad.config.model.script import ScriptCommand
-from kad.config.model.vrrp import NotifyScripts, VirtualAddress, VrrpInstance
+from kad.config.model.track import TrackFile, TrackProcess, TrackScript
+from kad.config.model.vrrp import NotifyScripts, SyncGroup, VirtualAddress, VrrpInstance
+from kad.track.process import Cause, ProcessesCounted, pattern_of
+from kad.track.script import EndScript, RunScript, ScriptEnded
 from kad_vrrp.core.actions import (
     Action,
     AddressEntry,
@@ -16,10 +19,14 @@ from kad_vrrp.core.actions import (
     ChangeAddresses,
     CloseTransport,
     Forget,
+    ForgetObject,
+    GroupChanged,
     Log,
     Notify,
     OpenTransport,
+    PriorityChanged,
     Remember,
+    RememberObject,
     SendAdvert,
     SetPromoteSecondaries,
     StateChanged,
@@ -29,8 +36,10 @@ from kad_vrrp.core.actions import (
 from kad_vrrp.core.engine import Engine, EngineSettings, Remembered
 from kad_vrrp.core.events import (
     AddressFailure,
+    BfdChanged,
     ConfigurationChanged,
     Event,
+    FileRead,
     LinkChanged,
     NotifyDone,
     PlanDone,
@@ -41,6 +50,8 @@ from kad_vrrp.core.record import decode
 
 SECOND = 1_000_000
 ORDINARY = EngineSettings()
+HANGS = 1000
+"""Not an exit status: a script that never ends by itself."""
 NOTIFY = NotifyScripts(any_state=ScriptCommand(argv=("/etc/notify",), executable="/etc/notify"))
 
 
@@ -97,6 +108,20 @@ class Host:
         self.refuses: set[str] = set()
         """Addresses the kernel does not accept."""
         self.journal: dict[str, bytes] = {}
+        self.objects: dict[str, bytes] = {}
+        """The journal's records of trackers and sync groups."""
+        self.sync_groups: tuple[SyncGroup, ...] = ()
+        self.scripts: tuple[TrackScript, ...] = ()
+        self.files: tuple[TrackFile, ...] = ()
+        self.processes: tuple[TrackProcess, ...] = ()
+        self.statuses: dict[str, int | None] = {}
+        """What runs of a tracked script end with, 0 unless told; HANGS: they do not end by themselves."""
+        self.script_runs: list[RunScript] = []
+        """Runs of tracked scripts that go on."""
+        self.contents: dict[str, int] = {}
+        """What tracked files hold."""
+        self.counts: dict[str, int] = {}
+        """How many processes run, by name."""
         self.stamps: dict[str, int] = {}
         self.started: list[tuple[str, int, str]] = []
         """Notifications started: (instance, serial, state)."""
@@ -124,20 +149,57 @@ class Host:
             name: Remembered(record, self.now_us - self.stamps.get(name, 0))
             for name, record in self.journal.items()
         }
-        self.engine = Engine(settings, remembered)
+        self.engine = Engine(settings, remembered, dict(self.objects))
+        self.script_runs.clear()
         self.answers.clear()
         self.transports.clear()
         self.stopped = False
         self.kill_after = None
         for each in self.links:
             self.tell(each)
-        self.tell(ConfigurationChanged(self.generation, self.configs, self.previous))
+        self.tell_configuration(self.previous)
 
     def reload(self, *configs: VrrpInstance) -> None:
         self.previous = self.configs
         self.configs = configs
         self.generation += 1
-        self.tell(ConfigurationChanged(self.generation, configs))
+        self.tell_configuration()
+
+    def tell_configuration(self, previous: tuple[VrrpInstance, ...] = ()) -> None:
+        """As the shells do: what files hold before the configuration, counts of processes after it."""
+        for file in self.files:
+            self.tell(FileRead(file.path, self.contents.get(file.path, 0)))
+        self.tell(
+            ConfigurationChanged(
+                self.generation,
+                self.configs,
+                previous,
+                sync_groups=self.sync_groups,
+                scripts=self.scripts,
+                files=self.files,
+                processes=self.processes,
+            )
+        )
+        for process in self.processes:
+            self.tell(ProcessesCounted(pattern_of(process), self.counts.get(process.process, 0)))
+
+    def write_file(self, path: str, value: int) -> None:
+        self.contents[path] = value
+        self.tell(FileRead(path, value))
+
+    def count(self, process: str, number: int, cause: Cause = Cause.RENAMED) -> None:
+        self.counts[process] = number
+        tracker = next(each for each in self.processes if each.process == process)
+        self.tell(ProcessesCounted(pattern_of(tracker), number, cause))
+
+    def bfd(self, name: str, up: bool) -> None:
+        self.tell(BfdChanged(name, up))
+
+    def end_run(self, script: str, status: int) -> None:
+        """A run that hung ends after all."""
+        run = next(each for each in self.script_runs if each.script == script)
+        self.script_runs.remove(run)
+        self.tell(ScriptEnded(script, run.serial, status))
 
     # Events --------------------------------------------------------------------------------------------
 
@@ -213,7 +275,21 @@ class Host:
                 self.journal.pop(name, None)
             case Stopped():
                 self.stopped = True
-            case StateChanged() | Log() | SetPromoteSecondaries():
+            case RememberObject(key=key, record=record):
+                self.objects[key] = record
+            case ForgetObject(key=key):
+                self.objects.pop(key, None)
+            case RunScript(script=name, serial=serial):
+                status = self.statuses.get(name, 0)
+                if status == HANGS:
+                    self.script_runs.append(action)
+                else:
+                    self.answers.append(ScriptEnded(name, serial, status))
+            case EndScript(script=name, serial=serial):
+                if any(run.serial == serial for run in self.script_runs):
+                    self.script_runs = [run for run in self.script_runs if run.serial != serial]
+                    self.answers.append(ScriptEnded(name, serial, -15))
+            case StateChanged() | Log() | SetPromoteSecondaries() | GroupChanged() | PriorityChanged():
                 pass
 
     def _change(self, action: ChangeAddresses) -> None:

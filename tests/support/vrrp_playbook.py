@@ -8,16 +8,21 @@ assert book.lines() == ["INIT -> BACKUP", "remove 10.0.0.100 10.0.0.101", "notif
 from msgspec.structs import replace
 
 from kad.config.model.vrrp import VrrpInstance
+from kad.track.script import EndScript, RunScript
 from kad_vrrp.core.actions import (
     Action,
     Announce,
     ChangeAddresses,
     CloseTransport,
     Forget,
+    ForgetObject,
+    GroupChanged,
     Log,
     Notify,
     OpenTransport,
+    PriorityChanged,
     Remember,
+    RememberObject,
     SendAdvert,
     StateChanged,
     Stopped,
@@ -59,6 +64,18 @@ def describe(action: Action) -> str:
             return f"remember {decoded.state.value} owing [{owed}]"
         case Forget(instance=name):
             return f"forget {name}"
+        case RememberObject(key=key):
+            return f"remember {key}"
+        case ForgetObject(key=key):
+            return f"forget {key}"
+        case GroupChanged(group=name, old=old, new=new):
+            return f"group {name} {old.value} -> {new.value}"
+        case PriorityChanged(state=state, priority=priority):
+            return f"priority {priority} as {state.value}"
+        case RunScript(script=name):
+            return f"run {name}"
+        case EndScript(script=name, how=how):
+            return f"end {name} {how.name}"
         case Log(text=text):
             return f"log {text}"
         case Stopped():
