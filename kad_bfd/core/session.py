@@ -89,6 +89,7 @@ class Session:
         self._farewells_left = 0
         self._farewell_gap_us = 0
         self.has_left = False
+        self.detection_time_us = 0
         self.familiar_data = b""
         self.familiar_origin: object = None
         self._recalculate()
@@ -361,8 +362,10 @@ class Session:
             self._transmit(now_us)
 
     def _recalculate(self) -> None:
-        """The Detection Time of §6.8.4."""
-        self.detection_time_us = self.intervals.detection_time_us
+        """The Detection Time of §6.8.4. It counts from the last packet: a deadline that stands moves with it."""
+        before_us, self.detection_time_us = self.detection_time_us, self.intervals.detection_time_us
+        if self.detect_us < NEVER:
+            self.detect_us += self.detection_time_us - before_us
 
     def _reschedule(self, now_us: int) -> None:
         """Have the transmission timer follow the interval, and whether to send at all."""
