@@ -110,7 +110,7 @@ vrrp_sync_group G {
     assert [(each.span.line, each.message.split("'")[1]) for each in loaded.dormant if each.span] == [
         (3, "enable_dbus"),
         (4, "notification_email"),
-        (9, "vrrp_sync_group"),
+        (13, "smtp_alert"),
     ]
     assert all(each.severity is Severity.NOTE and each.exit_status == 0 for each in loaded.dormant)
 

@@ -115,14 +115,22 @@ FILE_ROWS = (
         "path",
         repeat=Repeat.FIRST,
         default="required",
+        acts=True,
     ),
-    Row("weight", weight(FILE_WEIGHT, soft=True), "What the number is multiplied with.", repeat=Repeat.FIRST),
+    Row(
+        "weight",
+        weight(FILE_WEIGHT, soft=True),
+        "What the number is multiplied with.",
+        repeat=Repeat.FIRST,
+        acts=True,
+    ),
     Row(
         "init_file",
         Kind("[integer] [overwrite]", _initial, "", str(-INT_MAX - 1), str(INT_MAX)),
         "Create the file at start if it is missing.",
         "initial_value",
         default="0",
+        acts=True,
     ),
 )
 
@@ -235,21 +243,34 @@ VRRP_TRACK_PROCESS = Block(
             "Name or path of the process, and parameters it must have.",
             repeat=Repeat.FIRST,
             default="required",
+            acts=True,
         ),
         Row(
             "param_match",
             Kind("[initial / partial]", _param_match),
             "How parameters compare: all alike, the first ones alike, or the last one may be longer.",
+            acts=True,
         ),
         Row(
-            "weight", weight(FILE_WEIGHT, soft=True), "Weight for those that follow it.", repeat=Repeat.FIRST
+            "weight",
+            weight(FILE_WEIGHT, soft=True),
+            "Weight for those that follow it.",
+            repeat=Repeat.FIRST,
+            acts=True,
         ),
-        Row("quorum", Kind("integer", _quorum, "processes", "1", "65535"), "How many must run."),
-        Row("quorum_max", Kind("integer", _quorum_max, "processes", "0", "65535"), "How many may run."),
-        Row("delay", Kind("decimal", _delay, "s", "0.000001", "3600"), "Both delays.", default="0"),
-        Row("fork_delay", _DELAY, "Wait after processes started.", "fork_delay_us"),
-        Row("terminate_delay", _DELAY, "Wait after processes ended.", "terminate_delay_us"),
-        Row("full_command", flag(), "Compare the whole command line, not the short name."),
+        Row("quorum", Kind("integer", _quorum, "processes", "1", "65535"), "How many must run.", acts=True),
+        Row(
+            "quorum_max",
+            Kind("integer", _quorum_max, "processes", "0", "65535"),
+            "How many may run.",
+            acts=True,
+        ),
+        Row(
+            "delay", Kind("decimal", _delay, "s", "0.000001", "3600"), "Both delays.", default="0", acts=True
+        ),
+        Row("fork_delay", _DELAY, "Wait after processes started.", "fork_delay_us", acts=True),
+        Row("terminate_delay", _DELAY, "Wait after processes ended.", "terminate_delay_us", acts=True),
+        Row("full_command", flag(), "Compare the whole command line, not the short name.", acts=True),
     ),
     open=_needs_name,
     close=_close_process,
@@ -329,14 +350,19 @@ _COUNT = Kind("integer", _rise_fall, "", "1", str(INT_MAX))
 VRRP_SCRIPT = Block(
     "vrrp_script",
     (
-        Row("script", Kind("script", _script), "Command to run.", "argv", default="required"),
-        Row("interval", _PERIOD, "How often it runs.", "interval_us"),
-        Row("timeout", _PERIOD, "How long it may take.", "timeout_us", default="interval"),
-        Row("weight", weight(SCRIPT_WEIGHT), "Weight for those that follow it; 0: failure is a fault."),
-        Row("rise", _COUNT, "Successes in a row that mean well."),
-        Row("fall", _COUNT, "Failures in a row that mean failed."),
-        Row("user", Kind("user [[:]group]", _user), "As whom it runs.", default="script_user"),
-        Row("init_fail", flag(), "Failed until the first success."),
+        Row("script", Kind("script", _script), "Command to run.", "argv", default="required", acts=True),
+        Row("interval", _PERIOD, "How often it runs.", "interval_us", acts=True),
+        Row("timeout", _PERIOD, "How long it may take.", "timeout_us", default="interval", acts=True),
+        Row(
+            "weight",
+            weight(SCRIPT_WEIGHT),
+            "Weight for those that follow it; 0: failure is a fault.",
+            acts=True,
+        ),
+        Row("rise", _COUNT, "Successes in a row that mean well.", acts=True),
+        Row("fall", _COUNT, "Failures in a row that mean failed.", acts=True),
+        Row("user", Kind("user [[:]group]", _user), "As whom it runs.", default="script_user", acts=True),
+        Row("init_fail", flag(), "Failed until the first success.", acts=True),
     ),
     open=_needs_name,
     close=_close_script,
@@ -438,8 +464,10 @@ def _weight_words(
     return value, reverse
 
 
-def _list(path: str, kind: Kind, name: str, help: str) -> Block:
-    return Block(path, (), item=Row(name, kind, help), close=lambda reading, frame: list(frame.items))
+def _list(path: str, kind: Kind, name: str, help: str, *, acts: bool) -> Block:
+    return Block(
+        path, (), item=Row(name, kind, help, acts=acts), close=lambda reading, frame: list(frame.items)
+    )
 
 
 _WEIGHTED = "<NAME> [weight N [reverse/noreverse]]"
@@ -477,6 +505,9 @@ def track_rows(path: str) -> tuple[Row, ...]:
     rows = []
     for name, (kind, item, help) in _KINDS.items():
         plural = "processes" if name == "process" else f"{name}s"
-        block = _list(f"{path}/track_{name}", kind, item, help)
-        rows.append(Row(f"track_{name}", opens(block), f"Follow {plural}.", plural, repeat=Repeat.ADD))
+        # BFD sessions do not tell their state yet.
+        acts = name != "bfd"
+        block = _list(f"{path}/track_{name}", kind, item, help, acts=acts)
+        text = f"Follow {plural}."
+        rows.append(Row(f"track_{name}", opens(block), text, plural, acts=acts, repeat=Repeat.ADD))
     return tuple(rows)

@@ -1049,35 +1049,32 @@ def _close_sync_group(reading: Reading, frame: Frame) -> object:
     return frame
 
 
-def _dormant(row: Row) -> Row:
-    """The same keyword where it does not act yet."""
-    return Row(row.name, row.kind, row.help, row.field, repeat=row.repeat)
-
-
 SYNC_GROUP = Block(
     "vrrp_sync_group",
     (
         Row(
             "group",
-            opens(group_of("vrrp_sync_group")),
+            opens(group_of("vrrp_sync_group", acts=True)),
             "Instances that change state together.",
             "members",
+            acts=True,
             repeat=Repeat.FIRST,
             default="required",
         ),
         *track_rows("vrrp_sync_group"),
-        *(_dormant(row) for row in NOTIFY_ROWS),
-        _dormant(_notify("notify", "any_state", "Run on every transition.", "GROUP NAME STATE 0")),
+        *NOTIFY_ROWS,
+        _notify("notify", "any_state", "Run on every transition.", "GROUP NAME STATE 0"),
         Row("smtp_alert", boolean(), "Mail on transitions.", default="smtp_alert_vrrp, smtp_alert, else off"),
         Row(
             "global_tracking",
             flag(),
             "As sync_group_tracking_weight.",
             "sync_group_tracking_weight",
+            acts=True,
             alias_of="sync_group_tracking_weight",
             deprecated="track_… blocks of the group",
         ),
-        Row("sync_group_tracking_weight", flag(), "Members may follow things by weight."),
+        Row("sync_group_tracking_weight", flag(), "Members may follow things by weight.", acts=True),
         Row(
             "notify_priority_changes",
             boolean(),
@@ -1096,12 +1093,25 @@ SYNC_GROUP = Block(
 
 ROOT_ROWS: tuple[Row, ...] = (
     Row("vrrp_instance", opens(VRRP_INSTANCE), "A virtual router.", acts=True, repeat=Repeat.ADD),
-    Row("vrrp_sync_group", opens(SYNC_GROUP), "Instances that change state together.", repeat=Repeat.ADD),
-    Row("vrrp_script", opens(VRRP_SCRIPT), "A script whose result instances follow.", repeat=Repeat.ADD),
+    Row(
+        "vrrp_sync_group",
+        opens(SYNC_GROUP),
+        "Instances that change state together.",
+        acts=True,
+        repeat=Repeat.ADD,
+    ),
+    Row(
+        "vrrp_script",
+        opens(VRRP_SCRIPT),
+        "A script whose result instances follow.",
+        acts=True,
+        repeat=Repeat.ADD,
+    ),
     Row(
         "track_file",
         opens(TRACK_FILE),
         "A number in a file that instances and servers follow.",
+        acts=True,
         roles=VRRP_CHECK,
         repeat=Repeat.ADD,
     ),
@@ -1110,6 +1120,7 @@ ROOT_ROWS: tuple[Row, ...] = (
         opens(VRRP_TRACK_FILE),
         "As track_file.",
         "track_file",
+        acts=True,
         roles=VRRP_CHECK,
         repeat=Repeat.ADD,
         alias_of="track_file",
@@ -1117,7 +1128,11 @@ ROOT_ROWS: tuple[Row, ...] = (
         deprecated_status=ExitStatus.OK,
     ),
     Row(
-        "vrrp_track_process", opens(VRRP_TRACK_PROCESS), "Processes that instances follow.", repeat=Repeat.ADD
+        "vrrp_track_process",
+        opens(VRRP_TRACK_PROCESS),
+        "Processes that instances follow.",
+        acts=True,
+        repeat=Repeat.ADD,
     ),
     Row("track_group", opens(TRACK_GROUP), "Instances that static items follow.", repeat=Repeat.ADD),
     Row("static_ipaddress", opens(STATIC_IPADDRESS), "Addresses kept while kad runs."),
