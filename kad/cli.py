@@ -218,7 +218,9 @@ def _check_length(directory: str) -> None:
     """Sockets live there, and the kernel takes 107 bytes for the name of one."""
     longest = os.path.join(directory, "control.ipc")
     if len(os.fsencode(longest)) > 107:
-        raise ValueError(f"the run directory's name is too long for sockets in it: {directory}")
+        raise ValueError(
+            f"the run directory's name is too long for sockets in it (--run-dir names another): {directory}"
+        )
 
 
 def _enter_namespace(name: str) -> None:

@@ -11,7 +11,7 @@ from typing import NoReturn
 import msgspec
 
 from kad.control.status import DaemonStatus, InstanceStatus, ProcessStatus
-from kad.errors import KadError
+from kad.errors import KadError, in_words
 from kad.ipc.client import NoAnswer, NoDaemon, ask, is_listening
 from kad.ipc.messages import ReloadAnswer, ReloadQuery, StatusAnswer, StatusQuery
 from kad.runtime.clock import monotonic_us, realtime_us
@@ -36,10 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error))
     except PermissionError as error:
         return _fail(f"{error.filename or 'the run directory'}: {error.strerror}; kadctl needs root")
-    except (KadError, OSError) as error:
-        return _fail(str(error))
     except BrokenPipeError:
+        # Whoever read us has gone; Python is not to complain of it a second time at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
+    except (KadError, OSError) as error:
+        return _fail(in_words(error))
     except KeyboardInterrupt:
         return 130
 
@@ -122,10 +124,14 @@ def _status(directory: str, *, as_json: bool) -> int:
     answer = ask(directory, StatusQuery(_request()), STATUS_LIMIT_S)
     assert isinstance(answer, StatusAnswer)
     status = _status_decoder.decode(answer.status)
+    if sys.stdout is None:
+        # It was closed before we began.
+        return 0
     if as_json:
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(status), indent=2) + b"\n")
     else:
         print(render(status, realtime_us() / 1_000_000))
+    sys.stdout.flush()
     return 0
 
 

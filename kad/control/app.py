@@ -133,6 +133,9 @@ class Control:
                 self._driver.feed(events.ReloadAsked())
             case ProcessTable():
                 self._processes = {info.role: info for info in message.processes}
+                for role, info in self._processes.items():
+                    if info.state == "STOPPED":
+                        self._reports.forget(role)
                 self._driver.feed(events.ProcessesChanged(message.processes))
             case SignalReceived():
                 # The supervisor has logged that nothing comes of it yet.

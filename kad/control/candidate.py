@@ -54,7 +54,7 @@ class Candidate(Struct, frozen=True):
     exit_status: int = 0
     """The daemon's, when this was its first load."""
     shown: str = ""
-    """For whoever asked: the findings that are news."""
+    """For whoever asked: the findings that are news, and those about this machine."""
     diagnostics: tuple[Diagnostic, ...] = ()
     dump: tuple[str, ...] = ()
     """``-d``: the configuration, for the log."""
@@ -73,7 +73,8 @@ def judge(loaded: Loaded, options: Options, running: Generation | None, *, force
     status = BAD_CONFIGURATION if refusal else 0
     dumped = dump(loaded.config) if options.dump_configuration else ()
     findings = loaded.diagnostics + loaded.dormant
-    return Candidate(generation, refusal, status, _shown(news), findings, dumped)
+    machine = [finding for finding in loaded.diagnostics if finding.machine]
+    return Candidate(generation, refusal, status, _shown([*news, *machine]), findings, dumped)
 
 
 def make_generation(loaded: Loaded, options: Options, running: Generation | None) -> Generation:

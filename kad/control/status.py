@@ -179,6 +179,10 @@ class Reports:
         self._reports[report.role] = report
         return True
 
+    def forget(self, role: Role) -> None:
+        """It has ended, and nobody is to come after it."""
+        self._reports.pop(role, None)
+
     def of(self, role: Role) -> StatusReport | None:
         return self._reports.get(role)
 

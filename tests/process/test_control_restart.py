@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import stat
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,6 +115,16 @@ def test_status_for_people_and_for_programs(daemon: Kad) -> None:
     assert parsed["generation"] == 1
     assert parsed["instances"][0]["name"] == "VI_1"
     assert {process["role"] for process in parsed["processes"]} >= {"control", "vrrp", "check"}
+
+
+def test_kadctl_is_quiet_when_nobody_reads_it(daemon: Kad) -> None:
+    program = f"{daemon.program}ctl --run-dir {daemon.directory}/run status"
+    for command in (f"{program} --json | true", f"{program} >&-", f"{program} --json >&-"):
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, timeout=30)
+        assert done.stderr == "", command
+    full = f"{program} > /dev/full"
+    done = subprocess.run(["sh", "-c", full], capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stderr) == (1, "kadctl: No space left on device\n")
 
 
 # How a start ends that cannot be ---------------------------------------------------------------------------

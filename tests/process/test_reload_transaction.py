@@ -159,6 +159,7 @@ def test_interface_that_is_gone_does_not_refuse_a_reload(daemon: Kad, node: Node
     daemon.configure(configuration(priority=150))
     answer = reload(daemon)
     assert answer.accepted, answer
+    assert "the interface 'eth0' does not exist" in answer.diagnostics
     wait_for_generation(daemon, 2)
 
 
@@ -171,6 +172,15 @@ def test_children_come_and_go_with_the_configuration(daemon: Kad) -> None:
     assert reload(daemon).accepted
     poll(lambda: "check" in pids_of(daemon), "check to be started")
     assert status_of(daemon).generation == 3
+
+
+def test_what_runs_no_more_is_not_shown(daemon: Kad) -> None:
+    assert status_of(daemon).instances
+    daemon.configure("")
+    assert reload(daemon).accepted
+    status = poll(lambda: s if not (s := status_of(daemon)).instances else None, "no instance to be shown")
+    assert status.reports == {}
+    assert {each.role for each in status.processes if each.pid} == {"control"}
 
 
 def test_ten_hangups_at_once_end_on_one_generation(daemon: Kad) -> None:

@@ -82,6 +82,13 @@ def test_new_error_refuses_a_reload_and_an_old_one_does_not() -> None:
     assert (accepted.generation.number, accepted.shown) == (2, "")
 
 
+def test_findings_about_the_machine_are_shown_and_refuse_nothing() -> None:
+    running = generation()
+    accepted = judge(read(GOOD, has_interfaces=False), OPTIONS, running)
+    assert accepted.generation is not None
+    assert "the interface 'eth0' does not exist" in accepted.shown
+
+
 def test_every_new_error_is_shown_within_reason() -> None:
     many = GOOD + "".join(f"bogus{number} 3\n" for number in range(SHOWN_LIMIT + 7))
     refused = judged(many, generation())
