@@ -12,7 +12,7 @@ import selectors
 import socket
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from tests.support.namespaces import Node
 
@@ -36,6 +36,8 @@ class Farm:
         self._lock = threading.Lock()
         self._sockets: dict[tuple[str, str, int, int], socket.socket] = {}
         self._names: dict[socket.socket, str] = {}
+        self._dialogues: dict[socket.socket, Callable[[socket.socket], None]] = {}
+        self._replies: dict[socket.socket, Callable[[bytes], bytes]] = {}
         self._held: list[socket.socket] = []
         self.hold = False
         """Keep TCP connections open after the answer (for tests of connections that live)."""
@@ -44,7 +46,18 @@ class Farm:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def serve(self, node: Node, address: str, port: int, name: str, kind: int = socket.SOCK_STREAM) -> None:
+    def serve(
+        self,
+        node: Node,
+        address: str,
+        port: int,
+        name: str,
+        kind: int = socket.SOCK_STREAM,
+        *,
+        dialogue: Callable[[socket.socket], None] | None = None,
+        reply: Callable[[bytes], bytes] | None = None,
+    ) -> None:
+        """``dialogue`` talks over a connection, in a thread of its own; ``reply`` answers a datagram."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with node.entered():
             made = socket.socket(family, kind)
@@ -58,6 +71,10 @@ class Farm:
         with self._lock:
             self._sockets[node.name, address, port, kind] = made
             self._names[made] = name
+            if dialogue is not None:
+                self._dialogues[made] = dialogue
+            if reply is not None:
+                self._replies[made] = reply
             self._selector.register(made, selectors.EVENT_READ, kind)
         self._wake_write.send(b"x")
 
@@ -89,12 +106,16 @@ class Farm:
     def _answer(self, ready: socket.socket, kind: int) -> None:
         name = self._names[ready]
         if kind == socket.SOCK_DGRAM:
-            _, sender = ready.recvfrom(2048)
+            asked, sender = ready.recvfrom(2048)
             self.asked[name] += 1
-            ready.sendto(f"{name} {sender[0]}".encode(), sender)
+            reply = self._replies.get(ready)
+            ready.sendto(reply(asked) if reply else f"{name} {sender[0]}".encode(), sender)
             return
         made, sender = ready.accept()
         self.asked[name] += 1
+        if ready in self._dialogues:
+            threading.Thread(target=self._dialogues[ready], args=(made,), daemon=True).start()
+            return
         made.sendall(f"{name} {sender[0]}\n".encode())
         if self.hold:
             self._held.append(made)
