@@ -189,7 +189,7 @@ class SyncGroup:
         for other in others:
             if new is State.MASTER and other.running:
                 other.enter_master(reason, now_us)
-            elif new is State.BACKUP and other.state is State.MASTER:
+            elif new is State.BACKUP and old is State.MASTER and other.state is State.MASTER:
                 # keepalived: without a farewell; the router that one yields to takes the others as well.
                 other.enter_backup(reason, now_us, other.intervals.master_down_us)
             other.ready &= new is State.MASTER
