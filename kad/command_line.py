@@ -100,7 +100,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("G", "no-syslog", _NO, _LOG, "", "do not log to syslog", sets=(("log_syslog", False),)),
     Option(
         "a", "address-monitoring", _NO, _LOG, "", "log every address that comes or goes",
-        sets=(("log_address_changes", True),), not_acting="addresses that come and go are not logged yet",
+        sets=(("log_address_changes", True),),
     ),
     Option(
         "X", "release-vips", _NO, _STOP, "",

@@ -76,23 +76,6 @@ class Statement(Struct, gc=False):
         """The place of the keyword."""
         return self.words[0].span
 
-    @property
-    def raw_span(self) -> Span:
-        """The place of ``raw``, or of the keyword when there is nothing after it."""
-        words = self.words
-        if len(words) == 1:
-            return self.span
-        first, last = words[1], words[-1]
-        return Span(self.file, self.line, first.column, max(1, last.column + last.length - first.column))
-
-    @property
-    def unpaired_quote(self) -> bool:
-        """Whether the ordinary grammar misses a closing quote here, so that words are lost.
-
-        Script values have their own quoting, where ``\\"`` does not count.
-        """
-        return self.text.count('"') % 2 == 1
-
     def _search_words(self) -> Iterator[Word]:
         """Words made by substitution have the place where they were written, if they were written out."""
         searched = 0

@@ -209,11 +209,6 @@ def flag(value: bool = True) -> Kind:
     return Kind("flag", _set(value))
 
 
-def boolean_of(text: str) -> bool | None:
-    """``on off true false yes no``, lower case only."""
-    return _BOOLEANS.get(text)
-
-
 def boolean() -> Kind:
     """A flag that may be followed by on/off/true/false/yes/no."""
 

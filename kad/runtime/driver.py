@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from kad.runtime import process
@@ -171,10 +171,6 @@ class Driver(Generic[E, A]):
                 if type(action) is not quiet:
                     self._stirred = True
         self._feeding = False
-
-    def feed_all(self, events: Iterable[E]) -> None:
-        for event in events:
-            self.feed(event)
 
     def run(self) -> None:
         """Until :meth:`stop`. An exception out of any callback or task ends the process: :func:`_die`."""

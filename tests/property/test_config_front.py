@@ -104,7 +104,6 @@ def check(result: ConfigurationText) -> None:
             assert 1 <= span.column <= len(statement.source_line) + 1
         if statement.start >= 0:
             assert statement.source_line[statement.start :].startswith(statement.text)
-        assert statement.raw_span.length >= 1
 
     walk(result.statements, visit)
     assert len(result.diagnostics) <= MAX_DIAGNOSTICS + 2
