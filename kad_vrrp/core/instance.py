@@ -165,14 +165,17 @@ class Instance:
     def bind(self, slot: Slot | None, source: str) -> None:
         """The engine found other sockets or another source address for it."""
         self.familiar = None
-        if slot is not self.transmitter.slot:
+        moved = slot is not self.transmitter.slot
+        if moved:
             self.ready &= not self.running
             self.running = False
             self.timer_us = NEVER
             self.resuming = self.state is State.MASTER
         self.transmitter.slot = slot
         self.transmitter.source = source
-        self.transmitter.rebuild(self.config)
+        if source or moved:
+            # Else the adverts of the lost source stay: a master has to say farewell with one.
+            self.transmitter.rebuild(self.config)
 
     def check(self, now_us: int) -> None:
         """Compare the present conditions with the state, and move if they do not fit."""

@@ -44,6 +44,10 @@ class Lifecycle:
         self._limit: Callable[[int], None] | None = None
         self.deadline_us = NEVER
         """When the patience of a stop ends."""
+        self._unfinished: list[Instance] = []
+        """Of a stop: those that may still wait for the kernel or a script, as a stack."""
+        self._unanswered: list[Instance] = []
+        """Of these, those that may still wait for the kernel."""
 
     def touch(self, instance: Instance, now_us: int) -> None:
         """After anything but a packet or a timer: its sockets, its conditions, its deadline."""
@@ -248,12 +252,20 @@ class Lifecycle:
                     self._context.emit(Forget(instance.config.name))
         if not self._stopping or self._stopped:
             return
-        everyone = (*registry.instances, *registry.leaving)
-        groups_owe = any(group.notices.owed for group in registry.groups.values())
-        if not groups_owe and all(instance.finished for instance in everyone):
+        # Once ended, nobody becomes busy again: each is looked at until it is done, and then no more.
+        while self._unfinished and self._unfinished[-1].finished:
+            self._unfinished.pop()
+        while self._unanswered and not self._unanswered[-1].holdings.in_flight:
+            self._unanswered.pop()
+        if not self._unfinished and not any(group.notices.owed for group in registry.groups.values()):
             self._finish_stop(now_us)
-        elif self._limit == self._plans_overdue and not any(i.holdings.in_flight for i in everyone):
+        elif not self._unanswered and self._limit == self._plans_overdue:
             self._wait(now_us + STOP_NOTIFY_LIMIT_US, self._finish_stop)
+
+    def _watch_everyone(self) -> None:
+        """Everyone has been told to end; answers come in the order of asking."""
+        self._unfinished = [*self._registry.instances, *self._registry.leaving][::-1]
+        self._unanswered = list(self._unfinished)
 
     def _wait(self, until_us: int, then: Callable[[int], None]) -> None:
         self.deadline_us = until_us
@@ -273,6 +285,7 @@ class Lifecycle:
         for group in self._registry.groups.values():
             group.end()
         self._context.trackers.stop(now_us)
+        self._watch_everyone()
         self.finish_endings(now_us)
 
     def _plans_overdue(self, now_us: int) -> None:
@@ -315,4 +328,5 @@ class Lifecycle:
             instance.end(Ending.WITHDRAW, "withdrawn: the process that ran it is gone", now_us)
         for instance in known:
             instance.launch_deferred(now_us)
+        self._watch_everyone()
         self.finish_endings(now_us)

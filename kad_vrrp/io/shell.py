@@ -91,6 +91,8 @@ class Shell:
         """Some instance's state, or what it has learnt, may have changed; whoever asks sets it back."""
         self.causes: deque[Cause] = deque(maxlen=CAUSE_LIMIT)
         self.journal_full = 0
+        self._promoted: dict[str, bytes] = {}
+        """promote_secondaries of interfaces as it was before we set it."""
 
     def attach(self, driver: Driver[Event, Action]) -> None:
         """Open what does not depend on the configuration, and begin to listen to the kernel."""
@@ -231,11 +233,17 @@ class Shell:
         self._lines.append((logs.info, f"({name}) Entering {new} STATE{first}"))
 
     def _set_promote_secondaries(self, action: SetPromoteSecondaries) -> None:
+        """Set it, or put back what was there before."""
         path = f"/proc/sys/net/ipv4/conf/{action.interface}/promote_secondaries"
+        former = self._promoted.pop(action.interface, b"")
+        if not action.enabled and not former:
+            return
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             try:
-                os.write(descriptor, b"1" if action.enabled else b"0")
+                if action.enabled:
+                    self._promoted[action.interface] = os.read(descriptor, 16)
+                os.pwrite(descriptor, b"1" if action.enabled else former, 0)
             finally:
                 os.close(descriptor)
         except OSError as error:

@@ -3,8 +3,10 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from kad.config.model.vrrp import AuthHmac, AuthType, HmacKey, UnicastPeer, VirtualAddress
+from kad_vrrp.core.actions import SendAdvert
 from kad_vrrp.core.context import EngineSettings
 from kad_vrrp.core.events import AddressDeleted, LinkRemoved, TimeReached, TransportFailed
 from tests.support.vrrp_host import SECOND, instance, link
@@ -24,6 +26,19 @@ def test_an_interface_that_goes_down_takes_the_master_to_fault_with_a_farewell()
     ]
     assert book.engine.report().instances[0].fault == "interface eth0 is down"
     assert book.engine.deadline_us is None
+
+
+def test_a_master_that_loses_its_source_address_says_farewell_with_it() -> None:
+    book = Playbook(instance()).start_as_master()
+    before = book.engine.report().instances[0].fault
+    book.set_link(replace(link(), addresses=()))
+    assert (before, book.engine.report().instances[0].fault) == ("", "no source address")
+    farewell = [each for each in book.actions if isinstance(each, SendAdvert)][-1]
+    assert farewell.source == "10.0.0.1"
+    assert f"advert 0 to {GROUP}" in book.lines()
+    book.set_link(replace(link(), addresses=("10.0.0.7",)))
+    book.run_for(4 * SECOND)
+    assert [each for each in book.actions if isinstance(each, SendAdvert)][-1].source == "10.0.0.7"
 
 
 def test_coming_back_is_as_backup_with_the_whole_wait() -> None:

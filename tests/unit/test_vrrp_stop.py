@@ -1,8 +1,11 @@
 """Orderly stop and withdrawal."""
 
+import pytest
+
 from kad.config.model.vrrp import VirtualAddress
 from kad_vrrp.core.context import EngineSettings
 from kad_vrrp.core.events import StopRequested
+from kad_vrrp.core.instance import Instance
 from tests.support.vrrp_host import SECOND, instance
 from tests.support.vrrp_playbook import Playbook
 
@@ -46,6 +49,29 @@ def test_every_farewell_leaves_before_the_first_address() -> None:
     assert len(farewells) == len(removals) == 5
     assert max(farewells) < min(removals)
     assert lines.count("stopped") == 1
+
+
+def test_each_instance_is_looked_at_a_bounded_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = 200
+    many = [
+        instance(f"VI_{n}", virtual_router_id=n, virtual_addresses=(VirtualAddress(f"10.0.1.{n}", 24),))
+        for n in range(1, count + 1)
+    ]
+    book = Playbook(*many).start()
+    book.run_for(4 * SECOND)
+    looks = 0
+    was_finished = vars(Instance)["finished"].fget
+
+    def finished(self: Instance) -> bool:
+        nonlocal looks
+        looks += 1
+        return bool(was_finished(self))
+
+    monkeypatch.setattr(Instance, "finished", property(finished))
+    book.tell(StopRequested())
+    assert book.stopped
+    # Once per answer of the kernel and of the script, and once to let go.
+    assert looks <= 4 * count
 
 
 def test_a_kernel_that_does_not_answer_cannot_hold_the_process() -> None:
