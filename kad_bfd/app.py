@@ -22,7 +22,7 @@ from kad.runtime.clock import monotonic_us
 from kad.runtime.driver import Driver
 from kad.runtime.journal import Phase
 from kad.runtime.process import ChildContext
-from kad_bfd.core.actions import Action
+from kad_bfd.core.actions import Action, SendPacket
 from kad_bfd.core.engine import Engine
 from kad_bfd.core.events import ConfigurationChanged, Event, StopRequested, TimeReached
 from kad_bfd.io.shell import Shell
@@ -51,7 +51,7 @@ class BfdChild:
         self._engine = Engine(seed, records.load(), silent_us)
         self._shell = Shell(records, on_stopped=self._leave)
         self._driver: Driver[Event, Action] = Driver(
-            self._engine, self._shell.perform, self._heartbeat, TimeReached()
+            self._engine, self._shell.perform, self._heartbeat, TimeReached(), quiet=SendPacket
         )
         self._link = ChildLink(
             context,

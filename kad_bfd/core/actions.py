@@ -50,9 +50,14 @@ class Transport(Struct, frozen=True):
 
 
 class OpenListener(Struct, frozen=True):
-    """Answered by ListenerOpened or ListenerFailed."""
+    """Answered by ListenerOpened or ListenerFailed.
+
+    ``tag``: the first 12 bits of every discriminator of ours. What reflects them is to be read before
+    everything else: a flood from strangers may not drown the neighbours.
+    """
 
     listener: Listener
+    tag: int
 
 
 class CloseListener(Struct, frozen=True):

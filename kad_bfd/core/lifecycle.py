@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from kad.config.model.bfd import BfdInstance
 from kad_bfd.core.actions import CloseTransport, Forget, LogLevel, Stopped, Unpublish
-from kad_bfd.core.context import Context
+from kad_bfd.core.context import TAG_BITS, Context
 from kad_bfd.core.deadlines import Deadlines
 from kad_bfd.core.demux import Demux
 from kad_bfd.core.events import ConfigurationChanged
@@ -38,7 +38,9 @@ class Lifecycle:
         self._demux = demux
         self._listeners = listeners
         self._deadlines = deadlines
-        self._remembered = dict(remembered)
+        self._records = {name: record for name, data in remembered.items() if (record := decode(data))}
+        self._remembered = set(remembered)
+        context.tag = self._former_tag() or context.variety.number(TAG_BITS - 1) + 1
         self._silent_us = silent_us
         self._numbers = 0
         self.sessions: dict[str, Session] = {}
@@ -100,7 +102,7 @@ class Lifecycle:
         record = self._record_of(instance.name)
         discriminator = record.local_discr if record else 0
         while not self._demux.is_free(discriminator):
-            discriminator = self._context.variety.number()
+            discriminator = self._context.tag << 32 - TAG_BITS | self._context.variety.number(32 - TAG_BITS)
         self._numbers += 1
         session = Session(self._context, instance, self._numbers, discriminator, now_us)
         self.sessions[instance.name] = self.by_number[session.number] = session
@@ -112,8 +114,12 @@ class Lifecycle:
         return session
 
     def _record_of(self, name: str) -> Record | None:
-        data = self._remembered.pop(name, None)
-        return decode(data) if data is not None else None
+        self._remembered.discard(name)
+        return self._records.pop(name, None)
+
+    def _former_tag(self) -> int:
+        """The former life's, since its discriminators go on; 0: there was none."""
+        return next((record.local_discr >> 32 - TAG_BITS for record in self._records.values()), 0)
 
     def _take_leave(self, session: Session, now_us: int) -> Session:
         name = session.config.name

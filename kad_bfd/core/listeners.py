@@ -55,7 +55,7 @@ class Listeners:
 
     def _open(self, listener: Listener) -> None:
         self._wanted[listener] = NEVER
-        self._context.emit(OpenListener(listener))
+        self._context.emit(OpenListener(listener, self._context.tag))
 
 
 def _place(listener: Listener) -> str:

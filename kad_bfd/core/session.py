@@ -362,7 +362,7 @@ class Session:
             self._transmit(now_us)
 
     def _recalculate(self) -> None:
-        """The Detection Time of §6.8.4. It counts from the last packet: a deadline that stands moves with it."""
+        """The Detection Time of §6.8.4. It counts from the last packet: a standing deadline moves with it."""
         before_us, self.detection_time_us = self.detection_time_us, self.intervals.detection_time_us
         if self.detect_us < NEVER:
             self.detect_us += self.detection_time_us - before_us

@@ -37,7 +37,6 @@ from kad_bfd.core.events import (
     TransportOpened,
 )
 from kad_bfd.core.packet import Diagnostic, State
-from kad_bfd.io.pace import Pace
 from kad_bfd.io.sockets import Listeners, Transports
 
 CAUSE_LIMIT = 64
@@ -59,7 +58,6 @@ class Shell:
         self._on_stopped = on_stopped
         self.causes: deque[Cause] = deque(maxlen=CAUSE_LIMIT)
         self.journal_full = 0
-        self.pace = Pace()
         self.published: dict[str, Publish] = {}
         self.publisher: BfdPublisher | None = None
         """Open once the first configuration runs: a subscriber never sees a world without sessions."""
@@ -67,7 +65,7 @@ class Shell:
     def attach(self, driver: Driver[Event, Action]) -> None:
         self._driver = driver
         self._driver.each_turn(self.next_turn)
-        self.listeners = Listeners(driver.feed, self._add_reader, driver.remove_reader)
+        self.listeners = Listeners(driver.feed, self._add_reader, driver.remove_reader, self._set_patience)
         self.transports = Transports(self._lose_transport)
 
     def perform(self, action: Action) -> None:
@@ -116,20 +114,20 @@ class Shell:
         """What went on outside the engine, for status; errors that never happened are left out."""
         counted = {"journal_full": self.journal_full}
         counted.update({f"send {name}": n for name, n in self.transports.send_errors.items()})
-        for made in self.listeners.open_sockets.values():
-            for name, n in made.receive_errors.items():
-                counted[f"receive {name}"] = counted.get(f"receive {name}", 0) + n
+        counted.update(self.listeners.counters())
         return counted
 
     def next_turn(self) -> bool:
-        """At the end of each turn: subscribers are told, and the pace is set."""
-        self._driver.patience_us = self.pace.patience_us(self.listeners.packets, monotonic_us())
+        """At the end of each turn that changed anything: subscribers are told."""
         if self.publisher is not None:
             self.publisher.flush()
         return False
 
     def _add_reader(self, descriptor: int, drain: Callable[[], bool]) -> None:
         self._driver.add_reader(descriptor, drain, patient=True)
+
+    def _set_patience(self, patience_us: int) -> None:
+        self._driver.patience_us = patience_us
 
     def _lose_transport(self, number: int, reason: str) -> None:
         self._driver.feed(TransportFailed(number, reason))
@@ -142,7 +140,7 @@ class Shell:
             self._driver.feed(TransportOpened(action.number, port))
 
     def _open_listener(self, action: OpenListener) -> None:
-        reason = self.listeners.open(action.listener)
+        reason = self.listeners.open(action.listener, action.tag)
         if reason:
             self._driver.feed(ListenerFailed(action.listener, reason))
         else:

@@ -1,4 +1,4 @@
-"""UDP as BFD wants it: one receiving socket a port, family and interface; one sending socket a session.
+"""UDP as BFD wants it: two receiving sockets a port, family and interface; one sending socket a session.
 
 Receiving sockets tell TTL and destination of every packet. A sending socket is bound to a source port from
 49152 up and connected to the neighbour: its port is the session's mark (RFC 5881 §4).
@@ -9,6 +9,7 @@ opens a new socket after a while.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import socket
 import struct
@@ -16,12 +17,19 @@ from collections import Counter
 from collections.abc import Callable
 
 from kad.kernel.batch import force_receive_buffer
+from kad.runtime.clock import monotonic_us
 from kad_bfd.core.actions import Listener, SendPacket, Transport
+from kad_bfd.core.context import TAG_BITS
 from kad_bfd.core.events import Origin, PacketReceived
+from kad_bfd.core.packet import LENGTH
+from kad_bfd.io.pace import Pace
 
 READ_LIMIT = 512
-"""Packets read from one socket before the next has its turn. With the driver's rounds it is more than the
-receive buffer holds: nothing that waits is left unread when timers are judged."""
+"""Packets read from a neighbours' socket before the next has its turn. With the driver's rounds it is more
+than the receive buffer holds: nothing that waits is left unread when timers are judged."""
+STRANGERS_READ_LIMIT = 32
+"""And from a strangers' socket in one turn: with a turn a millisecond, 32,000 a second are looked at and
+counted by reason, whatever the flood. The kernel counts the rest."""
 
 FIRST_PORT, PORTS = 49152, 16384
 """RFC 5881 §4: the source port is in the range 49152 to 65535."""
@@ -30,10 +38,22 @@ PORT_ATTEMPTS = 64
 _IP_PKTINFO = 8
 _IP_RECVTTL = 12
 _RECEIVE_BUFFER = 4 << 20
-"""50 ms of a flood of 100,000 packets a second, or of 500 neighbours at 10 ms for a second."""
+"""500 neighbours at 10 ms, for a tenth of a second that this process does not run."""
+_STRANGERS_BUFFER = 128 << 10
+"""What lies longer than a few milliseconds is sent again anyway."""
 _READ_SIZE = 512
 """A packet has at most 255 bytes; what follows its own length does not count."""
 _ANCILLARY_SIZE = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(20)
+_SO_MEMINFO = 55
+_MEMINFO = struct.Struct("=9I")
+_MEMINFO_DROPS = 8
+
+_SO_ATTACH_REUSEPORT_CBPF = 51
+_INSTRUCTION = struct.Struct("=HBBI")
+_LOAD_LENGTH, _LOAD_HALF, _AND, _RETURN = 0x80, 0x28, 0x54, 0x06
+_JUMP_IF_AT_LEAST, _JUMP_IF_EQUAL = 0x35, 0x15
+_YOUR_DISCRIMINATOR_AT = 8
+
 _ORIGIN_LIMIT = 4096
 """Origins kept: forged sources may not fill the memory."""
 _PRIORITY_CONTROL = 7
@@ -49,21 +69,27 @@ Deliver = Callable[[PacketReceived], None]
 
 
 class ListeningSocket:
-    """One :class:`Listener`, open."""
+    """One of the two sockets of a :class:`Listener`: the neighbours' or the strangers'.
 
-    def __init__(self, listener: Listener, deliver: Deliver) -> None:
+    Both are bound to the same port; the kernel gives the first what reflects a discriminator of ours
+    (``steering_program``), and the second everything else: first packets of a neighbour, and floods.
+    """
+
+    def __init__(self, listener: Listener, limit: int, deliver: Deliver) -> None:
         self.listener = listener
         self.receive_errors: Counter[str] = Counter()
+        self._limit = limit
         self._deliver = deliver
         self._buffer = bytearray(_READ_SIZE)
         self._origins: dict[tuple[object, ...], Origin] = {}
         family = socket.AF_INET6 if listener.family == 6 else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
 
-    def prepare(self) -> None:
-        """Everything up to the port. Raises OSError."""
+    def open(self, buffer_size: int) -> None:
+        """Raises OSError."""
         made = self.socket
-        force_receive_buffer(made, _RECEIVE_BUFFER)
+        force_receive_buffer(made, buffer_size)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if self.listener.interface:
             bind_to_device(made, self.listener.interface)
         if self.listener.family == 6:
@@ -73,19 +99,13 @@ class ListeningSocket:
         else:
             made.setsockopt(socket.IPPROTO_IP, _IP_RECVTTL, 1)
             made.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-
-    def bind(self) -> None:
-        """Raises OSError."""
-        self.socket.bind(("::" if self.listener.family == 6 else "0.0.0.0", self.listener.port))
-
-    def share(self, shared: bool) -> None:
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(shared))
+        made.bind(_any_address(self.listener))
 
     def drain(self) -> bool:
-        """Hand on what has arrived; True when more may be waiting."""
+        """Hand on what has arrived. True when more of a neighbours' socket may be waiting; strangers wait."""
         receive, buffers, deliver = self.socket.recvmsg_into, [self._buffer], self._deliver
         origins, buffer = self._origins, self._buffer
-        for _ in range(READ_LIMIT):
+        for _ in range(self._limit):
             try:
                 length, ancillary, _flags, sender = receive(buffers, _ANCILLARY_SIZE)
             except BlockingIOError:
@@ -98,7 +118,12 @@ class ListeningSocket:
             if origin is None:
                 origin = self._new_origin(key, sender[0], ancillary)
             deliver(PacketReceived(bytes(buffer[:length]), origin))
-        return True
+        return self._limit == READ_LIMIT
+
+    def overflows(self) -> int:
+        """Packets the kernel had no room for."""
+        information = self.socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
+        return int(_MEMINFO.unpack(information)[_MEMINFO_DROPS])
 
     def _new_origin(
         self, key: tuple[object, ...], sender: str, ancillary: list[tuple[int, int, bytes]]
@@ -111,6 +136,35 @@ class ListeningSocket:
         origin = Origin(sender.partition("%")[0], destination, hop_limit, self.listener)
         self._origins[key] = origin
         return origin
+
+
+def steering_program(tag: int) -> list[tuple[int, int, int, int]]:
+    """Classic BPF over the UDP payload: 0 (the first socket of the group) or 1.
+
+    First are packets long enough whose Your Discriminator begins with our tag.
+    """
+    return [
+        (_LOAD_LENGTH, 0, 0, 0),
+        (_JUMP_IF_AT_LEAST, 0, 4, LENGTH),
+        (_LOAD_HALF, 0, 0, _YOUR_DISCRIMINATOR_AT),
+        (_AND, 0, 0, 0xFFFF << 16 - TAG_BITS & 0xFFFF),
+        (_JUMP_IF_EQUAL, 0, 1, tag << 16 - TAG_BITS),
+        (_RETURN, 0, 0, 0),
+        (_RETURN, 0, 0, 1),
+    ]
+
+
+def attach_steering(made: socket.socket, tag: int) -> None:
+    """For the whole group that ``made`` belongs to. Raises OSError."""
+    program = steering_program(tag)
+    code = ctypes.create_string_buffer(b"".join(_INSTRUCTION.pack(*line) for line in program))
+    # struct sock_fprog: the count, padding, a pointer.
+    reference = struct.pack("@HP", len(program), ctypes.addressof(code))
+    made.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, reference)
+
+
+def _any_address(listener: Listener) -> tuple[str, int]:
+    return "::" if listener.family == 6 else "0.0.0.0", listener.port
 
 
 def read_ancillary(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, str]:
@@ -130,65 +184,81 @@ def read_ancillary(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, str]:
 
 
 class Listeners:
-    """All receiving sockets, by what they listen to."""
+    """All receiving sockets, by what they listen to. ``set_patience``: see :class:`Pace`."""
 
     def __init__(
         self,
         deliver: Deliver,
         add_reader: Callable[[int, Callable[[], bool]], None],
         remove_reader: Callable[[int], None],
+        set_patience: Callable[[int], None],
     ) -> None:
         self._deliver = deliver
         self._add_reader = add_reader
         self._remove_reader = remove_reader
-        self.open_sockets: dict[Listener, ListeningSocket] = {}
+        self._set_patience = set_patience
+        self._open: dict[Listener, tuple[ListeningSocket, ListeningSocket]] = {}
+        self._pace = Pace()
         self.packets = 0
         """Received through all of them, believed or not."""
 
-    def open(self, listener: Listener) -> str:
+    def open(self, listener: Listener, tag: int) -> str:
         """ "" or why it could not be opened."""
         self.close(listener)
-        made = ListeningSocket(listener, self._take)
+        neighbours = ListeningSocket(listener, READ_LIMIT, self._take)
+        strangers = ListeningSocket(listener, STRANGERS_READ_LIMIT, self._take)
         try:
-            made.prepare()
-            self._bind(made)
+            self._assert_free(listener)
+            # The order is that of the steering program's answers.
+            neighbours.open(_RECEIVE_BUFFER)
+            strangers.open(_STRANGERS_BUFFER)
+            attach_steering(neighbours.socket, tag)
         except OSError as error:
-            made.socket.close()
+            neighbours.socket.close()
+            strangers.socket.close()
             return error.strerror or str(error)
-        self.open_sockets[listener] = made
-        self._add_reader(made.socket.fileno(), made.drain)
+        self._open[listener] = neighbours, strangers
+        for made in (neighbours, strangers):
+            self._add_reader(made.socket.fileno(), lambda made=made: self._drain(made))  # type: ignore[misc]
         return ""
 
     def close(self, listener: Listener) -> None:
-        found = self.open_sockets.pop(listener, None)
-        if found is not None:
-            self._remove_reader(found.socket.fileno())
-            found.socket.close()
+        for made in self._open.pop(listener, ()):
+            self._remove_reader(made.socket.fileno())
+            made.socket.close()
 
     def close_all(self) -> None:
-        for listener in list(self.open_sockets):
+        for listener in list(self._open):
             self.close(listener)
+
+    def counters(self) -> Counter[str]:
+        """Errors, and what the kernel had no room for."""
+        counted: Counter[str] = Counter()
+        for pair in self._open.values():
+            for made, whose in zip(pair, ("neighbours", "strangers"), strict=True):
+                counted.update({f"receive {name}": n for name, n in made.receive_errors.items()})
+                counted[f"overflow {whose}"] += made.overflows()
+        return counted
+
+    def _drain(self, made: ListeningSocket) -> bool:
+        more = made.drain()
+        self._set_patience(self._pace.patience_us(self.packets, monotonic_us()))
+        return more
 
     def _take(self, event: PacketReceived) -> None:
         self.packets += 1
         self._deliver(event)
 
-    def _bind(self, made: ListeningSocket) -> None:
-        """A port is shared by our own sockets for different interfaces, and with nobody else: another BFD
-        daemon on it would silently take the packets."""
-        port, family = made.listener.port, made.listener.family
-        beside = [
-            other
-            for other in self.open_sockets.values()
-            if (other.listener.port, other.listener.family) == (port, family)
-        ]
-        for each in (*beside, made) if beside else ():
-            each.share(True)
-        try:
-            made.bind()
-        finally:
-            for each in (*beside, made) if beside else ():
-                each.share(False)
+    def _assert_free(self, listener: Listener) -> None:
+        """Another BFD daemon on the port would share the packets without a word. Raises OSError."""
+        if any((o.port, o.family) == (listener.port, listener.family) for o in self._open):
+            return  # ourselves, for another interface
+        with socket.socket(
+            socket.AF_INET6 if listener.family == 6 else socket.AF_INET, socket.SOCK_DGRAM
+        ) as probe:
+            if listener.family == 6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind(_any_address(listener))
 
 
 class Transports:
