@@ -24,7 +24,7 @@ from kad_vrrp.core.context import EngineSettings
 from kad_vrrp.core.engine import Engine
 from kad_vrrp.core.events import ConfigurationChanged, Event, StopRequested, TimeReached
 from kad_vrrp.core.record import Remembered
-from kad_vrrp.core.rehearsal import rehearse
+from kad_vrrp.core.rehearsal import Rehearsal, rehearse
 from kad_vrrp.io.probes import instances_of, objects_of, runs_of
 from kad_vrrp.io.shell import Shell
 
@@ -32,8 +32,6 @@ SILENT_FOR_EVER_US = 1 << 60
 CLOCK_DRIFT_LIMIT_US = 10_000
 """When the two clocks have drifted further apart since the last transmission, the machine was suspended."""
 PREEMPTION_HOLD_US = 60_000_000
-REHEARSALS = 3
-"""Rounds in each life, one a turn: they touch the pages that the first take-over would have to copy."""
 LEAVING_PATIENCE_S = 1.0
 """How long the last frames and scripts may take to start once everything is withdrawn."""
 
@@ -57,7 +55,7 @@ class VrrpChild:
         self._heartbeat = context.journal.heartbeat(context.role)
         self._applying = 0
         self._stopping = False
-        self._rehearsals = REHEARSALS
+        self._rehearsal = Rehearsal()
         configuration = _decode(context.generation)
         self._is_the_start = context.incarnation == 1
         found = self._records.load()
@@ -94,7 +92,8 @@ class VrrpChild:
             self._shell.probes.scripts.end_leftover(script, record)
         self._driver.each_turn(self._confirm)
         self._driver.each_turn(self._set_patience)
-        self._driver.each_turn(self._rehearse)
+        self._driver.each_turn(self._set_the_stage)
+        self._driver.prepare(lambda: self._engine.take_over_is_next, self._rehearsal.play)
         self._driver.run()
         self._shell.probes.close()
         self._shell.write_log()
@@ -139,13 +138,11 @@ class VrrpChild:
             self._link.applied(generation, self._shell.take_complaints())
         return False
 
-    def _rehearse(self) -> bool:
-        """Once everything that had to be done at once is done."""
-        if not self._rehearsals or self._heartbeat.phase is not Phase.READY or self._applying:
-            return False
-        self._rehearsals -= 1
-        rehearse(1)
-        return True
+    def _set_the_stage(self) -> bool:
+        """For the next rehearsal, once everything that has to be done at once is done."""
+        if self._rehearsal.is_spent and not self._applying and self._engine.settled:
+            self._rehearsal.renew()
+        return False
 
     def _set_patience(self) -> bool:
         if self._shell.changed:

@@ -24,6 +24,8 @@ from kad.runtime.selector import Events, TimerSelector
 E = TypeVar("E")
 A = TypeVar("A")
 
+EVE_US = 2_000
+"""How long before a rare deadline the code that it will run is run for nobody."""
 IDLE_WAKE_US = 200_000
 """The longest sleep, so that ticks go on in a process with nothing to do (hang limits are from 500 ms up)."""
 
@@ -107,6 +109,9 @@ class Driver(Generic[E, A]):
         self._may_rest = False
         self._last_read_us = 0
         self._unfinished: list[Drain] = []
+        self._rare: Callable[[], bool] = lambda: False
+        self._warm_up: Callable[[], None] = lambda: None
+        self._warmed_up_for_us = 0
         self._chores: list[Callable[[], bool]] = []
         self._selector = TimerSelector()
         self.lateness = Lateness()
@@ -172,6 +177,14 @@ class Driver(Generic[E, A]):
                     self._stirred = True
         self._feeding = False
 
+    def prepare(self, is_rare: Callable[[], bool], warm_up: Callable[[], None]) -> None:
+        """Have ``warm_up`` called :data:`EVE_US` before a deadline of which ``is_rare`` holds.
+
+        Code that has not run for seconds runs several times slower; where a deadline is both rare and urgent,
+        a rehearsal just before it is worth a wake-up.
+        """
+        self._rare, self._warm_up = is_rare, warm_up
+
     def run(self) -> None:
         """Until :meth:`stop`. An exception out of any callback or task ends the process: :func:`_die`."""
         asyncio.set_event_loop(self.loop)
@@ -219,8 +232,19 @@ class Driver(Generic[E, A]):
             self.lateness.count(now_us - deadline_us)
             self.feed(self._time_reached)
             deadline_us = self._core.deadline_us
+        elif self._eve_of(deadline_us, now_us):
+            assert deadline_us is not None
+            self._warmed_up_for_us = deadline_us
+            self._warm_up()
+            now_us = monotonic_us()
         self._deadline_us = deadline_us
         self._now_us = now_us
+
+    def _eve_of(self, deadline_us: int | None, now_us: int) -> bool:
+        """Whether it is time to warm up for this deadline, and that has not been done."""
+        if deadline_us is None or deadline_us == self._warmed_up_for_us or deadline_us - now_us > EVE_US:
+            return False
+        return self._rare()
 
     def _do_chores(self) -> None:
         before = self._count
@@ -250,6 +274,8 @@ class Driver(Generic[E, A]):
         """Say when to wake up, and that all is well."""
         now_us, deadline_us = self._now_us, self._deadline_us
         idle_us = now_us + IDLE_WAKE_US
+        if deadline_us is not None and EVE_US < deadline_us - now_us < IDLE_WAKE_US and self._rare():
+            deadline_us -= EVE_US
         if deadline_us is None or deadline_us > idle_us:
             deadline_us = idle_us
         if deadline_us > max(now_us, self._told_us):

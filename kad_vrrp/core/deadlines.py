@@ -37,6 +37,11 @@ class Deadlines:
                 heappop(heap)
         return NEVER
 
+    @property
+    def first(self) -> Instance | None:
+        """The instance whose deadline that is."""
+        return self._heap[0][2] if self.first_us < NEVER else None
+
     def push(self, instance: Instance) -> None:
         """The instance's deadline may have changed."""
         deadline_us = instance.deadline_us

@@ -96,6 +96,12 @@ class Engine:
         return first_us if first_us < NEVER else None
 
     @property
+    def take_over_is_next(self) -> bool:
+        """Whether what is due next is a backup's giving up on its master."""
+        first = self._deadlines.first
+        return first is not None and first.state is State.BACKUP and first.timer_us == first.deadline_us
+
+    @property
     def settled(self) -> bool:
         """Whether the kernel has answered everything: the generation counts as applied."""
         registry = self._registry

@@ -102,3 +102,19 @@ def rehearse(rounds: int = WARM) -> None:
         reborn.start()
         reborn.wait()
         reborn.tell(StopRequested())
+
+
+class Rehearsal:
+    """One take-over, set up beforehand, to be played just before a real one."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        self._stage = _Stage({})
+        self._stage.start()
+        self.is_spent = False
+
+    def play(self) -> None:
+        self._stage.wait()
+        self.is_spent = True

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from kad.runtime.clock import monotonic_us
-from kad.runtime.driver import BATCH, IDLE_WAKE_US, ROUNDS, Driver, Lateness
+from kad.runtime.driver import BATCH, EVE_US, IDLE_WAKE_US, ROUNDS, Driver, Lateness
 
 
 @dataclass
@@ -368,3 +368,45 @@ def test_an_exception_anywhere_ends_the_process(how: str) -> None:
     )
     assert ended.returncode == 70
     assert "ZeroDivisionError" in ended.stderr
+
+
+@pytest.mark.parametrize("rare", [True, False])
+def test_what_is_rare_is_warmed_up_for_once_and_before_it_is_due(rare: bool) -> None:
+    core = Recorder()
+    warmed_up: list[int] = []
+    due: list[int] = []
+
+    def on_time(now_us: int) -> int | None:
+        due.append(now_us)
+        driver.stop()
+        return None
+
+    core.on_time = on_time
+    core.deadline_us = at_us = monotonic_us() + 50_000
+    driver, _, _ = make(core)
+    driver.prepare(lambda: rare, lambda: warmed_up.append(monotonic_us()))
+    driver.run()
+    driver.close()
+    assert len(due) == 1 and due[0] >= at_us
+    assert len(warmed_up) == rare
+    assert all(at_us - EVE_US <= moment <= due[0] for moment in warmed_up)
+
+
+def test_a_deadline_put_off_is_not_warmed_up_for() -> None:
+    core = Recorder()
+    warmed_up: list[int] = []
+    turns: list[int] = []
+
+    def on_time(now_us: int) -> int | None:
+        turns.append(now_us)
+        if len(turns) > 1:
+            driver.stop()
+        return now_us + 30_000
+
+    core.on_time = on_time
+    core.deadline_us = monotonic_us() + 1
+    driver, _, _ = make(core)
+    driver.prepare(lambda: len(turns) == 0, lambda: warmed_up.append(monotonic_us()))
+    driver.run()
+    driver.close()
+    assert len(turns) == 2 and len(warmed_up) <= 1
