@@ -83,7 +83,9 @@ def _single_interface(reading: Reading, frame: Frame, statement: Statement) -> o
 INTERFACES = Block(
     "garp_group/interfaces",
     (),
-    item=Row("<IFNAME>", Kind("interface", _interface_item), "An interface that shares this pace."),
+    item=Row(
+        "<IFNAME>", Kind("interface", _interface_item), "An interface that shares this pace.", acts=True
+    ),
     close=_close_interfaces,
 )
 
@@ -111,15 +113,17 @@ GARP_GROUP = Block(
             decimal(0, UNSIGNED_MAX),
             "Least gap between two gratuitous ARPs.",
             "garp_interval_us",
+            acts=True,
         ),
         Row(
             "gna_interval",
             decimal(0, UNSIGNED_MAX),
             "Least gap between two neighbour advertisements.",
             "gna_interval_us",
+            acts=True,
         ),
-        Row("interface", Kind("interface", _single_interface), "The one interface it is about."),
-        Row("interfaces", opens(INTERFACES), "Those that share one pace.", default="required"),
+        Row("interface", Kind("interface", _single_interface), "The one interface it is about.", acts=True),
+        Row("interfaces", opens(INTERFACES), "Those that share one pace.", acts=True, default="required"),
     ),
     close=_close_garp_group,
     model=GarpGroup,

@@ -1142,6 +1142,7 @@ ROOT_ROWS: tuple[Row, ...] = (
         "garp_group",
         opens(GARP_GROUP),
         "Pace of announcements of some interfaces.",
+        acts=True,
         repeat=Repeat.ADD,
     ),
     Row(
