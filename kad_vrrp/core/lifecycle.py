@@ -162,7 +162,9 @@ class Lifecycle:
             return
         record, silent_for_us = self._records[source]
         restore(instance, record, silent_for_us, previous, now_us)
-        text = f"({name}) going on as {record.state.value}, silent for {silent_for_us} us"
+        text = f"({name}) going on as {record.state.value}"
+        if record.state is State.MASTER:
+            text += f", silent for {silent_for_us} us"
         self._context.log(LogLevel.INFO, text)
         if source == name:
             del self._records[name]

@@ -32,6 +32,18 @@ def test_a_master_goes_on_within_its_master_down_interval() -> None:
     assert since_us < book.now_us - 6 * SECOND
 
 
+def test_the_log_tells_how_long_a_master_was_silent_and_nothing_of_a_backup() -> None:
+    book = Playbook(instance()).start()
+    book.lines()
+    book.start()
+    assert "(VI_1) going on as BACKUP" in book.logs()
+    book.run_for(6 * SECOND)
+    book.now_us += RESTART_US
+    book.lines()
+    book.start()
+    assert [text for text in book.logs() if text.startswith("(VI_1) going on as MASTER, silent for ")]
+
+
 def test_startup_and_debounce_delays_do_not_apply_to_what_goes_on() -> None:
     book = Playbook(instance(interface_up_delay_us=30 * SECOND)).start_as_master()
     book.now_us += RESTART_US
