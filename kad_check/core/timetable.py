@@ -1,6 +1,6 @@
 """When which checker is next. Pure.
 
-Starts come in small groups: a wake-up also starts what is due within a few milliseconds, and never more than
+Starts come in small groups: a wake-up also starts what is due within some milliseconds, and never more than
 a group at once, so that thousands of servers never make a burst whatever their configuration says.
 """
 
@@ -11,7 +11,7 @@ from heapq import heappop, heappush
 from kad_check.core.checker import CheckerState
 from kad_check.core.context import NEVER
 
-EARLY_US = 5_000
+EARLY_US = 20_000
 """Checks due this soon start now: waking up costs more than most checks."""
 GROUP_LIMIT = 64
 """Checks started at once."""

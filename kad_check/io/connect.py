@@ -1,5 +1,7 @@
 """Every check over a socket: one state machine on one epoll set, which the event loop sees as one descriptor.
 
+Each socket is told of once for both directions and by edges: it is read and written until it would block.
+
 asyncio's own transports would cost four times as much a check. A check has the time limit once for its
 connection, once for the TLS handshake and once for the whole conversation: a server that sends a byte now
 and then does not get it anew with each (keepalived waits for ever on such a one).
@@ -27,7 +29,7 @@ READS_AT_ONCE = 8
 BATCH = 64
 
 _CONNECTING, _SHAKING_HANDS, _TALKING = range(3)
-_IN, _OUT = select.EPOLLIN, select.EPOLLOUT
+_EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLET
 
 Done = Callable[[int, Verdict, str], None]
 """The checker's number, the verdict, and a phrase for people."""
@@ -40,7 +42,6 @@ class Attempt:
         "deadline_us",
         "descriptor",
         "dialogue",
-        "interest",
         "number",
         "phase",
         "socket",
@@ -49,7 +50,7 @@ class Attempt:
         "unsent",
     )
 
-    def __init__(self, number: int, step: int, target: Target, opened: socket.socket) -> None:
+    def __init__(self, number: int, step: int, target: Target, opened: socket.SocketType) -> None:
         self.number = number
         self.step = step
         self.target = target
@@ -58,8 +59,6 @@ class Attempt:
         self.dialogue: Dialogue | None = None
         self.phase = _CONNECTING
         self.unsent = b""
-        self.interest = 0
-        """What the epoll set was last told to wait for."""
         self.deadline_us = 0
 
 
@@ -74,8 +73,10 @@ class Connections:
         """By descriptor."""
         self._running: dict[int, Attempt] = {}
         """By the checker's number."""
+        self._fresh = False
+        """Something was started since the last look."""
         self._unread: list[Attempt] = []
-        """TLS connections that were left for the others' sake with more to read."""
+        """Conversations that were left with more to read, for the others' sake."""
         self._expiry: Expiry[Attempt] = Expiry(reactor.loop, self._on_expiry)
         reactor.add_reader(self._epoll.fileno(), self._drain)
 
@@ -91,18 +92,15 @@ class Connections:
             self._done(number, Verdict.NOT_RUN, str(error))
             return
         attempt = Attempt(number, step, target, opened)
-        try:
-            failed = opened.connect_ex(target.address)
-        except OSError as error:  # an address that the socket's family cannot be connected to
-            failed = error.errno or errno.EINVAL
+        failed = opened.connect_ex(target.address)
         if failed and failed != errno.EINPROGRESS:
             opened.close()
             self._done(number, Verdict.NOT_RUN if is_our_fault(failed) else Verdict.FAILURE, _said(failed))
             return
         self._running[number] = self._attempts[attempt.descriptor] = attempt
+        self._fresh = True
         self._expiry.limit(attempt, target.timeout_us)
-        attempt.interest = _OUT if target.is_stream else _IN
-        self._epoll.register(attempt.descriptor, attempt.interest)
+        self._epoll.register(attempt.descriptor, _EVENTS)
         if not target.is_stream:
             self._converse(attempt)
 
@@ -121,6 +119,13 @@ class Connections:
 
     # Events ----------------------------------------------------------------------------------------------
 
+    def look(self) -> bool:
+        """At the end of a turn: servers nearby have answered already, and a turn costs more than a look."""
+        if not self._fresh and not self._unread:
+            return False
+        self._fresh = False
+        return self._drain()
+
     def _drain(self) -> bool:
         ready = self._epoll.poll(0, BATCH)
         attempts = self._attempts
@@ -128,19 +133,19 @@ class Connections:
         for attempt in unread:
             if self._running.get(attempt.number) is attempt:
                 self._talk(attempt)
-        for descriptor, _ in ready:
+        for descriptor, events in ready:
             found = attempts.get(descriptor)
             if found is None:
                 continue  # ended by the one before it
             if found.phase == _TALKING:
                 self._talk(found)
             elif found.phase == _CONNECTING:
-                self._connected(found)
+                self._connected(found, events)
             else:
                 self._shake_hands(found)
         return len(ready) == BATCH or bool(self._unread)
 
-    def _connected(self, attempt: Attempt) -> None:
+    def _connected(self, attempt: Attempt, events: int) -> None:
         failed = attempt.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         target = attempt.target
         if failed:
@@ -151,11 +156,14 @@ class Connections:
             self._begin_tls(attempt, target.context)
         else:
             self._expiry.limit(attempt, target.timeout_us)
-            self._converse(attempt)
+            if self._converse(attempt) and events & select.EPOLLIN:
+                # It has spoken already.
+                self._talk(attempt)
 
     def _begin_tls(self, attempt: Attempt, context: ssl.SSLContext) -> None:
         names = attempt.target.server_names
         try:
+            assert isinstance(attempt.socket, socket.socket)
             attempt.socket = context.wrap_socket(
                 attempt.socket,
                 do_handshake_on_connect=False,
@@ -173,24 +181,22 @@ class Connections:
         assert isinstance(attempt.socket, ssl.SSLSocket)
         try:
             attempt.socket.do_handshake()
-        except ssl.SSLWantReadError:
-            self._await(attempt, _IN)
-        except ssl.SSLWantWriteError:
-            self._await(attempt, _OUT)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return
         except (OSError, ValueError) as error:
             self._finish(attempt, Verdict.FAILURE, f"TLS handshake: {_tls_said(error)}")
         else:
             self._expiry.limit(attempt, attempt.target.timeout_us)
-            self._converse(attempt)
+            if self._converse(attempt):
+                self._talk(attempt)
 
-    def _converse(self, attempt: Attempt) -> None:
-        """The way is open: begin the conversation."""
+    def _converse(self, attempt: Attempt) -> bool:
+        """The way is open: begin the conversation. False: that ended it."""
         assert attempt.target.make_dialogue is not None
         attempt.phase = _TALKING
         attempt.dialogue = attempt.target.make_dialogue(attempt.step)
         attempt.unsent = attempt.dialogue.opening
-        if self._send(attempt):
-            self._await(attempt, _OUT | _IN if attempt.unsent else _IN)
+        return self._send(attempt)
 
     # Conversation ----------------------------------------------------------------------------------------
 
@@ -216,18 +222,9 @@ class Connections:
                 dialogue.to_send = b""
                 if not self._send(attempt):
                     return
-            if len(data) < READ_SIZE and attempt.target.context is None and attempt.target.is_stream:
-                break
         else:
-            if attempt.target.context is not None:
-                # OpenSSL may hold more, which no descriptor would tell of.
-                self._unread.append(attempt)
-        self._await(attempt, _OUT | _IN if attempt.unsent else _IN)
-
-    def _await(self, attempt: Attempt, interest: int) -> None:
-        if attempt.interest != interest:
-            attempt.interest = interest
-            self._epoll.modify(attempt.descriptor, interest)
+            # There may be more, and the epoll set would not tell of it again.
+            self._unread.append(attempt)
 
     def _send(self, attempt: Attempt) -> bool:
         """Send what is to be sent as far as it goes; False: that ended the check."""

@@ -107,6 +107,7 @@ class Shell:
         self.watch = FileWatch(loop, self._file_changed, report)
         self.addresses = LocalAddresses(driver, self._addresses_changed)
         self.ipvs = Ipvs(self._hear, records, self._recorded, keep_at_stop=self._keep_ipvs_at_stop)
+        driver.each_turn(self.connections.look)
         driver.each_turn(self.write_log)
 
     def begin(self, ipvs_namespace: str | None) -> None:

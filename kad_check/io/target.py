@@ -45,6 +45,7 @@ class Target:
     __slots__ = (
         "_bind",
         "_device",
+        "_make",
         "_mark",
         "_port",
         "_protocol",
@@ -76,6 +77,8 @@ class Target:
         self.kind = kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         self.is_stream = kind == socket.SOCK_STREAM
         self._protocol = protocol
+        # The bare type: what the class around it adds costs as much as the system call.
+        self._make: type[socket.SocketType] = socket.SocketType if context is None else socket.socket
         self._text, self._port = connection.address, connection.port
         self._device = connection.bind_interface
         self._mark = connection.fwmark
@@ -92,10 +95,10 @@ class Target:
         self.closes_politely = closes_politely
         """By step: end TLS with a close_notify."""
 
-    def open(self) -> socket.socket:
+    def open(self) -> socket.SocketType:
         """A socket, bound as asked for, not connected. Raises NotRunError."""
         try:
-            opened = socket.socket(self.family, self.kind, self._protocol)
+            opened = self._make(self.family, self.kind, self._protocol)
         except OSError as error:
             raise NotRunError(f"no socket: {error.strerror}") from None
         if self.plain:
@@ -107,7 +110,7 @@ class Target:
             raise NotRunError(f"cannot bind: {error.strerror}") from None
         return opened
 
-    def _dress(self, opened: socket.socket) -> None:
+    def _dress(self, opened: socket.SocketType) -> None:
         if self._mark:
             opened.setsockopt(socket.SOL_SOCKET, _SO_MARK, self._mark)
         if self._device:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from tests.bench import checks
 from tests.bench import measurements as m
 from tests.bench.stage import PROGRAMS, NotMeasuredError, Program, Row, at_most, within
 from tests.support.namespaces import reason_not_possible
@@ -75,6 +76,19 @@ for servers, limit in ((100, 200), (1000, 250), (10000, 600)):
         partial(m.config_test, servers=servers),
         ("took", f"-t, {servers} real servers", "ms", f"<= {limit}", at_most(limit)),
     )
+for kind, count, judge in (("tcp", 1000, within(1)), ("http", 1000, within(1)), ("tls", 150, None)):
+    measure(
+        f"checks-{kind}",
+        partial(checks.cost_of_checks, kind=kind, count=count),
+        ("cost", f"{kind.upper()} checks, {count} a second, cpu each", "us", "<= 1x" if judge else "", judge),
+        ("rate", "  … checks a second", "", "", None),
+    )
+measure(
+    "many-servers",
+    partial(checks.many_servers, count=10_000),
+    ("memory", "checker, 10,000 real servers, PSS each", "bytes", "", None),
+    ("reload", "  … reload with one changed", "ms", "<= 2000", at_most(2000)),
+)
 
 
 def values_of(name: str, function: Measure, program: Program) -> m.Values:

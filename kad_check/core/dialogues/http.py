@@ -39,7 +39,7 @@ def plain_search(pattern: Pattern[Any], subject: Any, position: int) -> int | No
 class HttpRequest:
     """What is the same for every check of one URL. Raises ValueError for a pattern that cannot be used."""
 
-    __slots__ = ("data", "is_plain", "pattern", "search", "url")
+    __slots__ = ("accepted", "data", "is_plain", "pattern", "search", "url")
 
     def __init__(self, check: HttpGet, url: Url, search: Search = plain_search) -> None:
         self.url = url
@@ -48,9 +48,7 @@ class HttpRequest:
         self.search = search
         self.is_plain = self.pattern is None and not url.digest
         """Nothing but the status counts."""
-
-    def accepts(self, status: int) -> bool:
-        return any(low <= status <= high for low, high in self.url.status_codes)
+        self.accepted = frozenset(code for low, high in url.status_codes for code in range(low, high + 1))
 
 
 class HttpDialogue:
@@ -98,7 +96,7 @@ class HttpDialogue:
 
     def _judge(self) -> Outcome:
         request, status = self._request, self._response.status
-        if not request.accepts(status):
+        if status not in request.accepted:
             return failure(f"status code {status}")
         if request.is_plain:
             return SUCCESS

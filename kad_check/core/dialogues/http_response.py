@@ -15,10 +15,10 @@ BODY_LIMIT = 16 * 1024 * 1024
 """Bytes of a body, as they come."""
 _CHUNK_LINE_LIMIT = 1_024
 
-_END_OF_HEADER = re.compile(rb"\r?\n\r?\n")
 _STATUS_LINE = re.compile(rb"HTTP/\d+(?:\.\d+)?[ \t]+(\d{3})(?:[ \t\r\n]|$)")
-_LENGTH = re.compile(rb"\n(?i:content-length)[ \t]*:[ \t]*([^\r\n]*)")
-_CODING = re.compile(rb"\n(?i:transfer-encoding)[ \t]*:[ \t]*([^\r\n]*)")
+# For headers in lower case.
+_LENGTH = re.compile(rb"\ncontent-length[ \t]*:[ \t]*([^\r\n]*)")
+_CODING = re.compile(rb"\ntransfer-encoding[ \t]*:[ \t]*([^\r\n]*)")
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,8}[ \t]*(?:;|$)")
 _NO_BODY = (204, 304)
 
@@ -79,16 +79,16 @@ class HttpResponse:
         buffer = self._buffer + data
         if not buffer.startswith(b"HTTP/"[: len(buffer)]):
             raise MalformedResponseError("not an HTTP response")
-        found = _END_OF_HEADER.search(buffer, searched)
-        if self._seen + (found.end() if found else len(buffer)) > HEADER_LIMIT:
+        start, end = _end_of_header(buffer, searched)
+        if self._seen + (end if end else len(buffer)) > HEADER_LIMIT:
             raise MalformedResponseError(f"a header of more than {HEADER_LIMIT} bytes")
-        if found is None:
+        if not end:
             self._buffer = buffer
             return b""
         self._buffer = b""
-        self._seen += found.end()
-        self._read_header(buffer[: found.start() + 1])
-        return buffer[found.end() :]
+        self._seen += end
+        self._read_header(buffer[: start + 1])
+        return buffer[end:]
 
     def _read_header(self, header: bytes) -> None:
         line = _STATUS_LINE.match(header)
@@ -102,11 +102,12 @@ class HttpResponse:
         if status in _NO_BODY:
             self._state = _DONE
             return
-        coding = _CODING.search(header)
-        length = _content_length(header)
-        if coding is not None and coding[1].strip().lower().endswith(b"chunked"):
+        header = header.lower()
+        if _is_chunked(header):
             self._state = _IN_CHUNKS
-        elif length is None:
+            return
+        length = _content_length(header)
+        if length is None:
             self._state = _TO_END
         else:
             self._left = length
@@ -167,10 +168,28 @@ class HttpResponse:
             self._on_body(raw, decoded)
 
 
+def _end_of_header(buffer: bytes, searched: int) -> tuple[int, int]:
+    """Where the empty line begins and ends; (0, 0): it is not there. Lines may end with LF alone."""
+    end = buffer.find(b"\n\r\n", searched)
+    bare = buffer.find(b"\n\n", searched, end if end >= 0 else len(buffer))
+    if bare >= 0:
+        return bare, bare + 2
+    return (end, end + 3) if end >= 0 else (0, 0)
+
+
+def _is_chunked(header: bytes) -> bool:
+    if b"\ntransfer-encoding" not in header:
+        return False
+    coding = _CODING.search(header)
+    return coding is not None and coding[1].strip().endswith(b"chunked")
+
+
 def _content_length(header: bytes) -> int | None:
     """None: there is none, or none that can be believed (RFC 9112 §6.3); the body goes on to the end then."""
-    values = {value.strip() for value in _LENGTH.findall(header)}
-    if len(values) != 1:
+    values = _LENGTH.findall(header) if b"\ncontent-length" in header else ()
+    if not values:
         return None
-    text = values.pop()
+    text = values[0].strip()
+    if len(values) > 1 and any(value.strip() != text for value in values):
+        return None
     return int(text) if text.isdigit() and len(text) <= 15 else None
