@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import msgspec
 
-from kad.control.status import DaemonStatus, InstanceStatus, ProcessStatus
+from kad.control.status import DaemonStatus, InstanceStatus, ProcessStatus, VirtualServerStatus
 from kad.errors import KadError, in_words
 from kad.ipc.client import NoAnswer, NoDaemon, ask, is_listening
 from kad.ipc.messages import ReloadAnswer, ReloadQuery, StatusAnswer, StatusQuery
@@ -140,6 +140,9 @@ def render(status: DaemonStatus, now: float) -> str:
     sections = [_heading(status, now), _table(_process_rows(status.processes, now))]
     if status.instances:
         sections.append(_table(_instance_rows(status.instances, now)))
+    if status.virtual_servers:
+        note = f"IPVS: {status.ipvs}\n" if status.ipvs else ""
+        sections.append(note + _table(_service_rows(status.virtual_servers, now)))
     return "\n\n".join(sections)
 
 
@@ -211,6 +214,32 @@ def _instance_rows(instances: Sequence[InstanceStatus], now: float) -> list[list
                 instance.fault or instance.reason,
             ]
         )
+    return rows
+
+
+SERVERS_SHOWN = 20
+"""Real servers of one virtual server that people are shown, those that are down first; --json has all."""
+
+
+def _service_rows(services: Sequence[VirtualServerStatus], now: float) -> list[list[str]]:
+    rows = [["SERVICE", "STATE", "FOR", "WEIGHT", "IN IPVS", ""]]
+    for service in services:
+        notes = ["suspended: its address is not here"] if service.suspended else []
+        if service.sorry_in_use:
+            notes.append(f"sorry server {service.sorry_server} serves")
+        state = "UP" if service.has_quorum else "NO QUORUM"
+        weight = f"{service.weight} (quorum {service.quorum})"
+        rows.append(
+            [service.name, state, _age(now - service.since), weight, service.scheduler, "; ".join(notes)]
+        )
+        shown = sorted(service.real_servers, key=lambda server: server.alive)[:SERVERS_SHOWN]
+        for server in shown:
+            placed = "-" if server.kernel_weight is None else str(server.kernel_weight)
+            state = "UP" if server.alive else "DOWN"
+            age = _age(now - server.since)
+            rows.append([f"  {server.name}", state, age, str(server.weight), placed, server.problem])
+        if len(service.real_servers) > len(shown):
+            rows.append([f"  and {len(service.real_servers) - len(shown)} more", "", "", "", "", ""])
     return rows
 
 

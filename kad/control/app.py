@@ -28,6 +28,7 @@ from kad.control.status import (
     StatusRound,
     instances_of,
     process_status,
+    services_of,
 )
 from kad.errors import ExitStatus, Severity
 from kad.ipc.messages import (
@@ -321,6 +322,7 @@ class Control:
     def _status(self, finished: StatusRound) -> DaemonStatus:
         clocks = Clocks(monotonic_us(), realtime_us())
         agrees, note = self._judge_file(finished)
+        services, ipvs = services_of(self._reports.of(Role.CHECK), clocks)
         return DaemonStatus(
             version=kad.__version__,
             supervisor_pid=self._context.supervisor_pid,
@@ -344,6 +346,8 @@ class Control:
             instances=instances_of(self._reports.of(Role.VRRP), clocks),
             reports=self._reports.bodies(),
             dropped=self._dropped(),
+            virtual_servers=services,
+            ipvs=ipvs,
         )
 
     def _judge_file(self, finished: StatusRound) -> tuple[bool | None, str]:

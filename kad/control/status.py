@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from kad.ipc.messages import ProcessInfo, Role, StatusReport
-from kad.ipc.reports import InstanceReport, VrrpReport
+from kad.ipc.reports import CheckReport, InstanceReport, RealServerReport, VirtualServerReport, VrrpReport
 
 
 class ProcessStatus(Struct, frozen=True):
@@ -48,6 +48,34 @@ class InstanceStatus(Struct, frozen=True):
     addresses: tuple[AddressStatus, ...] = ()
 
 
+class RealServerStatus(Struct, frozen=True):
+    """One real server of a virtual server."""
+
+    name: str
+    alive: bool
+    since: float
+    weight: int
+    kernel_weight: int | None
+    """What was last asked of IPVS; None: that it is not there."""
+    problem: str
+    """Why it is down, or what IPVS refused; empty: neither."""
+
+
+class VirtualServerStatus(Struct, frozen=True):
+    """One virtual server."""
+
+    name: str
+    has_quorum: bool
+    since: float
+    quorum: int
+    weight: int
+    scheduler: str
+    suspended: bool
+    sorry_server: str
+    sorry_in_use: bool
+    real_servers: tuple[RealServerStatus, ...] = ()
+
+
 class LastReload(Struct, frozen=True):
     at: float
     accepted: bool
@@ -76,9 +104,13 @@ class DaemonStatus(Struct, frozen=True):
     """Each child's own report, whole."""
     dropped: dict[str, int]
     """Messages control threw away, by reason."""
+    virtual_servers: tuple[VirtualServerStatus, ...] = ()
+    ipvs: str = ""
+    """Why the kernel holds none of them; empty: it does, or there are none."""
 
 
 _vrrp_decoder = msgspec.msgpack.Decoder(VrrpReport)
+_check_decoder = msgspec.msgpack.Decoder(CheckReport)
 
 
 class Clocks(Struct, frozen=True):
@@ -121,6 +153,45 @@ def _instance_status(instance: InstanceReport, clocks: Clocks) -> InstanceStatus
             AddressStatus(f"{virtual.address}/{virtual.prefix_length}", virtual.present)
             for virtual in instance.addresses
         ),
+    )
+
+
+def services_of(report: StatusReport | None, clocks: Clocks) -> tuple[tuple[VirtualServerStatus, ...], str]:
+    """The virtual servers in the check child's report, and why IPVS has none of them."""
+    if report is None:
+        return (), ""
+    try:
+        body = _check_decoder.decode(report.body)
+    except msgspec.MsgspecError:
+        return (), ""
+    return tuple(_virtual_server_status(each, clocks) for each in body.virtual_servers), body.ipvs
+
+
+def _virtual_server_status(server: VirtualServerReport, clocks: Clocks) -> VirtualServerStatus:
+    return VirtualServerStatus(
+        name=server.name,
+        has_quorum=server.has_quorum,
+        since=clocks.epoch(server.since_us),
+        quorum=server.quorum,
+        weight=server.weight,
+        scheduler=server.scheduler,
+        suspended=server.suspended,
+        sorry_server=server.sorry_server,
+        sorry_in_use=server.sorry_in_use,
+        real_servers=tuple(_real_server_status(each, clocks) for each in server.real_servers),
+    )
+
+
+def _real_server_status(server: RealServerReport, clocks: Clocks) -> RealServerStatus:
+    failing = [f"{each.kind}: {each.detail}" for each in server.checkers if not each.up and each.detail]
+    refused = [f"IPVS: {server.refused}"] if server.refused else []
+    return RealServerStatus(
+        name=server.name,
+        alive=server.alive,
+        since=clocks.epoch(server.since_us),
+        weight=server.weight,
+        kernel_weight=server.kernel_weight,
+        problem="; ".join(failing + refused),
     )
 
 

@@ -229,10 +229,17 @@ class Lifecycle:
             if server is None:
                 server = self._registry.create_server(pool, each)
                 self._begin_server(server, now_us, at_start=False)
-            elif self._alter_server(server, each, now_us):
-                told.append(server)
+                server.remember()
+            elif server.config == each:
+                # The cost follows the change; but what a followed file counts for may be another now.
+                if self._reweigh(server) and self._settle_server(server, now_us):
+                    told.append(server)
+                    server.remember()
+            else:
+                if self._alter_server(server, each, now_us):
+                    told.append(server)
+                server.remember()
             pool.servers[server.key] = server
-            server.remember()
         told += [server for server in former.values() if self._remove_server(server)]
         if config.sorry_server is None:
             pool.sorry_in_use = False
