@@ -17,6 +17,9 @@ class Context:
         """The first :data:`TAG_BITS` bits of every local discriminator: a packet that reflects them comes
         from somebody who hears us."""
         self.generation = 0
+        self.stall_us = 0
+        """How late this process last came to a deadline, where that was late enough to speak of."""
+        self.stall_end_us = 0
         self.actions: list[Action] = []
 
     def emit(self, action: Action) -> None:

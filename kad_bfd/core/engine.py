@@ -34,7 +34,7 @@ from kad_bfd.core.packet import ControlPacket, DropReason, PacketError, State, d
 from kad_bfd.core.record import encode
 from kad_bfd.core.report import report_of
 from kad_bfd.core.session import Session
-from kad_bfd.core.timers import LONGEST_EARLY_US, NEVER
+from kad_bfd.core.timers import LEAST_STALL_US, LONGEST_EARLY_US, NEVER
 
 PULSES = 2
 """Times in the shortest detection time that this process shows it is alive at the least: its subscribers
@@ -60,11 +60,14 @@ class Engine:
         )
         self._drops: dict[DropReason, int] = {}
         self._told_us = 0
+        self._due_us = NEVER
         self._pulse_us = NEVER
 
     def handle(self, event: Event, now_us: int) -> list[Action]:
         """Take one event and say what is to be done, in order."""
         self._told_us = now_us
+        if now_us - self._due_us >= LEAST_STALL_US:
+            self._context.stall_us, self._context.stall_end_us = now_us - self._due_us, now_us
         if type(event) is PacketReceived:
             data, origin = event.data, event.origin
             session = self._demux.by_discriminator.get(data[8:12])
@@ -87,6 +90,7 @@ class Engine:
     def deadline_us(self) -> int | None:
         """When to be woken if nothing happens before: CLOCK_MONOTONIC microseconds, or None."""
         first_us = min(self._deadlines.first_us, self._listeners.deadline_us, self._told_us + self._pulse_us)
+        self._due_us = first_us
         return first_us if first_us < NEVER else None
 
     def report(self) -> BfdReport:

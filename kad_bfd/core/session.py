@@ -22,7 +22,7 @@ from kad_bfd.core.negotiation import Negotiation
 from kad_bfd.core.packet import ControlPacket, Diagnostic, DropReason, PacketError, State, encode
 from kad_bfd.core.record import Record
 from kad_bfd.core.stats import Statistics
-from kad_bfd.core.timers import NEVER, SLOW_TX_US, early_window_us, jittered_us
+from kad_bfd.core.timers import LEAST_STALL_US, NEVER, SLOW_TX_US, early_window_us, jittered_us
 
 RETRY_US = 1_000_000
 """Between two attempts to open a socket."""
@@ -31,9 +31,6 @@ FINAL_GAP_US = 1_000
 less): a flood of polls is not answered by a flood."""
 FAREWELLS = 3
 """Packets a session takes its leave with."""
-LEAST_STALL_US = 2_000
-"""A detection time noticed this late was noticed by a process that did not run."""
-
 _ANY_PORT = 0
 
 
@@ -252,15 +249,19 @@ class Session:
         self._reschedule(now_us)
 
     def _put_off_for_stall(self, now_us: int) -> bool:
-        """Whoever comes much too late was not running, and perhaps nothing was: a machine that stood still
-        received nothing either. The sockets are empty by now; a living peer speaks within its interval."""
-        interval_us = self.intervals.remote_interval_us
-        late_us = now_us - self.detect_us
-        if self._stalled or not self.is_up or late_us < max(LEAST_STALL_US, interval_us // 4):
+        """Whether to wait a little longer, since this process did not run, and perhaps nothing did.
+
+        A machine that stood still received nothing either. The sockets are empty by now; a living peer speaks
+        within one interval of the end of the stall. Once in a silence: a starved process still detects.
+        """
+        interval_us, context = self.intervals.remote_interval_us, self._context
+        until_us = context.stall_end_us + interval_us
+        is_short = context.stall_us < max(LEAST_STALL_US, interval_us // 4)
+        if self._stalled or not self.is_up or is_short or now_us >= until_us:
             return False
         self._stalled = True
         self.stats.stalls += 1
-        self.detect_us = now_us + interval_us
+        self.detect_us = until_us
         return True
 
     def _forget_remote(self) -> None:

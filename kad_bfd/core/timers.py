@@ -10,6 +10,9 @@ NEVER = 1 << 62
 SLOW_TX_US = 1_000_000
 """RFC 5880 §6.8.3: while a session is not Up, no less may be advertised as Desired Min TX Interval."""
 
+LEAST_STALL_US = 2_000
+"""A process that comes this late to a deadline did not run."""
+
 LONGEST_EARLY_US = 1_000
 """No packet leaves earlier than this before its time."""
 

@@ -135,6 +135,8 @@ class Host:
             for action in self.engine.handle(self._answers.popleft(), self.now_us):
                 self._carry_out(action)
         self.ticked_at_us = self.now_us
+        # As the driver does at the end of a turn.
+        assert self.engine.deadline_us is None or self.engine.deadline_us > 0
 
     def hear(
         self,

@@ -349,7 +349,7 @@ def test_a_detection_time_noticed_late_gives_the_peer_one_interval_more() -> Non
     assert host.state() is State.DOWN
 
 
-def test_only_once_in_a_row() -> None:
+def test_only_once_in_a_silence() -> None:
     host = up()
     for _ in range(2):
         host.now_us += 400 * MS
@@ -357,9 +357,31 @@ def test_only_once_in_a_row() -> None:
     assert host.state() is State.DOWN
 
 
+def test_a_stall_that_ends_just_before_the_detection_time_counts_too() -> None:
+    host = up()
+    host.run(20 * MS)
+    host.now_us += 129 * MS  # transmissions were due meanwhile: this process did not run
+    host.tell(TimeReached())
+    host.run(30 * MS)
+    assert host.state() is State.UP, "150 ms are over, but most of them nobody lived through"
+    host.hear_up()
+    host.run(140 * MS)
+    assert host.state() is State.UP
+
+
+def test_a_stall_long_ago_is_no_excuse() -> None:
+    host = up()
+    host.run(10 * MS)
+    host.now_us += 60 * MS
+    host.tell(TimeReached())
+    host.run(80 * MS)
+    assert host.state() is State.DOWN
+
+
 def test_a_slightly_late_process_does_not_excuse_the_peer() -> None:
     host = up()
-    host.now_us += 151 * MS
+    host.run(149 * MS)
+    host.now_us += 5 * MS
     host.tell(TimeReached())
     assert host.state() is State.DOWN
 
