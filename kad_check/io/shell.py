@@ -207,7 +207,8 @@ class Shell:
 
     def _hear(self, event: Event) -> None:
         """Events from IPVS pass by here on their way to the engine."""
-        if isinstance(event, ServicesDone):
+        if isinstance(event, ServicesDone) and self.ipvs.available:
+            # That there is no IPVS at all is said once, by who looks for it.
             room = COMPLAINT_LIMIT - len(self.complaints)
             self.complaints += event.failures[:room]  # control writes them to the log
         self._driver.feed(event)
