@@ -296,7 +296,7 @@ class Ipvs:
             outcome = (yield [flush(family)])[0]
             if outcome.error:
                 logs.error(f"IPVS: the table cannot be emptied: {outcome.reason}")
-        ours = {*self._worker.desired.services, *self._own.keys()}
+        ours = {*self._worker.desired.services, *self._own.service_keys()}
         table: Actual = {}
         failures: list[str] = []
         yield from guarded(read_table(family, ours, table, failures.append), failures.append)

@@ -67,7 +67,7 @@ class OwnServices:
             # Written by a build that said it otherwise: as if it had not been there.
             self._journal.delete(key)
 
-    def keys(self) -> Iterator[ServiceKey]:
+    def service_keys(self) -> Iterator[ServiceKey]:
         """Every service that is or may be ours."""
         for services in self._services.values():
             for service in services:
