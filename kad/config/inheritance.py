@@ -145,7 +145,7 @@ _URL_FIELDS = (
 
 
 def _server_name(url: Frame) -> str:
-    """sni_name, else the virtualhost of request, checker or virtual server (a real server's is not used)."""
+    """sni_name, else the virtualhost of the request: keepalived passes over the real server's here."""
     checker = url.parent
     assert checker is not None and checker.parent is not None and checker.parent.parent is not None
     if not checker.fields.get("enable_sni"):
@@ -153,7 +153,7 @@ def _server_name(url: Frame) -> str:
     if "sni_name" in checker.fields:
         name = checker.fields["sni_name"]
     else:
-        sources = (url, checker, checker.parent.parent)
+        sources = (url, checker, checker.parent, checker.parent.parent)
         name = next((each.fields["virtualhost"] for each in sources if "virtualhost" in each.fields), "")
     assert isinstance(name, str)
     return name

@@ -196,10 +196,10 @@ def test_the_host_name_is_that_of_the_nearest_block() -> None:
 
 SNI = [
     ("", ""),
-    ("enable_sni", "far"),
+    ("enable_sni", "near"),
     ("enable_sni\nvirtualhost mine", "mine"),
     ("sni_name named\nvirtualhost mine", "named"),
-    ("sni_name", "far"),
+    ("sni_name", "near"),
     ("sni_name named\nenable_sni off", ""),
 ]
 
