@@ -40,7 +40,8 @@ def test_tutorial_configuration_serves_its_addresses(network: Network, program: 
             vip: {node.mac("lan0")} for vip in VIPS
         }
         if program is Kad:
-            complaint = [line for line in daemon.said().splitlines() if "virtual_server" in line]
-            assert complaint and any("not act" in line or "no effect" in line for line in complaint)
+            # Either this kernel balances the load, or it is said that it cannot, and the rest goes on.
+            balanced = Path("/proc/net/ip_vs").exists()
+            assert balanced or poll(lambda: "IPVS is not available" in daemon.said(), "word of IPVS")
         assert daemon.stop() == 0
     assert not any(node.holds(vip) for vip in VIPS)
