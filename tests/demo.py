@@ -115,6 +115,8 @@ class Demo:
     def election(self) -> None:
         start = time.time()
         self.kad_a.start()
+        # On a busy machine b could be ready so much earlier that its interval ends first, and rightly.
+        self.kad_a.wait_for("(demo) Entering BACKUP STATE")
         self.kad_b.start()
         self.say("kad started on a (priority 150) and b (priority 100)")
         first = self.first_advert("a", start, 8)
