@@ -1,0 +1,206 @@
+"""The whole daemon's BFD: crashes under the supervisor, stop, and what the peers' clients do about it."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support.capture import Capture
+from tests.support.daemon import Kad, Keepalived
+from tests.support.keepalived import needs_keepalived, vrrp_instance
+from tests.support.metronome import Metronome
+from tests.support.namespaces import Network, Node, poll, wait_until
+from tests.support.routers import Bird, Frr, needs
+
+pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.slow]
+
+OURS, THEIRS = "192.0.2.1", "192.0.2.2"
+KILLS = 20
+KILLS_A_DAEMON = 2
+"""Fewer than the restarts that come at once: a fourth within a minute waits a second."""
+
+
+def bfd_instance(neighbor: str, source: str, interval_ms: int = 50) -> str:
+    return (
+        f"bfd_instance peer {{\nneighbor_ip {neighbor}\nsource_ip {source}\nmin_rx {interval_ms}\n"
+        f"min_tx {interval_ms}\nmultiplier 3\n}}\n"
+    )
+
+
+@pytest.fixture
+def nodes(network: Network) -> tuple[Node, Node]:
+    ours, theirs = network.node("ours"), network.node("theirs")
+    network.pair(ours, theirs)
+    ours.ip("addr", "add", f"{OURS}/24", "dev", "eth0")
+    theirs.ip("addr", "add", f"{THEIRS}/24", "dev", "eth0")
+    return ours, theirs
+
+
+@contextlib.contextmanager
+def kad_up(node: Node) -> Iterator[Kad]:
+    with Kad(node, bfd_instance(THEIRS, OURS)) as kad:
+        kad.wait_for("(peer) Entering Up state")
+        yield kad
+
+
+def bfd_pid(kad: Kad) -> int:
+    return kad._pid_of("bfd")
+
+
+def test_a_crash_of_the_bfd_process_is_nothing_to_the_peer(nodes: tuple[Node, Node]) -> None:
+    """kill -9 at 50 ms three times, with Debian's keepalived as the witness: it stays Up, twenty times.
+
+    A loss while the machine itself stood still is no answer: that blow is struck again, a few times at most.
+    """
+    needs_keepalived()
+    ours, theirs = nodes
+    silences: list[int] = []
+    excused = 0
+    with (
+        Keepalived(theirs, bfd_instance(OURS, THEIRS), "-D") as peer,
+        Capture(theirs, "eth0") as wire,
+        Metronome() as machine,
+    ):
+        while len(silences) < KILLS:
+            with kad_up(ours) as kad:
+                poll(lambda: is_up(peer), "the peer Up", seconds=10)
+                for _ in range(KILLS_A_DAEMON):
+                    machine.take_worst_ms()
+                    losses = peer.count("(peer) Entering Down state")
+                    silence = crash(kad, wire)
+                    lost = peer.count("(peer) Entering Down state") > losses
+                    if lost and machine.take_worst_ms() > PAUSE_MS and excused < EXCUSES:
+                        excused += 1
+                        break
+                    assert not lost, f"silent for {silence} us\n{peer.said()}\n{kad.said()}"
+                    assert kad.count("(peer) Entering Down") == 0, kad.said()
+                    silences.append(silence)
+                kad.stop()
+            poll(lambda: not is_up(peer), "the stop seen")
+    in_ms = sorted(round(silence / 1000, 1) for silence in silences)
+    print(f"longest silence after kill -9, ms: {in_ms}; {excused} excused")
+
+
+PAUSE_MS = 30
+EXCUSES = 3
+
+
+def is_up(peer: Keepalived) -> bool:
+    entered = [line for line in peer.said().splitlines() if "(peer) Entering" in line]
+    return bool(entered) and "Entering Up" in entered[-1]
+
+
+def crash(kad: Kad, wire: Capture) -> int:
+    """Kill the BFD process; the longest silence on the wire until it sends in rhythm again, µs."""
+    old = bfd_pid(kad)
+    lives = kad.count("(peer) resumed in UP")
+    wire.clear()
+    os.kill(old, signal.SIGKILL)
+    kad.wait_for("(peer) resumed in UP", times=lives + 1)
+    poll(lambda: len(ours_on(wire)) > 8, "its packets")
+    poll(lambda: bfd_pid(kad) != old, "its process id")
+    times = ours_on(wire)
+    return max(b - a for a, b in itertools.pairwise(times))
+
+
+def ours_on(wire: Capture) -> list[int]:
+    return [
+        f.time_us for f in wire.drain() if f.ethertype == 0x0800 and f.data[26:30] == bytes((192, 0, 2, 1))
+    ]
+
+
+# kad stops: the peer's clients act at once -----------------------------------------------------------------
+
+AT_ONCE_S = 1.0
+"""Far more than an interval, and for keepalived's VRRP and FRR's BGP far less than they would need alone."""
+
+
+def time_until(condition: Callable[[], bool], what: str) -> float:
+    took = wait_until(condition, 10)
+    assert took is not None, what
+    return took
+
+
+def test_stop_keepalived_s_vrrp_acts(nodes: tuple[Node, Node]) -> None:
+    needs_keepalived()
+    ours, theirs = nodes
+    text = bfd_instance(OURS, THEIRS) + vrrp_instance(extra=("track_bfd {", "peer", "}"), priority=200)
+    with Keepalived(theirs, text, "-D") as peer, kad_up(ours) as kad:
+        peer.wait_for("(VI_1) Entering MASTER STATE", seconds=20)
+        os.kill(kad.pid, signal.SIGTERM)
+        took = time_until(lambda: "(VI_1) Entering FAULT STATE" in peer.said(), "FAULT")
+        assert took < AT_ONCE_S
+        assert "Remote diagnostic - Path Down" in peer.said()
+
+
+def test_stop_birds_static_route_goes(nodes: tuple[Node, Node]) -> None:
+    needs("bird")
+    ours, theirs = nodes
+    text = f"""
+router id {THEIRS};
+protocol device {{}}
+protocol kernel {{ ipv4 {{ export all; }}; }}
+protocol bfd {{ interface "eth0" {{ min rx interval 50 ms; min tx interval 50 ms; multiplier 3; }}; }}
+protocol static {{ ipv4; route 10.99.0.0/24 via {OURS} bfd; }}
+"""
+    with Bird(theirs, text), kad_up(ours) as kad:
+        poll(lambda: "10.99.0.0/24" in theirs.ip("route"), "the route")
+        os.kill(kad.pid, signal.SIGTERM)
+        assert time_until(lambda: "10.99.0.0/24" not in theirs.ip("route"), "the route gone") < AT_ONCE_S
+
+
+def test_stop_frr_s_bgp_acts(nodes: tuple[Node, Node]) -> None:
+    """A BGP speaker of its own runs beside kad, and goes on: only BFD says that the path is down."""
+    needs("bgpd")
+    ours, theirs = nodes
+    with Frr(theirs, "bgpd") as far, Frr(ours, "bgpd") as near, kad_after(ours, far, near) as kad:
+        poll(lambda: "Established" in far.ask(f"show bgp neighbors {OURS}"), "BGP", seconds=30)
+        os.kill(kad.pid, signal.SIGTERM)
+        said = time_until(lambda: "Established" not in far.ask(f"show bgp neighbors {OURS}"), "BGP gone")
+        assert said < AT_ONCE_S + 1.0  # a look takes vtysh a while
+        assert "Cease/BFD Down" in far.ask(f"show bgp neighbors {OURS}")
+
+
+@contextlib.contextmanager
+def kad_after(node: Node, far: Frr, near: Frr) -> Iterator[Kad]:
+    """kad, once both speak BGP; the near one's bfdd leaves the port to it."""
+    near.kill("bfdd")
+    common = ("no bgp ebgp-requires-policy", "timers bgp 10 30")
+    near.configure("router bgp 65001", *common, f"neighbor {THEIRS} remote-as 65002")
+    far.configure(
+        "router bgp 65002", *common, f"neighbor {OURS} remote-as 65001", f"neighbor {OURS} bfd 3 50 50"
+    )
+    with Kad(node, bfd_instance(THEIRS, OURS)) as kad:
+        kad.wait_for("(peer) Entering Up state", seconds=30)
+        yield kad
+
+
+# The daemon's own surface ----------------------------------------------------------------------------------
+
+
+def test_status_shows_the_sessions(nodes: tuple[Node, Node]) -> None:
+    needs_keepalived()
+    ours, theirs = nodes
+    with Keepalived(theirs, bfd_instance(OURS, THEIRS)), kad_up(ours) as kad:
+        said = kad.kadctl("status", "--json").stdout
+        assert '"neighbor": "192.0.2.2"' in said
+        assert '"detection_time_us"' in said
+
+
+def test_a_reload_of_other_things_is_not_felt(nodes: tuple[Node, Node]) -> None:
+    needs_keepalived()
+    ours, theirs = nodes
+    with Keepalived(theirs, bfd_instance(OURS, THEIRS), "-D") as peer, kad_up(ours) as kad:
+        peer.wait_for("(peer) Entering Up state")
+        kad.configure(bfd_instance(THEIRS, OURS) + vrrp_instance(priority=100))
+        assert kad.kadctl("reload").returncode == 0
+        kad.configure(bfd_instance(THEIRS, OURS, 100) + vrrp_instance(priority=100))
+        assert kad.kadctl("reload").returncode == 0
+        poll(lambda: re.search(r"remote +100000 ", peer.said()), "the new interval at the peer")
+        assert (peer.count("Entering Up"), kad.count("(peer) Entering Up")) == (1, 1)
