@@ -112,7 +112,8 @@ def run_in_guest(job: str, shared: Path, *, seconds: float, memory: str = "2G", 
         except subprocess.TimeoutExpired:
             raise RuntimeError(f"the guest did not end within {seconds} s\n{_console(shared)}") from None
     if not status.exists():
-        raise RuntimeError(f"the guest left no status\n{_console(shared)}")
+        how = f"{QEMU} ended with {ended.returncode}: {ended.stderr[-1000:]}"
+        raise RuntimeError(f"the guest left no status; {how}\n{_console(shared)}")
     return int(status.read_text())
 
 

@@ -27,6 +27,7 @@ LIMIT_S = 420
 
 _JOB = """
 modprobe ip_vs
+ulimit -n 8192
 cd {root}
 export PYTHONDONTWRITEBYTECODE=1 KAD_GUEST=1
 timeout -k 5 -s INT {limit} {python} -m pytest -p no:cacheprovider -p no:hypothesispytest -o addopts= \

@@ -13,6 +13,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import threading
 from collections import Counter
@@ -22,11 +23,32 @@ import pytest
 
 from tests.support.daemon import Kad, processes_in
 from tests.support.lvs import Farm, ask, ask_often, connection, ipvsadm, table
-from tests.support.namespaces import Network, poll, remains
+from tests.support.namespaces import Network, Node, poll, remains
 
 PATIENCE_S = 60
 NAMES = ("one", "two", "three")
 VIP, VIP6 = "198.51.100.100", "2001:db8:0:100::100"
+"""By NAT."""
+DIRECTLY = {
+    "DR": "DR",
+    "ipip": "TUN",
+    "gre": "TUN type gre csum",
+    "gue": "TUN type gue port 6080",
+}
+"""What the servers answer directly, by its own VIPs each."""
+CLIENT, CLIENT6 = "192.0.2.9", "2001:db8::9"
+DIRECT, DIRECT6 = "192.0.2.8", "2001:db8::8"
+"""The client's other addresses: the servers' way there does not pass the director."""
+
+
+def vips(kind: str) -> tuple[str, ...]:
+    """Of one of DIRECTLY. The kernel takes gue in IPv6 apart for IPv6 only with more than is set up here."""
+    number = 101 + list(DIRECTLY).index(kind)
+    four, six = f"198.51.100.{number}", f"2001:db8:0:100::{number}"
+    return (four,) if kind == "gue" else (four, six)
+
+
+ALL_DIRECT = tuple(vip for kind in DIRECTLY for vip in vips(kind))
 
 
 class Plant:
@@ -38,7 +60,9 @@ class Plant:
         self.client = network.node("client")
         self.director = network.node("director")
         self.servers = [network.node(name) for name in NAMES]
-        self.client.attach(lan, "192.0.2.9/24", "2001:db8::9/64")
+        self.client.attach(
+            lan, *(f"{own}/24" for own in (CLIENT, DIRECT)), *(f"{own}/64" for own in (CLIENT6, DIRECT6))
+        )
         self.director.attach(lan, "192.0.2.1/24", "2001:db8::1/64")
         for number, server in enumerate(self.servers, 11):
             server.attach(lan, f"192.0.2.{number}/24", f"2001:db8::{number}/64")
@@ -46,61 +70,49 @@ class Plant:
 
     def _prepare(self) -> None:
         director, client = self.director, self.client
-        for vip in (VIP, VIP6):
-            director.ip(*_host(vip))
+        every = (VIP, VIP6, *ALL_DIRECT)
+        _batch(director, [_held(vip) for vip in every])
+        _batch(
+            client, [f"route add {vip} via {'2001:db8::1' if ':' in vip else '192.0.2.1'}" for vip in every]
+        )
         director.sysctl("net.ipv4.ip_forward", "1")
         director.sysctl("net.ipv6.conf.all.forwarding", "1")
         for kind in ("all", "eth0"):
             director.sysctl(f"net.ipv4.conf.{kind}.send_redirects", "0")
             director.sysctl(f"net.ipv4.conf.{kind}.rp_filter", "0")
-        client.ip("route", "add", f"{VIP}/32", "via", "192.0.2.1")
-        client.ip("-6", "route", "add", f"{VIP6}/128", "via", "2001:db8::1")
-        for server in self.servers:
-            # The director would tell them of the direct way to the client; IPv6 has no switch for it there.
-            server.sysctl("net.ipv6.conf.eth0.accept_redirects", "0")
-            for kind in ("all", "default", "eth0"):
-                server.sysctl(f"net.ipv4.conf.{kind}.rp_filter", "0")
-            # By NAT the answers must pass the director: to the client only through it.
-            server.ip("route", "add", "192.0.2.9/32", "via", "192.0.2.1")
-            server.ip("-6", "route", "add", "2001:db8::9/128", "via", "2001:db8::1")
-
-    def answer_directly(self) -> None:
-        """For DR and tunnels: the servers hold the VIPs and answer the client themselves."""
-        for server in self.servers:
-            server.ip("route", "del", "192.0.2.9/32", "via", "192.0.2.1")
-            server.ip("-6", "route", "del", "2001:db8::9/128", "via", "2001:db8::1")
-            for kind in ("all", "eth0"):
-                server.sysctl(f"net.ipv4.conf.{kind}.arp_ignore", "1")
-                server.sysctl(f"net.ipv4.conf.{kind}.arp_announce", "2")
-            for vip in (VIP, VIP6):
-                server.ip(*_host(vip))
-
-    def end_tunnels(self, kind: str) -> None:
-        """The servers' ends of tunnels from anywhere."""
         for number, server in enumerate(self.servers, 11):
-            own, own6 = f"192.0.2.{number}", f"2001:db8::{number}"
-            if kind == "ipip":
-                server.ip("link", "add", "t4", "type", "ipip", "local", own, "remote", "any")
-                server.ip(
-                    "link", "add", "t6", "type", "ip6tnl", "mode", "any", "local", own6, "remote", "any"
-                )
-            elif kind == "gre":
-                server.ip("link", "add", "t4", "type", "gre", "local", own, "remote", "any")
-                server.ip("link", "add", "t6", "type", "ip6gre", "local", own6, "remote", "any")
-            else:
-                server.ip("link", "add", "t4", "type", "ipip", "local", own, "remote", "any")
-                server.ip("fou", "add", "port", "6080", "gue")
-            for name in ("t4", "t6"):
-                if name == "t6" and kind == "gue":
-                    continue
-                server.ip("link", "set", name, "up")
-                server.sysctl(f"net.ipv4.conf.{name}.rp_filter", "0")
+            self._prepare_server(server, f"192.0.2.{number}", f"2001:db8::{number}")
+
+    @staticmethod
+    def _prepare_server(server: Node, own: str, own6: str) -> None:
+        # The director would tell it of the direct way to the client; IPv6 has no switch for that there.
+        server.sysctl("net.ipv6.conf.eth0.accept_redirects", "0")
+        for kind in ("all", "default", "eth0"):
+            server.sysctl(f"net.ipv4.conf.{kind}.rp_filter", "0")
+            server.sysctl(f"net.ipv4.conf.{kind}.arp_ignore", "1")
+            server.sysctl(f"net.ipv4.conf.{kind}.arp_announce", "2")
+        commands = [f"route add {CLIENT} via 192.0.2.1", f"route add {CLIENT6} via 2001:db8::1"]
+        commands += [_held(vip) for vip in ALL_DIRECT]
+        # The ends of tunnels from anywhere.
+        commands += [
+            f"link add i4 type ipip local {own} remote any",
+            f"link add i6 type ip6tnl mode any local {own6} remote any",
+            f"link add g4 type gre csum local {own} remote any",
+            f"link add g6 type ip6gre csum local {own6} remote any",
+            "fou add port 6080 gue",
+            *(f"link set {name} up" for name in ("i4", "i6", "g4", "g6")),
+        ]
+        _batch(server, commands)
 
     def serve(self, *, port: int = 80, also: tuple[str, ...] = ()) -> None:
         """Every server at its own addresses, and at ``also``."""
         for number, server in enumerate(self.servers, 11):
             for address in (f"192.0.2.{number}", f"2001:db8::{number}", *also):
                 self.farm.serve(server, address, port, NAMES[number - 11])
+
+    def bring_back(self, number: int, *, port: int = 80) -> None:
+        for address in (f"192.0.2.{11 + number}", f"2001:db8::{11 + number}"):
+            self.farm.serve(self.servers[number], address, port, NAMES[number])
 
     def stop(self, number: int, *, port: int = 80) -> None:
         """That server refuses: at its own addresses, which are those that are checked."""
@@ -109,22 +121,30 @@ class Plant:
             self.farm.stop(server, address, port)
 
 
-def _host(address: str) -> list[str]:
-    words = ["-6", "addr", "add", f"{address}/128", "dev", "lo", "nodad"]
-    return words if ":" in address else ["addr", "add", f"{address}/32", "dev", "lo"]
+def _held(address: str) -> str:
+    return f"addr add {address}/128 dev lo nodad" if ":" in address else f"addr add {address}/32 dev lo"
 
 
-@pytest.fixture
-def plant(network: Network) -> Iterator[Plant]:
-    made = Plant(network)
-    try:
-        yield made
-    finally:
-        made.farm.close()
+def _batch(node: Node, commands: list[str]) -> None:
+    """Many ``ip`` commands at the price of one."""
+    with node.entered():
+        subprocess.run(["ip", "-batch", "-"], input="\n".join(commands), text=True, check=True)
 
 
-def service(vip: str, settings: str, *, six: bool = False, per_server: str = "", port: int = 80) -> str:
+@pytest.fixture(scope="module")
+def plant() -> Iterator[Plant]:
+    subprocess.run(["modprobe", "-a", "ipip", "ip6_tunnel", "ip_gre", "ip6_gre", "fou"], check=True)
+    with Network() as network:
+        made = Plant(network)
+        try:
+            yield made
+        finally:
+            made.farm.close()
+
+
+def service(vip: str, settings: str, *, per_server: str = "", port: int = 80) -> str:
     """One virtual server with all three, checked every second."""
+    six = ":" in vip
     lines = [
         f"virtual_server {vip} {port} {{" if not vip.startswith("fwmark") else f"virtual_server {vip} {{"
     ]
@@ -147,8 +167,9 @@ def balanced(plant: Plant, text: str, *, lines: int) -> Iterator[Kad]:
         yield daemon
 
 
-def everyone(plant: Plant, vip: str, times: int = 6) -> Counter[str]:
-    return ask_often(plant.client, vip, 80, times)
+def everyone(plant: Plant, vip: str, times: int = 6, *, directly: bool = False) -> Counter[str]:
+    sources = (DIRECT, DIRECT6) if directly else (CLIENT, CLIENT6)
+    return ask_often(plant.client, vip, 80, times, source=sources[":" in vip])
 
 
 def gone(plant: Plant, number: int) -> bool:
@@ -157,95 +178,86 @@ def gone(plant: Plant, number: int) -> bool:
     return not any(word in line for line in live for word in words)
 
 
-def test_nat_of_both_families_and_the_death_of_a_server(plant: Plant) -> None:
-    plant.serve()
-    text = service(VIP, "lvs_sched rr\nlvs_method NAT") + service(
-        VIP6, "lvs_sched rr\nlvs_method NAT", six=True
-    )
-    with balanced(plant, text, lines=8) as daemon:
-        for vip in (VIP, VIP6):
-            assert everyone(plant, vip) == {"one": 2, "two": 2, "three": 2}
-        assert ask(plant.client, VIP, 80).split()[1] == "192.0.2.9", "the server sees the client"
-        plant.stop(1)
-        poll(lambda: gone(plant, 1), "the dead server to go", seconds=PATIENCE_S, every=0.2)
-        for vip in (VIP, VIP6):
-            assert everyone(plant, vip, 4) == {"one": 2, "three": 2}
-        # Eleven connections of IPv4, and none of the checks; the kernel adds up every two seconds.
-        eleven = re.compile(rf"TCP  {re.escape(VIP)}:80 +11 ")
-        words = ("-Ln", "--stats", "-t", f"{VIP}:80")
-        poll(lambda: eleven.search(ipvsadm(plant.director, *words)), "eleven", seconds=10, every=0.3)
-        assert daemon.count("Removing service") == 2
-
-
-def test_direct_routing_of_both_families(plant: Plant) -> None:
-    plant.answer_directly()
-    plant.serve(also=(VIP, VIP6))
-    text = service(VIP, "lvs_sched rr\nlvs_method DR") + service(
-        VIP6, "lvs_sched rr\nlvs_method DR", six=True
-    )
-    with balanced(plant, text, lines=8):
-        for vip in (VIP, VIP6):
-            assert everyone(plant, vip) == {"one": 2, "two": 2, "three": 2}
-
-
-@pytest.mark.parametrize("kind", ["ipip", "gre", "gue"])
-def test_tunnels(plant: Plant, kind: str) -> None:
-    """Both families by ipip and gre, and each family in a tunnel of the other by ipip; gue in IPv4."""
-    subprocess.run("modprobe -a ipip ip6_tunnel ip_gre ip6_gre fou", shell=True, check=True)
-    plant.answer_directly()
-    plant.end_tunnels(kind)
-    plant.serve(also=(VIP, VIP6))
-    how = {"ipip": "TUN", "gre": "TUN type gre", "gue": "TUN type gue port 6080"}[kind]
-    text = service(VIP, f"lvs_sched rr\nlvs_method {how}")
-    vips = [VIP]
-    if kind != "gue":
-        text += service(VIP6, f"lvs_sched rr\nlvs_method {how}", six=True)
-        vips.append(VIP6)
-    with balanced(plant, text, lines=4 * len(vips)):
-        for vip in vips:
-            assert everyone(plant, vip) == {"one": 2, "two": 2, "three": 2}, vip
-
-
-def test_persistence_marks_and_thresholds(plant: Plant) -> None:
-    plant.serve()
-    plant.farm.hold = True
+@pytest.fixture(scope="module")
+def daemon(plant: Plant) -> Iterator[Kad]:
+    """kad with everything the first tests need."""
     node = plant.director
     chain = "add chain t c { type filter hook prerouting priority -150; }"
     rules = f"add table t; {chain}; add rule t c tcp dport 8080 mark set 7"
     with node.entered():
         subprocess.run(["nft", rules], check=True)
-    text = service(VIP, "lvs_sched rr\nlvs_method NAT\npersistence_timeout 100")
-    text += service("fwmark 7", "lvs_sched rr\nlvs_method NAT")
-    text += service(VIP, "lvs_sched rr\nlvs_method NAT", per_server="uthreshold 1", port=81)
+    plant.serve(also=ALL_DIRECT)
     for number, server in enumerate(plant.servers, 11):
-        plant.farm.serve(server, f"192.0.2.{number}", 8080, NAMES[number - 11])
-        plant.farm.serve(server, f"192.0.2.{number}", 81, NAMES[number - 11])
-    with balanced(plant, text, lines=12), contextlib.ExitStack() as held:
-        assert set(everyone(plant, VIP).values()) == {6}, "always the same server"
-        assert ask_often(plant.client, VIP, 8080, 6) == {"one": 2, "two": 2, "three": 2}
+        for port in (81, 82, 8080):
+            plant.farm.serve(server, f"192.0.2.{number}", port, NAMES[number - 11])
+    blocks = [service(VIP, "lvs_sched rr\nlvs_method NAT"), service(VIP6, "lvs_sched rr\nlvs_method NAT")]
+    for kind, method in DIRECTLY.items():
+        blocks += [service(vip, f"lvs_sched rr\nlvs_method {method}") for vip in vips(kind)]
+    blocks += [
+        service("fwmark 7", "lvs_sched rr\nlvs_method NAT"),
+        service(VIP, "lvs_sched rr\nlvs_method NAT\npersistence_timeout 100", port=81),
+        service(VIP, "lvs_sched rr\nlvs_method NAT", per_server="uthreshold 1", port=82),
+    ]
+    with balanced(plant, "".join(blocks), lines=4 * len(blocks)) as made:
+        yield made
+
+
+def test_nat(plant: Plant, daemon: Kad) -> None:
+    for vip in (VIP, VIP6):
+        assert everyone(plant, vip) == {"one": 2, "two": 2, "three": 2}
+    assert ask(plant.client, VIP, 80, source=CLIENT).split()[1] == CLIENT, "the server sees the client"
+
+
+@pytest.mark.parametrize("kind", DIRECTLY)
+def test_direct_routing_and_tunnels(plant: Plant, daemon: Kad, kind: str) -> None:
+    for vip in vips(kind):
+        assert everyone(plant, vip, directly=True) == {"one": 2, "two": 2, "three": 2}, vip
+
+
+def test_persistence_marks_and_thresholds(plant: Plant, daemon: Kad) -> None:
+    same = ask_often(plant.client, VIP, 81, 6, source=CLIENT)
+    assert list(same.values()) == [6], "always the same server"
+    assert ask_often(plant.client, VIP, 8080, 6, source=CLIENT) == {"one": 2, "two": 2, "three": 2}
+    plant.farm.hold = True
+    with contextlib.ExitStack() as held:
         said = []
         for _ in range(3):
-            made = held.enter_context(connection(plant.client, VIP, 81))
+            made = held.enter_context(connection(plant.client, VIP, 82, source=CLIENT))
             said.append(made.recv(100).split()[0].decode())
         assert sorted(said) == sorted(NAMES)
-        assert ask(plant.client, VIP, 81, seconds=1) in ("TimeoutError", "ConnectionRefusedError"), "all full"
+        full = ask(plant.client, VIP, 82, source=CLIENT, seconds=1)
+        assert full in ("TimeoutError", "ConnectionRefusedError"), "all three are full"
+    plant.farm.hold = False
+
+
+def test_the_death_of_a_server_and_what_was_counted(plant: Plant, daemon: Kad) -> None:
+    plant.stop(1)
+    poll(lambda: gone(plant, 1), "the dead server to go", seconds=PATIENCE_S, every=0.2)
+    for vip in (VIP, VIP6):
+        assert everyone(plant, vip, 4) == {"one": 2, "three": 2}
+    # Eleven connections of IPv4 in all, and none of the checks; the kernel adds up every two seconds.
+    eleven = re.compile(rf"TCP  {re.escape(VIP)}:80 +11 ")
+    words = ("-Ln", "--stats", "-t", f"{VIP}:80")
+    poll(lambda: eleven.search(ipvsadm(plant.director, *words)), "eleven", seconds=10, every=0.3)
+    assert daemon.count("Removing service") == 2 + len(ALL_DIRECT) + 3
+    plant.bring_back(1)
+    poll(lambda: not gone(plant, 1), "the server to come back", seconds=PATIENCE_S, every=0.2)
+    assert daemon.stop(PATIENCE_S) == 0
+    assert table(plant.director) == []
 
 
 def test_a_checker_killed_with_a_third_of_its_servers_down(plant: Plant) -> None:
     """None comes back that is dead, none goes that lives, no connection is dropped, and no client notices."""
-    plant.serve()
     plant.farm.hold = True
     director = plant.director
     ipvsadm(director, *["-A", "-t", "203.0.113.9:9", "-s", "lc"])
-    text = service(VIP, "lvs_sched rr\nlvs_method NAT") + service(
-        VIP6, "lvs_sched rr\nlvs_method NAT", six=True
-    )
+    text = service(VIP, "lvs_sched rr\nlvs_method NAT") + service(VIP6, "lvs_sched rr\nlvs_method NAT")
     with balanced(plant, text, lines=9) as daemon, contextlib.ExitStack() as held:
         plant.stop(2)
         poll(lambda: gone(plant, 2), "the dead server to go", seconds=PATIENCE_S, every=0.2)
         wanted = table(director)
         assert "-A -t 203.0.113.9:9 -s lc" in wanted and len(wanted) == 7
-        open_ones = [held.enter_context(connection(plant.client, vip, 80)) for vip in (VIP, VIP6) * 2]
+        open_ones = [held.enter_context(_held_open(plant, vip)) for vip in (VIP, VIP6) * 2]
         for made in open_ones:
             made.recv(100)
         errors: list[str] = []
@@ -266,18 +278,24 @@ def test_a_checker_killed_with_a_third_of_its_servers_down(plant: Plant) -> None
                 made.recv(1)
         daemon.stop(PATIENCE_S)
         assert table(director) == ["-A -t 203.0.113.9:9 -s lc"]
+        ipvsadm(director, "-C")
+    plant.farm.hold = False
+    plant.bring_back(2)
+
+
+def _held_open(plant: Plant, vip: str) -> contextlib.AbstractContextManager[socket.socket]:
+    return connection(plant.client, vip, 80, source=CLIENT6 if ":" in vip else CLIENT)
 
 
 def _keep_asking(plant: Plant, over: threading.Event, errors: list[str]) -> None:
     while not over.is_set():
         for vip in (VIP, VIP6):
-            said = ask(plant.client, vip, 80)
+            said = ask(plant.client, vip, 80, source=CLIENT6 if ":" in vip else CLIENT)
             if said.partition(" ")[0] not in NAMES:
                 errors.append(f"{vip}: {said}")
 
 
 def test_a_server_removed_from_the_file_while_nothing_ran(plant: Plant) -> None:
-    plant.serve()
     text = service(VIP, "lvs_sched rr\nlvs_method NAT")
     with balanced(plant, text, lines=4) as daemon:
         daemon.kill_all()
