@@ -108,11 +108,13 @@ def run_in_guest(job: str, shared: Path, *, seconds: float, memory: str = "2G", 
         _write_initramfs(image, kernel_release())
         argv = _command(image, shared, memory, processors)
         try:
-            subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=seconds)
+            ended = subprocess.run(
+                argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=seconds
+            )
         except subprocess.TimeoutExpired:
             raise RuntimeError(f"the guest did not end within {seconds} s\n{_console(shared)}") from None
     if not status.exists():
-        how = f"{QEMU} ended with {ended.returncode}: {ended.stderr[-1000:]}"
+        how = f"{QEMU} ended with {ended.returncode}: {ended.stderr[-1000:]!r}"
         raise RuntimeError(f"the guest left no status; {how}\n{_console(shared)}")
     return int(status.read_text())
 
