@@ -13,6 +13,7 @@ from kad.config.slices import decode_check
 from kad.errors import ExitStatus
 from kad.ipc.bfd_feed import BfdFeed
 from kad.ipc.child_link import ChildLink
+from kad.ipc.mastership import MastershipFeed
 from kad.ipc.messages import Generation, Role
 from kad.ipc.reports import ProcessReport
 from kad.runtime import logs
@@ -53,6 +54,7 @@ class CheckChild:
             self._engine, self._shell.perform, self._heartbeat, TimeReached()
         )
         self._sessions = BfdFeed(context, self._driver, self._shell.session_changed)
+        self._mastership = MastershipFeed(context, self._driver, self._shell.mastership_changed)
         self._link = ChildLink(
             context,
             self._driver,
@@ -70,6 +72,7 @@ class CheckChild:
         self._heartbeat.phase = Phase.READY
         self._driver.run()
         self._sessions.close()
+        self._mastership.close()
         self._shell.close()
         self._link.close()
         return ExitStatus.OK
@@ -83,6 +86,8 @@ class CheckChild:
         self._shell.configure(configuration)
         self._driver.feed(ConfigurationChanged(generation, configuration, previous))
         self._sessions.follow(followed_sessions(configuration))
+        daemon = configuration.settings.sync_daemon
+        self._mastership.follow(daemon.instance if daemon is not None else "")
 
     def _confirm(self) -> bool:
         """A generation is applied when the kernel has answered all that came of it."""

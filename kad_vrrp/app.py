@@ -12,6 +12,7 @@ from kad.config.model.vrrp import VrrpConfiguration, VrrpSettings
 from kad.config.slices import decode_vrrp
 from kad.errors import ExitStatus
 from kad.ipc.child_link import ChildLink
+from kad.ipc.mastership import MastershipPublisher
 from kad.ipc.messages import Generation, Role
 from kad.ipc.reports import ProcessReport
 from kad.runtime import logs
@@ -60,6 +61,8 @@ class VrrpChild:
         self._is_the_start = context.incarnation == 1
         found = self._records.load()
         self._left_running = runs_of(found)
+        self._followed = ""
+        """The instance whose mastership the check process is told."""
         self._engine = Engine(
             engine_settings(configuration.settings, context),
             remembered(self._records, instances_of(found)),
@@ -77,6 +80,7 @@ class VrrpChild:
         self._driver: Driver[Event, Action] = Driver(
             self._engine, self._shell.perform, self._heartbeat, TimeReached(), quiet=SendAdvert
         )
+        self._mastership = MastershipPublisher(context, self._driver)
         self._link = ChildLink(
             context,
             self._driver,
@@ -91,7 +95,7 @@ class VrrpChild:
         for script, record in self._left_running.items():
             self._shell.probes.scripts.end_leftover(script, record)
         self._driver.each_turn(self._confirm)
-        self._driver.each_turn(self._set_patience)
+        self._driver.each_turn(self._note_changes)
         self._driver.each_turn(self._set_the_stage)
         self._driver.prepare(lambda: self._engine.take_over_is_next, self._rehearsal.play)
         self._driver.run()
@@ -114,6 +118,7 @@ class VrrpChild:
             previous = _decode(self._context.previous_generation)
         self._applying = generation
         configuration = decode_vrrp(slice_)
+        self._followed = configuration.settings.followed_instance
         if not self._context.withdraw:
             self._shell.probes.prepare(configuration, initialising=self._is_the_start)
             self._is_the_start = False
@@ -144,10 +149,12 @@ class VrrpChild:
             self._rehearsal.renew()
         return False
 
-    def _set_patience(self) -> bool:
+    def _note_changes(self) -> bool:
         if self._shell.changed:
             self._shell.changed = False
             self._driver.patience_us = self._engine.patience_us
+            if not self._context.withdraw:
+                self._mastership.tell(self._followed, self._engine.is_master(self._followed))
         return False
 
     def _stop(self) -> None:

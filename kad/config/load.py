@@ -23,6 +23,7 @@ from kad.config.model.config import Config
 from kad.config.schema import Reading
 from kad.config.services import with_settings
 from kad.config.source import Reader
+from kad.config.synchronisation import synchronised
 from kad.config.text import read_tree
 from kad.config.tree import Statement
 from kad.errors import Diagnostic, ExitStatus, Severity
@@ -118,6 +119,7 @@ def build(
         bfd=bfd.finish(reading, root),
         globals=validate.globals_of(reading, root),
     )
+    config = synchronised(reading, root, config)
     config = replace(config, check=with_settings(config.check, config.globals))
     findings = tuple(findings)
     if reading.strayed or any(each.code == "definition-missing" for each in findings):

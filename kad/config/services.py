@@ -59,8 +59,13 @@ def configuration(reading: Reading, root: Frame) -> CheckConfiguration:
 
 
 def with_settings(check: CheckConfiguration, settings: Globals) -> CheckConfiguration:
-    """The check child's part with what global_defs says to it; a configuration without services has none."""
-    if not check.virtual_servers:
+    """The check child's part with what global_defs says to it.
+
+    A configuration without services has none, unless a sync daemon follows an instance: that runs all the
+    same, as with keepalived.
+    """
+    daemon = settings.lvs_sync_daemon
+    if not check.virtual_servers and (daemon is None or not daemon.instance):
         return check
     firewall = settings.firewall
     own = CheckSettings(
@@ -75,8 +80,9 @@ def with_settings(check: CheckConfiguration, settings: Globals) -> CheckConfigur
         timeouts=settings.lvs_timeouts,
         flush=settings.lvs_flush,
         flush_on_stop=settings.lvs_flush_on_stop,
-        sync_daemon=settings.lvs_sync_daemon,
+        sync_daemon=daemon,
         net_namespace_ipvs=settings.net_namespace_ipvs,
+        netlink=settings.lvs_netlink,
         nftables=firewall.ipvs_nftables,
         nftables_priority=firewall.ipvs_nftables_priority,
         start_fwmark=firewall.ipvs_start_fwmark,

@@ -90,7 +90,7 @@ def roles(config: Config) -> tuple[Role, ...]:
     """The children that a configuration needs, in the order keepalived starts them."""
     vrrp = config.vrrp
     needed = {
-        Role.CHECK: bool(config.check.virtual_servers),
+        Role.CHECK: bool(config.check.virtual_servers or config.check.settings.sync_daemon),
         Role.VRRP: bool(vrrp.instances or vrrp.static_addresses or vrrp.static_routes or vrrp.static_rules),
         Role.BFD: bool(config.bfd.instances),
     }

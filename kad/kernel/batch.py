@@ -35,6 +35,7 @@ _NETLINK_CAP_ACK = 10
 _NETLINK_EXT_ACK = 11
 _SO_RCVBUFFORCE = 33
 _RECEIVE_BUFFER = 1 << 20
+LEAST_RECEIVE_BUFFER = 1 << 17
 _READ_SIZE = 1 << 16
 _READS = 64
 
@@ -60,6 +61,14 @@ class Outcome(Struct, frozen=True, gc=False):
         """For people: the errno's name and what the kernel added."""
         name = errno.errorcode.get(self.error, str(self.error))
         return f"{name}: {self.text}" if self.text else f"{name}: {os.strerror(self.error)}"
+
+
+class ReceiveBuffer(Struct, frozen=True):
+    """What a configuration says about a socket's receive buffer. ``size`` in bytes; 0: nothing."""
+
+    size: int = 0
+    force: bool = False
+    """Beyond net.core.rmem_max too."""
 
 
 Done = Callable[[list[Outcome]], None]
@@ -109,6 +118,11 @@ class RequestQueue:
         self._in_flight: dict[int, _Pending] = {}
         self._filling = False
         self.malformed = 0
+
+    def set_receive_buffer(self, wanted: ReceiveBuffer) -> None:
+        """At least :data:`LEAST_RECEIVE_BUFFER`: the answers to one window must have room."""
+        size = max(wanted.size, LEAST_RECEIVE_BUFFER) if wanted.size else 0
+        set_receive_buffer(self._socket, ReceiveBuffer(size, wanted.force), _RECEIVE_BUFFER)
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -205,6 +219,14 @@ class RequestQueue:
         batch.waiting -= 1
         if batch.waiting == 0:
             batch.done([outcome for outcome in batch.outcomes if outcome is not None])
+
+
+def set_receive_buffer(made: socket.socket, wanted: ReceiveBuffer, usual: int) -> None:
+    """``usual``: the size where nothing is said, which is forced."""
+    if wanted.force or not wanted.size:
+        force_receive_buffer(made, wanted.size or usual)
+    else:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, wanted.size)
 
 
 def force_receive_buffer(made: socket.socket, size: int) -> None:

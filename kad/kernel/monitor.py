@@ -10,7 +10,7 @@ import errno
 import socket
 from collections.abc import Callable
 
-from kad.kernel.batch import force_receive_buffer
+from kad.kernel.batch import ReceiveBuffer, force_receive_buffer, set_receive_buffer
 from kad.kernel.encoder import (
     NLM_F_DUMP,
     NLM_F_DUMP_INTR,
@@ -60,6 +60,10 @@ class LinkMonitor:
         self.incomplete = 0
         """Dumps given up as interrupted again and again; they removed nothing from the table."""
         self.malformed = 0
+
+    def set_receive_buffer(self, wanted: ReceiveBuffer) -> None:
+        """What a configuration says, or takes back."""
+        set_receive_buffer(self._socket, wanted, _RECEIVE_BUFFER)
 
     def fileno(self) -> int:
         return self._socket.fileno()

@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping
 from kad.addresses import unpacked
 from kad.config.model.check import CheckSettings
 from kad.ipc.link import Reactor
-from kad.kernel.batch import RequestQueue
+from kad.kernel.batch import ReceiveBuffer, RequestQueue
 from kad.kernel.genetlink import PROTOCOL
-from kad.kernel.ipvs import ServiceKey
+from kad.kernel.ipvs import DaemonState, ServiceKey
 from kad.kernel.ipvs_requests import flush
 from kad.runtime import logs
 from kad.runtime.clock import monotonic_us
@@ -64,8 +64,8 @@ class Ipvs:
         self._sweep_interval_s = sweep_interval_s
         self._settings = CheckSettings()
         self._pools: tuple[PoolState, ...] = ()
-        self._followed = (0, False)
-        """Router id and mastership of the instance whose state the sync daemon follows."""
+        self._is_master: bool | None = None
+        """The instance that the sync daemon follows; None: not known yet."""
         self._flush_due = False
         self._known = False
         """The kernel's table has been read."""
@@ -195,13 +195,15 @@ class Ipvs:
     def configure(self, settings: CheckSettings) -> None:
         """What global_defs says. Before the actions that belong to the same generation."""
         self._settings = settings
+        buffers = settings.netlink
+        self._requests.set_receive_buffer(ReceiveBuffer(buffers.command, buffers.command_force))
         if self.available:
             self._worker.run(self._timeouts(), logs.warning)
             self._worker.run(self._daemons(), logs.warning)
 
-    def follow_instance(self, virtual_router_id: int, master: bool) -> None:
-        """The state of the VRRP instance that lvs_sync_daemon names."""
-        self._followed = (virtual_router_id, master)
+    def follow_instance(self, master: bool) -> None:
+        """Whether the VRRP instance that lvs_sync_daemon names is master."""
+        self._is_master = master
         if self.available:
             self._worker.run(self._daemons(), logs.warning)
 
@@ -210,9 +212,11 @@ class Ipvs:
 
     def _daemons(self) -> Chore:
         configured = self._settings.sync_daemon
-        virtual_router_id, master = self._followed
-        follows = configured is not None and configured.instance
-        wanted = daemons_of(configured, virtual_router_id, master if follows else None)
+        master = self._is_master
+        if master is None:
+            # A life before this one left what was right then; the VRRP process will say in a moment.
+            master = any(daemon.state is DaemonState.MASTER for daemon in self._own.general.daemons)
+        wanted = daemons_of(configured, master)
         return apply_daemons(self._worker.family, wanted, self._own, logs.warning)
 
     # IPVS comes and goes ---------------------------------------------------------------------------------

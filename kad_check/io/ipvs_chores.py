@@ -126,18 +126,18 @@ def apply_timeouts(family: int, wanted: IpvsTimeouts, own: OwnServices, report: 
 # Sync daemons -----------------------------------------------------------------------------------------------
 
 
-def daemons_of(configured: SyncDaemon | None, sync_id: int, master: bool | None) -> tuple[Daemon, ...]:
-    """Those to run. ``master``: the state of the instance followed; None: none is, and both run."""
+def daemons_of(configured: SyncDaemon | None, master: bool) -> tuple[Daemon, ...]:
+    """Those to run. ``master``: the instance that is followed is; without one both run."""
     if configured is None:
         return ()
     states = [DaemonState.MASTER, DaemonState.BACKUP]
-    if master is not None:
+    if configured.instance:
         states = [DaemonState.MASTER if master else DaemonState.BACKUP]
     return tuple(
         Daemon(
             state,
             configured.interface,
-            configured.sync_id if configured.sync_id is not None else sync_id,
+            configured.sync_id or 0,
             configured.maximum_length,
             packed(configured.group),
             configured.port,

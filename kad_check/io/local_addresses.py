@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kad.ipc.link import Reactor
+from kad.kernel.batch import ReceiveBuffer
 from kad.kernel.links import LinkTable
 from kad.kernel.monitor import LinkMonitor
 
@@ -19,12 +20,15 @@ class LocalAddresses:
         self._known: frozenset[str] | None = None
         self._monitor: LinkMonitor | None = None
 
-    def follow(self, wanted: bool) -> None:
+    def follow(self, wanted: bool, *, receive_buffer: ReceiveBuffer) -> None:
         """Begin to listen, or stop."""
         if wanted and self._monitor is None:
             self._monitor = LinkMonitor(LinkTable(), self._on_news)
+            self._monitor.set_receive_buffer(receive_buffer)
             self._reactor.add_reader(self._monitor.fileno(), self._monitor.drain)
             self._monitor.resync()
+        elif wanted and self._monitor is not None:
+            self._monitor.set_receive_buffer(receive_buffer)
         elif not wanted:
             self.close()
 

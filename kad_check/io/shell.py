@@ -9,6 +9,7 @@ from typing import assert_never
 from kad.config.model.check import CheckConfiguration
 from kad.config.model.track import TrackFile
 from kad.ipc.reports import Cause
+from kad.kernel.batch import ReceiveBuffer
 from kad.notify.runner import ScriptRunner
 from kad.runtime import logs
 from kad.runtime.clock import monotonic_us
@@ -121,7 +122,11 @@ class Shell:
         self.fifos.configure(configuration.settings)
         self.ipvs.configure(configuration.settings)
         self._follow_files(configuration.files)
-        self.addresses.follow(any(server.ha_suspend for server in configuration.virtual_servers))
+        buffers = configuration.settings.netlink
+        self.addresses.follow(
+            any(server.ha_suspend for server in configuration.virtual_servers),
+            receive_buffer=ReceiveBuffer(buffers.monitor, buffers.monitor_force),
+        )
 
     def perform(self, action: Action) -> None:
         """One action, now. Checks come first: there are the most of them."""
@@ -193,6 +198,10 @@ class Shell:
 
     def session_changed(self, name: str, up: bool) -> None:
         self._driver.feed(SessionChanged(name, up))
+
+    def mastership_changed(self, master: bool) -> None:
+        """Of the instance that lvs_sync_daemon names."""
+        self.ipvs.follow_instance(master)
 
     # What comes back -------------------------------------------------------------------------------------
 

@@ -120,6 +120,10 @@ class Engine:
             patience_us = min(patience_us, instance.early_us, instance.intervals.skew_us // 2)
         return patience_us
 
+    def is_master(self, name: str) -> bool:
+        """Whether the instance of that name is; False too when there is none."""
+        return any(i.state is State.MASTER for i in self._registry.instances if i.config.name == name)
+
     def report(self) -> VrrpReport:
         """The whole present state, for status."""
         return VrrpReport(

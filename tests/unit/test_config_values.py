@@ -118,6 +118,13 @@ global_defs {
     max_auto_priority
     include_check read +match
 }
+vrrp_instance VI_1 {
+    interface eth0
+    virtual_router_id 51
+    virtual_ipaddress {
+        10.0.0.1
+    }
+}
 """
     )
     globals_ = loaded.config.globals
@@ -145,8 +152,11 @@ global_defs {
     assert globals_.include_check == ("match", "read")
 
 
+INSTANCE = "vrrp_instance VI_1 {\ninterface eth0\nvirtual_router_id 51\nvirtual_ipaddress {\n10.0.0.1\n}\n}\n"
+
+
 def test_the_old_form_of_the_synchronisation_daemon() -> None:
-    loaded = assert_as_annotated("global_defs {\nlvs_sync_daemon eth1 VI_1 7 # deprecated\n}")
+    loaded = assert_as_annotated("global_defs {\nlvs_sync_daemon eth1 VI_1 7 # deprecated\n}\n" + INSTANCE)
     daemon = loaded.config.globals.lvs_sync_daemon
     assert daemon is not None and (daemon.instance, daemon.sync_id) == ("VI_1", 7)
 

@@ -207,9 +207,16 @@ def _lvs_timeouts(reading: Reading, frame: Frame, statement: Statement) -> objec
 
 _TIMEOUT = option_integer(0, LONGEST_IPVS_TIMEOUT, unit="s")
 _TIMEOUT_OPTIONS = (
-    Row("tcp", _TIMEOUT, "Idle TCP connections.", "lvs_timeouts.tcp"),
-    Row("tcpfin", _TIMEOUT, "TCP connections that were closed.", "lvs_timeouts.tcp_fin"),
-    Row("udp", _TIMEOUT, "UDP flows.", "lvs_timeouts.udp"),
+    Row("tcp", _TIMEOUT, "Idle TCP connections.", "lvs_timeouts.tcp", acts=True, roles=CHECK),
+    Row(
+        "tcpfin",
+        _TIMEOUT,
+        "TCP connections that were closed.",
+        "lvs_timeouts.tcp_fin",
+        acts=True,
+        roles=CHECK,
+    ),
+    Row("udp", _TIMEOUT, "UDP flows.", "lvs_timeouts.udp", acts=True, roles=CHECK),
 )
 _TIMEOUT_TABLE = {row.name: row for row in _TIMEOUT_OPTIONS}
 
@@ -244,16 +251,33 @@ def _sync_daemon(reading: Reading, frame: Frame, statement: Statement) -> object
         found.setdefault("sync_id", int(old["sync_id"]))
     if "instance" in old:
         found.setdefault("instance", old["instance"])
+    reading.define("lvs_sync_daemon", "", statement)
     return SyncDaemon(words[1], **found)
 
 
 SYNC_OPTIONS = (
-    Row("inst", option_word("instance"), "Be master or backup as this VRRP instance is.", "instance"),
-    Row("id", option_integer(0, 255), "Identifier of the synchronisation.", "sync_id"),
-    Row("maxlen", option_integer(1, 65507, unit="bytes"), "Largest packet to send.", "maximum_length"),
-    Row("port", option_integer(1, 65535), "UDP port."),
-    Row("ttl", option_integer(1, 255), "TTL of the packets."),
-    Row("group", option_word("address"), "Multicast group, of either family."),
+    Row(
+        "inst",
+        option_word("instance"),
+        "Be master or backup as this VRRP instance is.",
+        "instance",
+        acts=True,
+        roles=VRRP_CHECK,
+    ),
+    Row(
+        "id", option_integer(0, 255), "Identifier of the synchronisation.", "sync_id", acts=True, roles=CHECK
+    ),
+    Row(
+        "maxlen",
+        option_integer(1, 65507, unit="bytes"),
+        "Largest packet to send.",
+        "maximum_length",
+        acts=True,
+        roles=CHECK,
+    ),
+    Row("port", option_integer(1, 65535), "UDP port.", acts=True, roles=CHECK),
+    Row("ttl", option_integer(1, 255), "TTL of the packets.", acts=True, roles=CHECK),
+    Row("group", option_word("address"), "Multicast group, of either family.", acts=True, roles=CHECK),
 )
 _SYNC_TABLE = {row.name: row for row in SYNC_OPTIONS}
 
@@ -1041,14 +1065,16 @@ GLOBAL_ROWS: tuple[Row, ...] = (
             options=_TIMEOUT_OPTIONS,
         ),
         "Timeouts of IPVS connections.",
+        acts=True,
         roles=CHECK,
         default="the kernel's",
     ),
-    Row("lvs_flush", flag(), "Empty the whole IPVS table at start.", roles=CHECK),
+    Row("lvs_flush", flag(), "Empty the whole IPVS table at start.", acts=True, roles=CHECK),
     Row(
         "lvs_flush_on_stop",
         Kind("flag [VS]", _flush_on_stop),
         "Empty the whole IPVS table at the end; VS: services only.",
+        acts=True,
         roles=CHECK,
     ),
     Row(
@@ -1056,6 +1082,7 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         Kind("flag [VS]", _flush_on_stop),
         "As lvs_flush_on_stop.",
         "lvs_flush_on_stop",
+        acts=True,
         roles=CHECK,
         alias_of="lvs_flush_on_stop",
         deprecated="lvs_flush_on_stop",
@@ -1065,6 +1092,7 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         "lvs_sync_daemon",
         Kind("interface [inst NAME] [id N] …", _sync_daemon, options=SYNC_OPTIONS),
         "Synchronise connections between directors.",
+        acts=True,
         roles=VRRP_CHECK,
         repeat=Repeat.FIRST,
     ),
@@ -1073,6 +1101,7 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         BUFFER,
         "Receive buffer of the command socket.",
         "lvs_netlink.command",
+        acts=True,
         roles=CHECK,
         default="the system's",
     ),
@@ -1081,6 +1110,7 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         boolean(),
         "Exceed the system's limit for it.",
         "lvs_netlink.command_force",
+        acts=True,
         roles=CHECK,
     ),
     Row(
@@ -1088,6 +1118,7 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         BUFFER,
         "Receive buffer of the monitor socket.",
         "lvs_netlink.monitor",
+        acts=True,
         roles=CHECK,
         default="the system's",
     ),
@@ -1096,6 +1127,7 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         boolean(),
         "Exceed the system's limit for it.",
         "lvs_netlink.monitor_force",
+        acts=True,
         roles=CHECK,
     ),
     Row(
@@ -1249,6 +1281,7 @@ ROOT_ROWS: tuple[Row, ...] = (
         "net_namespace_ipvs",
         optional_word("name", ""),
         "Configure IPVS in this network namespace; no name is the default one.",
+        acts=True,
         roles=CHECK,
         early=True,
         repeat=Repeat.FIRST,

@@ -1015,6 +1015,7 @@ INSTANCE_ROWS: tuple[Row, ...] = (
         "lvs_sync_daemon_interface",
         Kind("interface", _sync_daemon_interface),
         "Interface of the connection synchronisation.",
+        acts=True,
         deprecated="lvs_sync_daemon in global_defs",
     ),
     Row("debug", integer(0, 4), "Of no effect."),

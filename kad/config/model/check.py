@@ -10,7 +10,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from kad.config.model.globals import Fifo, IpvsTimeouts, Mail, SyncDaemon
+from kad.config.model.globals import Fifo, IpvsTimeouts, Mail, NetlinkBuffers, SyncDaemon
 from kad.config.model.script import ScriptCommand
 from kad.config.model.track import TrackFile
 
@@ -339,6 +339,7 @@ class CheckSettings(Struct, frozen=True, omit_defaults=True):
     sync_daemon: SyncDaemon | None = None
     net_namespace_ipvs: str | None = None
     """None: the daemon's own; empty: the default one."""
+    netlink: NetlinkBuffers = NetlinkBuffers()
     nftables: str = ""
     """Table that turns groups into marks; empty: a service for each address."""
     nftables_priority: int = -1

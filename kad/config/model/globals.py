@@ -29,7 +29,7 @@ class SyncDaemon(Struct, frozen=True, omit_defaults=True):
     instance: str = ""
     """Follow this VRRP instance; empty: master and backup both run."""
     sync_id: int | None = None
-    """None: the instance's virtual router id, else 0."""
+    """None: not said; it becomes the instance's virtual router id, else 0."""
     maximum_length: int = 0
     port: int = 8848
     ttl: int = 0

@@ -226,6 +226,8 @@ class VrrpSettings(Struct, frozen=True, omit_defaults=True):
     vrrp_notify_fifo: str = ""
     child_wait_us: int = 5_000_000
     """How long scripts and withdrawals may take at the end."""
+    followed_instance: str = ""
+    """The check process is told whether this one is master: its sync daemon follows it. Empty: none."""
 
 
 class GarpGroup(Struct, frozen=True, omit_defaults=True):

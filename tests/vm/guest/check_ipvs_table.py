@@ -317,7 +317,7 @@ def test_sync_daemons(node: Node) -> None:
         return [" ".join(line.split()) for line in shown.splitlines() if line.strip()]
 
     both = CheckSettings(sync_daemon=SyncDaemon("sync0", sync_id=5, maximum_length=1400, port=9000, ttl=3))
-    follow = CheckSettings(sync_daemon=SyncDaemon("sync0", instance="VI_1"))
+    follow = CheckSettings(sync_daemon=SyncDaemon("sync0", instance="VI_1", sync_id=51))
     memory = Memory()
     with Shell(node, memory, both, sweep_interval_s=NO_SWEEP) as shell:
         shell.settle()
@@ -327,11 +327,11 @@ def test_sync_daemons(node: Node) -> None:
         shell.ipvs.configure(follow)
         shell.settle()
         assert [line.split()[0] for line in running()] == ["backup"], running()
-        shell.ipvs.follow_instance(51, True)
+        shell.ipvs.follow_instance(True)
         shell.settle()
         assert [line.split()[0] for line in running()] == ["master"]
         assert "syncid=51" in running()[0]
-        shell.ipvs.follow_instance(51, False)
+        shell.ipvs.follow_instance(False)
         shell.settle()
         assert [line.split()[0] for line in running()] == ["backup"]
         # A sync daemon cannot live beside destinations of another family: it is told, and the rest goes on.
