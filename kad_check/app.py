@@ -102,6 +102,8 @@ class CheckChild:
         self._stopping = True
         self._heartbeat.phase = Phase.STOPPING
         logs.info("Stopping")
+        # The BFD process stops as well, and that is no fault of any server's.
+        self._sessions.close()
         self._driver.feed(StopRequested())
 
     def _leave(self) -> None:

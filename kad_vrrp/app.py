@@ -11,6 +11,7 @@ import msgspec
 from kad.config.model.vrrp import VrrpConfiguration, VrrpSettings
 from kad.config.slices import decode_vrrp
 from kad.errors import ExitStatus
+from kad.ipc.bfd_feed import BfdFeed
 from kad.ipc.child_link import ChildLink
 from kad.ipc.mastership import MastershipPublisher
 from kad.ipc.messages import Generation, Role
@@ -23,9 +24,10 @@ from kad.runtime.process import ChildContext, Options
 from kad_vrrp.core.actions import Action, SendAdvert
 from kad_vrrp.core.context import EngineSettings
 from kad_vrrp.core.engine import Engine
-from kad_vrrp.core.events import ConfigurationChanged, Event, StopRequested, TimeReached
+from kad_vrrp.core.events import BfdChanged, ConfigurationChanged, Event, StopRequested, TimeReached
 from kad_vrrp.core.record import Remembered
 from kad_vrrp.core.rehearsal import Rehearsal, rehearse
+from kad_vrrp.core.trackers import in_use
 from kad_vrrp.io.probes import instances_of, objects_of, runs_of
 from kad_vrrp.io.shell import Shell
 
@@ -81,6 +83,7 @@ class VrrpChild:
             self._engine, self._shell.perform, self._heartbeat, TimeReached(), quiet=SendAdvert
         )
         self._mastership = MastershipPublisher(context, self._driver)
+        self._sessions = BfdFeed(context, self._driver, self._session_changed)
         self._link = ChildLink(
             context,
             self._driver,
@@ -99,6 +102,7 @@ class VrrpChild:
         self._driver.each_turn(self._set_the_stage)
         self._driver.prepare(lambda: self._engine.take_over_is_next, self._rehearsal.play)
         self._driver.run()
+        self._sessions.close()
         self._shell.probes.close()
         self._shell.write_log()
         return ExitStatus.OK
@@ -135,6 +139,11 @@ class VrrpChild:
             )
         )
         self._shell.changed = True
+        if not self._context.withdraw and not self._stopping:
+            self._sessions.follow(followed_sessions(configuration))
+
+    def _session_changed(self, name: str, up: bool) -> None:
+        self._driver.feed(BfdChanged(name, up))
 
     def _confirm(self) -> bool:
         """A generation is applied when the kernel has answered all that came of it."""
@@ -163,6 +172,8 @@ class VrrpChild:
         self._stopping = True
         self._heartbeat.phase = Phase.STOPPING
         logs.info("Stopping")
+        # The BFD process stops as well, and that is no fault of anybody's.
+        self._sessions.close()
         if self._link.generation or self._applying:
             self._driver.feed(StopRequested())
 
@@ -189,6 +200,12 @@ class VrrpChild:
             causes=tuple(self._shell.causes),
         )
         return msgspec.msgpack.encode(msgspec.structs.replace(report, process=process))
+
+
+def followed_sessions(configuration: VrrpConfiguration) -> frozenset[str]:
+    """BFD sessions that some instance or sync group follows."""
+    used = in_use(configuration.instances, configuration.sync_groups)
+    return frozenset(name for kind, name in used if kind == "bfd")
 
 
 def _decode(generation: Generation | None) -> VrrpConfiguration:

@@ -125,9 +125,9 @@ class BfdPublisher:
 class BfdFeed:
     """A subscriber's end, for the VRRP and check processes.
 
-    ``on_change(session, up)`` is called on the reactor's loop whenever :meth:`is_up` of a session changed:
-    because its neighbour was lost or found, or because the BFD process was. Nothing is up before
-    :meth:`follow` and the first snapshot.
+    ``on_change(session, up)`` is called on the reactor's loop, first for each session followed, in
+    :data:`ANSWER_US` at the latest, and then whenever :meth:`is_up` of it changed: because its neighbour was
+    lost or found, or because the BFD process was.
     """
 
     def __init__(
@@ -148,10 +148,10 @@ class BfdFeed:
 
     def follow(self, sessions: frozenset[str]) -> None:
         """These are tracked now. None: the link is given up (there may be nobody at the other end)."""
-        self.view.keep(sessions)
         if not sessions:
             self.close()
-        elif self._end is None:
+            return
+        if self._end is None:
             context = self._context
             self._end = DealerEnd(
                 self._reactor,
@@ -160,6 +160,7 @@ class BfdFeed:
                 identity=child_identity(context.role, context.incarnation, os.getpid()),
                 on_message=self._receive,
             )
+        self._tell(self.view.follow(sessions, self._heartbeat.ticked_at_us, monotonic_us()))
 
     def close(self) -> None:
         """Nothing is up any more, and nobody is told."""

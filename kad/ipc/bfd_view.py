@@ -2,7 +2,7 @@
 
 Levels, not edges: a message states whole present values. A session counts as up only while the process that
 says so is alive: it shows that in its heartbeat page, at least twice in the shortest detection time. Silent
-for as long as a neighbour might be, it has lost its sessions, and they stay lost until it has spoken anew.
+for as long as a session's neighbour might be, it has lost that session, until it has stated everything anew.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ GRACE_US = 10_000
 ABSENCE_US = 2_000_000
 """A session that the BFD process does not have (any more) is down after this. At a reload the processes do
 not change in the same moment."""
+ANSWER_US = 100_000
+"""What is followed and nothing was heard of is down after this: there is nobody who could say more."""
 
 
 class BfdLevel(Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,28 +57,41 @@ BfdMessage = BfdSnapshot | BfdChanges
 
 
 class BfdView:
-    """A subscriber's knowledge. :meth:`receive` and :meth:`look` return the sessions whose ``is_up`` changed.
+    """A subscriber's knowledge. Whatever returns names returns those whose :meth:`is_up` there is news of.
 
+    Each session followed is told of once, in :data:`ANSWER_US` at the latest, and then at every change.
     ``ticked_at_us`` is always the time in the BFD process's heartbeat page. All are CLOCK_MONOTONIC.
     """
 
     def __init__(self) -> None:
         self._levels: dict[str, BfdLevel] = {}
+        self._told: dict[str, bool | None] = {}
+        """What is followed, as the subscriber knows it; None: not at all yet."""
+        self._answer_by_us = NEVER_US
+        self._lost: set[str] = set()
+        """Up when the process last spoke, and it has been silent for too long since."""
         self._absent_since_us: dict[str, int] = {}
         self._position = (0, 0)
         self._heard_at_us = 0
         self._grace_until_us = NEVER_US
         self._patience_us = NEVER_US
-        self.is_trusted = False
-        """The process has spoken, and been alive since."""
+        self.has_snapshot = False
         self.wants_snapshot = True
         self.stale = 0
         """Messages that came after newer ones."""
 
     def is_up(self, session: str) -> bool:
-        """False too for a session never heard of."""
-        level = self._levels.get(session)
-        return self.is_trusted and level is not None and level.up
+        """As the subscriber was told. False too for a session not followed."""
+        return bool(self._told.get(session))
+
+    def follow(self, sessions: frozenset[str], ticked_at_us: int, now_us: int) -> list[str]:
+        """These are of interest from now on, and no others."""
+        if sessions - self._told.keys():
+            self._answer_by_us = now_us + ANSWER_US
+        self._told = {name: self._told.get(name) for name in sorted(sessions)}
+        # Of what was not followed until now nobody has asked whether it still counts.
+        self._judge(max(ticked_at_us, self._heard_at_us), now_us)
+        return self._news(now_us)
 
     def receive(self, message: BfdMessage, now_us: int) -> list[str]:
         """Take what the process says now."""
@@ -84,12 +99,12 @@ class BfdView:
         if position <= self._position:
             self.stale += 1
             return []
-        before, last = self._up(), self._position
-        self._position = position
+        last, self._position = self._position, position
         self._heard_at_us = now_us
         self._grace_until_us = NEVER_US
         if isinstance(message, BfdSnapshot):
-            self.is_trusted, self.wants_snapshot = True, False
+            self.has_snapshot, self.wants_snapshot = True, False
+            self._lost.clear()
             self._note_absent({level.session for level in message.levels}, now_us)
         elif (message.incarnation, message.after) != last:
             # Something in between is missing.
@@ -97,11 +112,10 @@ class BfdView:
         for level in message.levels:
             self._levels[level.session] = level
             self._absent_since_us.pop(level.session, None)
-        return self._changed(before)
+        return self._news(now_us)
 
     def look(self, ticked_at_us: int, now_us: int) -> list[str]:
         """Judge the process by its heartbeat; call at :meth:`deadline_us`."""
-        before = self._up()
         self._drop_absent(now_us)
         silent_since_us = max(ticked_at_us, self._heard_at_us)
         due_us = silent_since_us + self._patience_us
@@ -111,34 +125,42 @@ class BfdView:
             self._grace_until_us = now_us + GRACE_US
         elif self._grace_until_us == NEVER_US or now_us >= self._grace_until_us:
             self._grace_until_us = NEVER_US
-            self.is_trusted, self.wants_snapshot = False, True
-        return self._changed(before)
+            self._judge(silent_since_us, now_us)
+        return self._news(now_us)
 
     def deadline_us(self, ticked_at_us: int) -> int:
         """When to :meth:`look` at the latest."""
         absent_us = min(self._absent_since_us.values(), default=NEVER_US) + ABSENCE_US
+        first_us = min(absent_us, self._answer_by_us)
         if self._grace_until_us != NEVER_US:
-            return min(absent_us, self._grace_until_us)
-        return min(absent_us, max(ticked_at_us, self._heard_at_us) + self._patience_us)
+            return min(first_us, self._grace_until_us)
+        return min(first_us, max(ticked_at_us, self._heard_at_us) + self._patience_us)
 
-    def keep(self, sessions: frozenset[str]) -> None:
-        """Forget all but these: the configuration has no more."""
-        for name in [name for name in self._levels if name not in sessions]:
-            del self._levels[name]
-            self._absent_since_us.pop(name, None)
-        self._find_patience()
+    def _judge(self, silent_since_us: int, now_us: int) -> None:
+        """Lost is what has a detection time no longer than this silence."""
+        for name, level in self._levels.items():
+            if level.up and silent_since_us + level.detection_time_us <= now_us:
+                self._lost.add(name)
+                self.wants_snapshot = True
 
-    def _up(self) -> set[str]:
-        return {name for name, level in self._levels.items() if level.up} if self.is_trusted else set()
-
-    def _changed(self, before: set[str]) -> list[str]:
-        self._find_patience()
-        return sorted(before ^ self._up())
-
-    def _find_patience(self) -> None:
-        """The shortest detection time of what is up."""
-        times = (self._levels[name].detection_time_us for name in self._up())
+    def _news(self, now_us: int) -> list[str]:
+        """What the subscriber does not know yet."""
+        must_answer = now_us >= self._answer_by_us
+        news = []
+        for name, told in self._told.items():
+            level = self._levels.get(name) if self.has_snapshot else None
+            if told is None and level is None and not must_answer:
+                continue
+            up = level is not None and level.up and name not in self._lost
+            if up is not told:
+                self._told[name] = up
+                news.append(name)
+        if None not in self._told.values():
+            self._answer_by_us = NEVER_US
+        # The shortest detection time of what is up.
+        times = (self._levels[name].detection_time_us for name, up in self._told.items() if up)
         self._patience_us = min(times, default=NEVER_US)
+        return news
 
     def _note_absent(self, present: set[str], now_us: int) -> None:
         for name in self._levels.keys() - present:
@@ -148,3 +170,4 @@ class BfdView:
         for name in [n for n, at_us in self._absent_since_us.items() if at_us + ABSENCE_US <= now_us]:
             del self._absent_since_us[name]
             del self._levels[name]
+            self._lost.discard(name)

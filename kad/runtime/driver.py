@@ -176,6 +176,8 @@ class Driver(Generic[E, A]):
                 if type(action) is not quiet:
                     self._stirred = True
         self._feeding = False
+        # A callback of the event loop's own comes after the end of the turn: that is made up for at once.
+        self._selector.deadline_us = 0
 
     def prepare(self, is_rare: Callable[[], bool], warm_up: Callable[[], None]) -> None:
         """Have ``warm_up`` called :data:`EVE_US` before a deadline of which ``is_rare`` holds.
@@ -204,7 +206,6 @@ class Driver(Generic[E, A]):
 
     def _serve(self, events: Events) -> bool:
         """A turn of packets and time alone. False: the event loop has something to see."""
-        self._stirred = False
         for descriptor, _ in events:
             drain = self._packets.get(descriptor)
             if drain is not None:
@@ -212,16 +213,18 @@ class Driver(Generic[E, A]):
                 if drain():
                     self._unfinished.append(drain)
         self._judge_time()
-        if self._stirred or self._again:
-            self._stirred = True
+        stirred = self._stirred or self._again
+        if stirred:
             self._do_chores()
+        self._stirred = False
         self._arm()
-        return not self._stirred
+        return not stirred
 
     def _end_turn(self) -> None:
         """The end of a turn of the event loop: the selector has this called after all other readers."""
         self._judge_time()
         self._do_chores()
+        self._stirred = False
         self._arm()
 
     def _judge_time(self) -> None:

@@ -21,7 +21,7 @@ from kad_bfd.core.events import (
     ListenerFailed,
     ListenerOpened,
     Origin,
-    PacketReceived,
+    PacketsReceived,
     StopRequested,
     TimeReached,
     TransportFailed,
@@ -62,20 +62,15 @@ class Engine:
         self._told_us = 0
         self._due_us = NEVER
         self._pulse_us = NEVER
+        self._pulse_is_known = True
 
     def handle(self, event: Event, now_us: int) -> list[Action]:
         """Take one event and say what is to be done, in order."""
         self._told_us = now_us
         if now_us - self._due_us >= LEAST_STALL_US:
             self._context.stall_us, self._context.stall_end_us = now_us - self._due_us, now_us
-        if type(event) is PacketReceived:
-            data, origin = event.data, event.origin
-            session = self._demux.by_discriminator.get(data[8:12])
-            # Word for word what this neighbour said last, on the same way: only the time has changed.
-            if session is not None and data == session.familiar_data and origin is session.familiar_origin:
-                session.heard(now_us)
-                return []
-            self._receive(data, origin, now_us)
+        if type(event) is PacketsReceived:
+            self._on_packets(event.packets, now_us)
         elif type(event) is TimeReached:
             self._on_time(now_us)
         else:
@@ -89,6 +84,8 @@ class Engine:
     @property
     def deadline_us(self) -> int | None:
         """When to be woken if nothing happens before: CLOCK_MONOTONIC microseconds, or None."""
+        if not self._pulse_is_known:
+            self._find_pulse()
         first_us = min(self._deadlines.first_us, self._listeners.deadline_us, self._told_us + self._pulse_us)
         self._due_us = first_us
         return first_us if first_us < NEVER else None
@@ -103,8 +100,8 @@ class Engine:
 
     def _dispatch(self, event: Event, now_us: int) -> None:
         match event:
-            case PacketReceived():
-                self._receive(event.data, event.origin, now_us)
+            case PacketsReceived():
+                self._on_packets(event.packets, now_us)
             case TimeReached():
                 self._on_time(now_us)
             case TransportOpened():
@@ -124,6 +121,17 @@ class Engine:
                 assert_never(event)
 
     # Packets -------------------------------------------------------------------------------------------
+
+    def _on_packets(self, packets: list[tuple[bytes, Origin]], now_us: int) -> None:
+        """Nearly all are what the neighbour said last, word for word, the same way: only time has passed."""
+        find = self._demux.by_discriminator.get
+        for data, origin in packets:
+            session = find(data[8:12])
+            if session is not None and data == session.familiar_data and origin is session.familiar_origin:
+                session.heard(now_us)
+            else:
+                self._receive(data, origin, now_us)
+        self._serve(now_us, may_judge=False)
 
     def _receive(self, data: bytes, origin: Origin, now_us: int) -> None:
         """The one place where a packet's faults end: counted, and without effect."""
@@ -161,28 +169,36 @@ class Engine:
     # Time, configuration, sockets ----------------------------------------------------------------------
 
     def _on_time(self, now_us: int) -> None:
-        """What is due, and what is nearly due: one wake-up for all of it."""
-        actions = self._context.actions
-        due = self._deadlines.take(now_us + LONGEST_EARLY_US)
-        for session in due:
-            if session.detect_us <= now_us:
+        """What is due; the sockets are empty."""
+        self._serve(now_us)
+        self._listeners.retry(now_us)
+        self._lifecycle.finish_stop()
+
+    def _serve(self, now_us: int, *, may_judge: bool = True) -> None:
+        """What is due, and what is nearly due: one wake-up for all of it.
+
+        Without ``may_judge``, while packets may be waiting, nobody is declared lost.
+        """
+        actions, push = self._context.actions, self._deadlines.push
+        for session in self._deadlines.take(now_us + LONGEST_EARLY_US):
+            if session.detect_us > now_us:
+                session.on_time(now_us)
+                if not session.has_left:
+                    push(session)
+                else:
+                    self._lifecycle.finish(session)
+            elif may_judge:
                 mark = len(actions)
                 session.on_time(now_us)
                 self._settle(session, mark)
             else:
-                session.on_time(now_us)
-                if session.has_left:
-                    self._lifecycle.finish(session)
-                else:
-                    self._deadlines.push(session)
-        self._listeners.retry(now_us)
-        self._lifecycle.finish_stop()
+                push(session)
 
     def _configure(self, event: ConfigurationChanged, now_us: int) -> None:
         if self._lifecycle.stopping:
             return
         self._settle_all(self._lifecycle.configure(event, now_us))
-        self._find_pulse()
+        self._pulse_is_known = False
 
     def _on_transport(self, event: TransportOpened | TransportFailed, now_us: int) -> None:
         session = self._lifecycle.by_number.get(event.transport)
@@ -218,13 +234,14 @@ class Engine:
         if publication != session.published:
             session.published = publication
             self._context.actions.insert(mark, publication)
-            self._find_pulse()
+            self._pulse_is_known = False
         record = record_of(session)
         if record != session.written:
             session.written = record
             self._context.actions.insert(mark, Remember(session.config.name, encode(record)))
 
     def _find_pulse(self) -> None:
+        self._pulse_is_known = True
         times = [s.detection_time_us for s in self._lifecycle.sessions.values() if s.is_up]
         self._pulse_us = min(times) // PULSES if times else NEVER
 

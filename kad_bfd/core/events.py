@@ -20,11 +20,10 @@ class Origin(Struct, frozen=True):
     listener: Listener
 
 
-class PacketReceived(Struct, frozen=True, gc=False):
-    """One UDP payload that arrived on a BFD port."""
+class PacketsReceived(Struct, frozen=True, gc=False):
+    """UDP payloads that arrived on a BFD port, in order, each with the way it came."""
 
-    data: bytes
-    origin: Origin
+    packets: list[tuple[bytes, Origin]]
 
 
 class ListenerOpened(Struct, frozen=True):
@@ -71,7 +70,7 @@ class TimeReached(Struct, frozen=True):
 
 
 Event = (
-    PacketReceived
+    PacketsReceived
     | ListenerOpened
     | ListenerFailed
     | TransportOpened

@@ -22,7 +22,7 @@ from kad_bfd.core.negotiation import Negotiation
 from kad_bfd.core.packet import ControlPacket, Diagnostic, DropReason, PacketError, State, encode
 from kad_bfd.core.record import Record
 from kad_bfd.core.stats import Statistics
-from kad_bfd.core.timers import LEAST_STALL_US, NEVER, SLOW_TX_US, early_window_us, jittered_us
+from kad_bfd.core.timers import LEAST_STALL_US, NEVER, SLOW_TX_US, early_window_us, jitter_range_us
 
 RETRY_US = 1_000_000
 """Between two attempts to open a socket."""
@@ -37,10 +37,23 @@ _ANY_PORT = 0
 class Session:
     """See the module. The engine owns it, hands it packets that are its own, and asks for its deadline."""
 
+    # More than the keys that dictionaries share: without slots every access would cost more.
+    # fmt: off
+    __slots__ = (
+        "_context", "_draw", "_early_us", "_farewell_gap_us", "_farewells_left", "_jitter_us",
+        "_last_final_us", "_last_transmit_us", "_least_gap_us", "_owes_packet", "_period_us", "_periodic",
+        "_stalled", "config", "detect_mult", "detect_us", "detection_time_us", "failure", "familiar_data",
+        "familiar_origin", "has_left", "intervals", "is_open", "local_diag", "local_discr",
+        "next_transmit_us", "number", "port", "published", "queued_us", "reason", "remote_demand",
+        "remote_diag", "remote_discr", "remote_state", "retry_us", "since_us", "state", "stats", "written"
+    )
+    # fmt: on
+
     def __init__(
         self, context: Context, config: BfdInstance, number: int, local_discr: int, now_us: int
     ) -> None:
         self._context = context
+        self._draw = context.variety.draw
         self.config = config
         self.number = number
         """Of its transport."""
@@ -80,6 +93,7 @@ class Session:
         self._last_final_us = now_us - RETRY_US
         self._period_us = NEVER
         self._early_us = 0
+        self._least_gap_us = self._jitter_us = 0
         self._periodic: SendPacket | None = None
         self._owes_packet = False
         self._stalled = False
@@ -106,7 +120,8 @@ class Session:
     @property
     def deadline_us(self) -> int:
         """When this session wants to be called if nothing happens before."""
-        return min(self.next_transmit_us, self.detect_us, self.retry_us)
+        first_us = self.next_transmit_us if self.next_transmit_us < self.detect_us else self.detect_us
+        return first_us if first_us < self.retry_us else self.retry_us
 
     @property
     def is_up(self) -> bool:
@@ -352,8 +367,7 @@ class Session:
         self._context.actions.append(packet)
         self._last_transmit_us = now_us
         if self._period_us < NEVER:
-            draw = self._context.variety.draw()
-            self.next_transmit_us = now_us + jittered_us(self._period_us, self.detect_mult, draw)
+            self.next_transmit_us = now_us + self._least_gap_us + (self._jitter_us * self._draw() >> 16)
         else:
             self.next_transmit_us = NEVER
 
@@ -373,6 +387,7 @@ class Session:
         if self._farewells_left:
             return
         period_us = self.intervals.transmit_interval_us if self._may_speak_periodically else NEVER
+        self._least_gap_us, self._jitter_us = jitter_range_us(period_us, self.detect_mult)
         if period_us == self._period_us:
             return
         self._period_us = period_us
@@ -380,8 +395,7 @@ class Session:
             self.next_transmit_us = NEVER
             return
         self._early_us = early_window_us(period_us)
-        draw = self._context.variety.draw()
-        gap_us = jittered_us(period_us, self.detect_mult, draw)
+        gap_us = self._least_gap_us + (self._jitter_us * self._draw() >> 16)
         self.next_transmit_us = max(now_us, self._last_transmit_us + gap_us)
 
     # §6.2 States -----------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ SLOW_TX_US = 1_000_000
 LEAST_STALL_US = 2_000
 """A process that comes this late to a deadline did not run."""
 
-LONGEST_EARLY_US = 1_000
+LONGEST_EARLY_US = 1_250
 """No packet leaves earlier than this before its time."""
 
 
@@ -32,18 +32,18 @@ def early_window_us(interval_us: int) -> int:
 
     A wake-up costs more than a packet: with a hundred sessions at 10 ms one wake-up serves ten of them.
     """
-    return min(LONGEST_EARLY_US, interval_us // 16)
+    return min(LONGEST_EARLY_US, interval_us // 8)
 
 
-def jittered_us(interval_us: int, detect_mult: int, draw: int) -> int:
-    """One gap between packets. ``draw`` is 0-65535.
+def jitter_range_us(interval_us: int, detect_mult: int) -> tuple[int, int]:
+    """The least gap between two packets, and what chance may add to it.
 
     RFC 5880 §6.8.7: 75 to 100 % of the interval, at most 90 % with a multiplier of 1. The early window is
-    taken off the lower end here, so that a packet which uses it does not come too soon either.
+    added to the lower end here, so that a packet which uses it does not come too soon either.
     """
     low_us = interval_us * 3 // 4 + early_window_us(interval_us)
     high_us = interval_us if detect_mult > 1 else interval_us * 9 // 10
-    return low_us + ((high_us - low_us) * draw >> 16)
+    return low_us, high_us - low_us
 
 
 class Variety:

@@ -1,12 +1,12 @@
-"""How eagerly to read: at once while packets are few, once a millisecond while they are many. Pure.
+"""How eagerly to read: at once while packets are few, every 1.25 ms while they are many. Pure.
 
-A wake-up costs many times what reading a packet does. What only refreshes a detection time may lie a
-millisecond; detection itself is never late for it, since the sockets are emptied before timers are judged.
+A wake-up costs many times what reading a packet does. What only refreshes a detection time may lie so
+long; detection itself is never late for it, since the sockets are emptied before timers are judged.
 """
 
 from __future__ import annotations
 
-PATIENCE_US = 1_000
+PATIENCE_US = 1_250
 MANY_PER_SECOND = 2_000
 """Packets from which on it pays."""
 FEW_PER_SECOND = 1_000

@@ -33,11 +33,12 @@ from kad_bfd.core.events import (
     Event,
     ListenerFailed,
     ListenerOpened,
+    PacketsReceived,
     TransportFailed,
     TransportOpened,
 )
 from kad_bfd.core.packet import Diagnostic, State
-from kad_bfd.io.sockets import Listeners, Transports
+from kad_bfd.io.sockets import Arrived, Listeners, Transports
 
 CAUSE_LIMIT = 64
 """Transitions kept for the status of all sessions together."""
@@ -65,7 +66,7 @@ class Shell:
     def attach(self, driver: Driver[Event, Action]) -> None:
         self._driver = driver
         self._driver.each_turn(self.next_turn)
-        self.listeners = Listeners(driver.feed, self._add_reader, driver.remove_reader, self._set_patience)
+        self.listeners = Listeners(self._hear, self._add_reader, driver.remove_reader, self._set_patience)
         self.transports = Transports(self._lose_transport)
 
     def perform(self, action: Action) -> None:
@@ -125,6 +126,9 @@ class Shell:
 
     def _add_reader(self, descriptor: int, drain: Callable[[], bool]) -> None:
         self._driver.add_reader(descriptor, drain, patient=True)
+
+    def _hear(self, packets: Arrived) -> None:
+        self._driver.feed(PacketsReceived(packets))
 
     def _set_patience(self, patience_us: int) -> None:
         self._driver.patience_us = patience_us

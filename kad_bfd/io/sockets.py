@@ -20,9 +20,10 @@ from kad.kernel.batch import force_receive_buffer
 from kad.runtime.clock import monotonic_us
 from kad_bfd.core.actions import Listener, SendPacket, Transport
 from kad_bfd.core.context import TAG_BITS
-from kad_bfd.core.events import Origin, PacketReceived
+from kad_bfd.core.events import Origin
 from kad_bfd.core.packet import LENGTH
 from kad_bfd.io.pace import Pace
+from kad_bfd.io.reading import BATCH, BatchReader
 
 READ_LIMIT = 512
 """Packets read from a neighbours' socket before the next has its turn. With the driver's rounds it is more
@@ -41,9 +42,6 @@ _RECEIVE_BUFFER = 4 << 20
 """500 neighbours at 10 ms, for a tenth of a second that this process does not run."""
 _STRANGERS_BUFFER = 128 << 10
 """What lies longer than a few milliseconds is sent again anyway."""
-_READ_SIZE = 512
-"""A packet has at most 255 bytes; what follows its own length does not count."""
-_ANCILLARY_SIZE = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(20)
 _SO_MEMINFO = 55
 _MEMINFO = struct.Struct("=9I")
 _MEMINFO_DROPS = 8
@@ -59,13 +57,16 @@ _ORIGIN_LIMIT = 4096
 _PRIORITY_CONTROL = 7
 _INTERNET_CONTROL = 0xC0
 _INT = struct.Struct("=i")
+_CONTROL_HEADER = struct.Struct("=Qii")
+"""struct cmsghdr"""
 
 LASTING = frozenset(
     {errno.ENODEV, errno.ENXIO, errno.EINVAL, errno.EADDRNOTAVAIL, errno.EBADF, errno.EDESTADDRREQ}
 )
 """The interface or our address is gone: this socket will not send again."""
 
-Deliver = Callable[[PacketReceived], None]
+Arrived = list[tuple[bytes, Origin]]
+Deliver = Callable[[Arrived], None]
 
 
 class ListeningSocket:
@@ -80,10 +81,10 @@ class ListeningSocket:
         self.receive_errors: Counter[str] = Counter()
         self._limit = limit
         self._deliver = deliver
-        self._buffer = bytearray(_READ_SIZE)
-        self._origins: dict[tuple[object, ...], Origin] = {}
+        self._origins: dict[bytes, Origin] = {}
         family = socket.AF_INET6 if listener.family == 6 else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        self._reader = BatchReader(self.socket)
 
     def open(self, buffer_size: int) -> None:
         """Raises OSError."""
@@ -103,21 +104,20 @@ class ListeningSocket:
 
     def drain(self) -> bool:
         """Hand on what has arrived. True when more of a neighbours' socket may be waiting; strangers wait."""
-        receive, buffers, deliver = self.socket.recvmsg_into, [self._buffer], self._deliver
-        origins, buffer = self._origins, self._buffer
-        for _ in range(self._limit):
+        left = self._limit
+        while left > 0:
             try:
-                length, ancillary, _flags, sender = receive(buffers, _ANCILLARY_SIZE)
+                packets = self._reader.read(left)
             except BlockingIOError:
                 return False
             except OSError as error:
                 self.receive_errors[_name(error)] += 1
-                continue
-            key = (sender[0], *ancillary)
-            origin = origins.get(key)
-            if origin is None:
-                origin = self._new_origin(key, sender[0], ancillary)
-            deliver(PacketReceived(bytes(buffer[:length]), origin))
+                return False
+            origins = self._origins
+            self._deliver([(data, origins.get(way) or self._new_origin(way)) for data, way in packets])
+            if len(packets) < BATCH:
+                return False
+            left -= len(packets)
         return self._limit == READ_LIMIT
 
     def overflows(self) -> int:
@@ -125,16 +125,12 @@ class ListeningSocket:
         information = self.socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
         return int(_MEMINFO.unpack(information)[_MEMINFO_DROPS])
 
-    def _new_origin(
-        self, key: tuple[object, ...], sender: str, ancillary: list[tuple[int, int, bytes]]
-    ) -> Origin:
+    def _new_origin(self, way: bytes) -> Origin:
         """The few neighbours' are made once: equal ones are one object."""
         if len(self._origins) >= _ORIGIN_LIMIT:
             self._origins.clear()
-        hop_limit, destination = read_ancillary(ancillary)
-        # The scope of a link-local address is the interface's, and known.
-        origin = Origin(sender.partition("%")[0], destination, hop_limit, self.listener)
-        self._origins[key] = origin
+        origin = origin_of(way, self.listener)
+        self._origins[way] = origin
         return origin
 
 
@@ -167,20 +163,32 @@ def _any_address(listener: Listener) -> tuple[str, int]:
     return "::" if listener.family == 6 else "0.0.0.0", listener.port
 
 
-def read_ancillary(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, str]:
-    """(TTL or hop limit, destination); -1 and "" where the kernel did not say."""
+def origin_of(way: bytes, listener: Listener) -> Origin:
+    """What the kernel tells about the way a packet came: sockaddr, then the ancillary data asked for.
+
+    Where it did not say, the TTL is -1 and the destination empty.
+    """
+    six = listener.family == 6
+    family, name_size, address_at = (socket.AF_INET6, 28, 8) if six else (socket.AF_INET, 16, 4)
+    source = socket.inet_ntop(family, way[address_at : address_at + (16 if six else 4)])
     hop_limit, destination = -1, ""
-    for level, kind, data in ancillary:
+    at = name_size
+    while at + _CONTROL_HEADER.size <= len(way):
+        length, level, kind = _CONTROL_HEADER.unpack_from(way, at)
+        if length < _CONTROL_HEADER.size:
+            break
+        value = way[at + _CONTROL_HEADER.size : at + length]
         match level, kind:
             case (socket.IPPROTO_IP, socket.IP_TTL) | (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT):
-                hop_limit = _INT.unpack(data)[0]
+                hop_limit = _INT.unpack(value)[0]
             case (socket.IPPROTO_IP, 8):  # IP_PKTINFO: index, our address for the sender, destination
-                destination = socket.inet_ntop(socket.AF_INET, data[8:12])
+                destination = socket.inet_ntop(socket.AF_INET, value[8:12])
             case (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):
-                destination = socket.inet_ntop(socket.AF_INET6, data[:16])
+                destination = socket.inet_ntop(socket.AF_INET6, value[:16])
             case _:
                 pass
-    return hop_limit, destination
+        at += socket.CMSG_SPACE(length - _CONTROL_HEADER.size)
+    return Origin(source, destination, hop_limit, listener)
 
 
 class Listeners:
@@ -245,9 +253,9 @@ class Listeners:
         self._set_patience(self._pace.patience_us(self.packets, monotonic_us()))
         return more
 
-    def _take(self, event: PacketReceived) -> None:
-        self.packets += 1
-        self._deliver(event)
+    def _take(self, packets: Arrived) -> None:
+        self.packets += len(packets)
+        self._deliver(packets)
 
     def _assert_free(self, listener: Listener) -> None:
         """Another BFD daemon on the port would share the packets without a word. Raises OSError."""
@@ -293,15 +301,13 @@ class Transports:
             self.close(number)
 
     def send(self, action: SendPacket) -> None:
-        found = self._open.get(action.transport)
-        if found is None:
-            self.send_errors["closed"] += 1
-            return
         try:
-            found.send(action.data)
+            self._open[action.transport].send(action.data)
+        except KeyError:
+            self.send_errors["closed"] += 1
         except ConnectionRefusedError:
             # The peer's answer to an earlier packet (nobody listens there): this one has not been sent.
-            self._send_again(found, action)
+            self._send_again(self._open[action.transport], action)
         except OSError as error:
             self._count(error, action.transport)
 

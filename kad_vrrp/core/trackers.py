@@ -119,7 +119,8 @@ class Trackers:
         self._values: dict[str, int] = {}
         """By path."""
         self._processes: dict[str, ProcessTracker] = {}
-        self._bfds: dict[str, bool] = {}
+        self._bfds: dict[str, bool | None] = {}
+        """None: a reload brought it in, and nothing was heard yet."""
         self.deadline_us = NEVER
 
     # Configurations ------------------------------------------------------------------------------------
@@ -138,7 +139,7 @@ class Trackers:
         self._configure_scripts(scripts, now_us, first=first)
         self._files = files
         self._configure_processes(processes)
-        self._configure_bfds([name for kind, name in used if kind == "bfd"])
+        self._configure_bfds([name for kind, name in used if kind == "bfd"], first=first)
         self._arm()
         return changed
 
@@ -188,13 +189,18 @@ class Trackers:
         for name in old:
             self._records.forget(f"process {name}")
 
-    def _configure_bfds(self, names: list[str]) -> None:
+    def _configure_bfds(self, names: list[str], *, first: bool) -> None:
         old, self._bfds = self._bfds, {}
         for name in names:
+            if name in old:
+                self._bfds[name] = old.pop(name)
+                continue
             record = self._records.recall(f"bfd {name}", _State)
-            # keepalived: down until it is told otherwise.
-            self._bfds[name] = old.pop(name, record is not None and record.up)
-            self._records.remember(f"bfd {name}", _State(b"", self._bfds[name]))
+            if record is not None:
+                self._bfds[name] = record.up
+            else:
+                # keepalived: down until it is told otherwise, at a reload too, where a master would leave.
+                self._bfds[name] = False if first else None
         for name in old:
             self._records.forget(f"bfd {name}")
 
@@ -288,7 +294,7 @@ class Trackers:
         return "process", name
 
     def _on_bfd(self, event: BfdChanged) -> list[Followed]:
-        if self._bfds.get(event.name) in (None, event.up):
+        if event.name not in self._bfds or self._bfds[event.name] is event.up:
             return []
         self._bfds[event.name] = event.up
         self._records.remember(f"bfd {event.name}", _State(b"", event.up))
@@ -334,8 +340,9 @@ class Trackers:
                 known = of_state(process.up, item.weight or 0, item.reverse) if process.known else None
                 yield f"process {item.name} is {_word(process.up)}", known
         for item in tracking.bfds:
-            up = self._bfds.get(item.name, False)
-            yield f"BFD session {item.name} is {_word(up)}", of_state(up, item.weight or 0, item.reverse)
+            found = self._bfds.get(item.name)
+            known = None if found is None else of_state(found, item.weight or 0, item.reverse)
+            yield f"BFD session {item.name} is {_word(bool(found))}", known
 
     # The journal ---------------------------------------------------------------------------------------
 

@@ -74,12 +74,12 @@ def wrap(patch: pytest.MonkeyPatch, owner: Any, name: str, make: Callable[[Any],
 
 @bug
 def jitter_lengthens_the_interval(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(session, "jittered_us", lambda us, mult, draw: us * 3 // 4 + (us * draw >> 17))
+    patch.setattr(session, "jitter_range_us", lambda us, mult: (us * 3 // 4, us // 2))
 
 
 @bug
 def multiplier_1_is_jittered_like_any_other(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(session, "jittered_us", lambda us, mult, draw: timers.jittered_us(us, 2, draw))
+    patch.setattr(session, "jitter_range_us", lambda us, mult: timers.jitter_range_us(us, 2))
 
 
 @bug

@@ -34,7 +34,7 @@ from kad_bfd.core.events import (
     Event,
     ListenerOpened,
     Origin,
-    PacketReceived,
+    PacketsReceived,
     StopRequested,
     TimeReached,
     TransportFailed,
@@ -150,7 +150,7 @@ class Host:
         data = packet if isinstance(packet, bytes) else encode(packet)
         family = 6 if ":" in source else 4
         origin = Origin(source, destination or self.address, hop_limit, listener or Listener(family))
-        self.tell(PacketReceived(data, self._one_object(origin)))
+        self.tell(PacketsReceived([(data, self._one_object(origin))]))
 
     _origins: dict[Origin, Origin] = {}
 

@@ -10,7 +10,7 @@ import pytest
 from kad_bfd.core.actions import Publish
 from kad_bfd.core.packet import ControlPacket, Diagnostic, State, decode, encode
 from kad_bfd.core.session import FINAL_GAP_US
-from kad_bfd.core.timers import Variety, jittered_us
+from kad_bfd.core.timers import Variety, early_window_us, jitter_range_us
 from tests.support.bfd_host import MS, SECOND, Host, control, instance
 
 
@@ -445,8 +445,10 @@ def test_6_8_7_with_a_multiplier_of_one_at_most_nine_tenths() -> None:
 @pytest.mark.parametrize("multiplier", [1, 3])
 def test_6_8_7_jitter_for_any_interval(interval_us: int, multiplier: int) -> None:
     high = interval_us * 9 // 10 if multiplier == 1 else interval_us
-    for draw in (0, 1, 30_000, 65_535):
-        assert interval_us * 3 // 4 <= jittered_us(interval_us, multiplier, draw) <= high
+    least_us, more_us = jitter_range_us(interval_us, multiplier)
+    assert least_us - early_window_us(interval_us) == interval_us * 3 // 4
+    assert least_us + more_us == high
+    assert more_us > 0
 
 
 def test_6_8_7_no_periodic_packets_when_the_peer_can_take_none() -> None:

@@ -86,11 +86,11 @@ def test_who_connects_gets_a_snapshot_and_then_changes(family: Family) -> None:
     publisher.tell(level("a", True), to_vrrp=True, to_checker=True)
     publisher.tell(level("b", False), to_vrrp=True, to_checker=True)
     subscriber = family.feed()
-    family.until(lambda: subscriber.told == [("a", True)])
+    family.until(lambda: subscriber.told == [("a", True), ("b", False)])
     publisher.tell(level("b", True), to_vrrp=True, to_checker=True)
     publisher.tell(level("a", False), to_vrrp=True, to_checker=True)
-    family.until(lambda: len(subscriber.told) == 3)
-    assert subscriber.told[1:] == [("a", False), ("b", True)]
+    family.until(lambda: len(subscriber.told) == 4)
+    assert subscriber.told[2:] == [("a", False), ("b", True)]
     assert (subscriber.feed.is_up("a"), subscriber.feed.is_up("b")) == (False, True)
 
 
@@ -152,7 +152,7 @@ def test_silence_of_the_bfd_process_is_told_and_ended_by_a_snapshot(family: Fami
 def test_a_subscriber_that_does_not_read_gets_the_present_state_later(family: Family) -> None:
     publisher = family.publisher()
     subscriber = family.feed()
-    family.until(lambda: subscriber.feed.view.is_trusted)
+    family.until(lambda: subscriber.feed.view.has_snapshot)
     # The other end stands still: its queue of messages fills, and all the rest is refused.
     reader = family.feeds[0]._end
     assert reader is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kad.ipc.bfd_view import (
     ABSENCE_US,
+    ANSWER_US,
     GRACE_US,
     STALL_US,
     BfdChanges,
@@ -32,14 +33,20 @@ def down(name: str = "a") -> BfdLevel:
     return BfdLevel(name, False, 0)
 
 
-def trusting(*levels: BfdLevel) -> BfdView:
+def following(*names: str) -> BfdView:
     view = BfdView()
+    assert view.follow(frozenset(names), 0, NOW) == []
+    return view
+
+
+def trusting(*levels: BfdLevel) -> BfdView:
+    view = following(*(level.session for level in levels))
     view.receive(snapshot(1, *levels), NOW)
     return view
 
 
 def test_nothing_is_up_before_the_first_snapshot() -> None:
-    view = BfdView()
+    view = following("a")
     assert not view.is_up("a")
     assert view.wants_snapshot
     assert view.receive(changes(1, up()), NOW) == []
@@ -47,11 +54,29 @@ def test_nothing_is_up_before_the_first_snapshot() -> None:
 
 
 def test_a_snapshot_and_changes() -> None:
-    view = BfdView()
-    assert view.receive(snapshot(1, up("a"), down("b")), NOW) == ["a"]
+    view = following("a", "b")
+    assert view.receive(snapshot(1, up("a"), down("b")), NOW) == ["a", "b"], "each is told of once"
     assert view.receive(changes(2, down("a"), up("b")), NOW) == ["a", "b"]
     assert (view.is_up("a"), view.is_up("b")) == (False, True)
     assert not view.wants_snapshot
+
+
+def test_what_nobody_knows_anything_of_is_down_after_a_while() -> None:
+    view = following("a")
+    due = view.deadline_us(0)
+    assert due == NOW + ANSWER_US
+    assert view.look(0, due - 1) == []
+    assert view.look(0, due) == ["a"]
+    assert not view.is_up("a")
+    assert view.look(0, due + ANSWER_US) == []
+
+
+def test_a_session_the_process_does_not_have_yet_is_waited_for() -> None:
+    view = following("a", "b")
+    assert view.receive(snapshot(1, up("a", 10_000)), NOW) == ["a"]
+    assert view.deadline_us(NOW) == NOW + ANSWER_US
+    assert view.receive(changes(2, up("b", 10_000)), NOW + MS) == ["b"]
+    assert view.deadline_us(NOW) == NOW + MS + 10_000 * MS
 
 
 def test_older_messages_are_counted_and_change_nothing() -> None:
@@ -85,9 +110,12 @@ def test_silence_for_the_detection_time_is_the_loss_of_everything() -> None:
     ticked = NOW + 5 * MS
     assert view.deadline_us(ticked) == ticked + 30 * MS
     assert view.look(ticked, ticked + 30 * MS - 1) == []
-    assert view.look(ticked, ticked + 30 * MS) == ["a", "b"]
+    assert view.look(ticked, ticked + 30 * MS) == ["a"]
     assert not view.is_up("a")
+    assert view.is_up("b"), "its own detection time has not passed"
     assert view.wants_snapshot
+    assert view.deadline_us(ticked) == ticked + 150 * MS
+    assert view.look(ticked, ticked + 150 * MS) == ["b"]
 
 
 def test_a_process_that_ticks_is_trusted_for_ever() -> None:
@@ -137,8 +165,9 @@ def test_and_the_process_may_use_it() -> None:
 
 def test_silence_means_nothing_while_nothing_is_up() -> None:
     view = trusting(down())
+    assert view.deadline_us(NOW) > NOW + 3_600_000 * MS
     assert view.look(NOW, NOW + 3_600_000 * MS) == []
-    assert view.is_trusted
+    assert view.receive(changes(2, up()), NOW + 3_600_001 * MS) == ["a"]
 
 
 def test_a_session_missing_from_a_snapshot_is_down_after_a_while() -> None:
@@ -160,8 +189,31 @@ def test_a_session_that_comes_back_is_not_missed() -> None:
     assert view.is_up("a")
 
 
-def test_what_is_no_longer_tracked_is_forgotten() -> None:
+def test_what_is_no_longer_followed_is_not_judged() -> None:
     view = trusting(up("a", 30), up("b", 500))
-    view.keep(frozenset({"b"}))
+    assert view.follow(frozenset({"b"}), NOW, NOW) == []
     assert not view.is_up("a")
     assert view.deadline_us(NOW) == NOW + 500 * MS
+
+
+def test_what_is_followed_later_is_known_at_once() -> None:
+    view = trusting(up("a", 10_000))
+    view.receive(snapshot(2, up("a", 10_000), up("b", 10_000), down("c")), NOW)
+    assert view.follow(frozenset({"a", "b", "c"}), NOW, NOW + 5 * MS) == ["b", "c"]
+    assert (view.is_up("b"), view.is_up("c")) == (True, False)
+
+
+def test_what_is_followed_later_does_not_count_if_the_process_has_been_silent() -> None:
+    view = trusting(down("a"))
+    view.receive(snapshot(2, down("a"), up("b", 30)), NOW)
+    assert view.follow(frozenset({"a", "b"}), NOW, NOW + 30 * MS) == ["b"]
+    assert not view.is_up("b")
+    assert view.wants_snapshot
+
+
+def test_what_is_followed_again_is_told_of_again() -> None:
+    view = trusting(up("a", 10_000), up("b", 10_000))
+    view.follow(frozenset({"b"}), NOW, NOW)
+    view.receive(changes(2, down("a")), NOW)
+    assert view.follow(frozenset({"a", "b"}), NOW, NOW) == ["a"]
+    assert not view.is_up("a")

@@ -77,6 +77,30 @@ def test_an_event_may_have_happened_a_little_ago() -> None:
     driver.close()
 
 
+def test_what_a_timer_of_the_loop_feeds_is_acted_on_at_once() -> None:
+    """It runs after the end of its turn, when the wait for the old deadline has been armed."""
+    core = Recorder({"news": ["tell"]})
+    chores: list[int] = []
+    driver, _, _ = make(core)
+
+    def on_time(now_us: int) -> None:
+        driver.stop()
+
+    def feed() -> None:
+        chores.clear()
+        core.deadline_us = monotonic_us()
+        driver.feed("news")
+
+    core.on_time = on_time
+    driver.each_turn(lambda: bool(chores.append(monotonic_us())))
+    driver.loop.call_later(0.01, feed)
+    driver.run()
+    assert core.heard == ["news", "time"]
+    assert chores, "the end of a turn came after it"
+    assert driver.lateness.worst_us < IDLE_WAKE_US // 2
+    driver.close()
+
+
 def test_sockets_are_drained_before_time_is_believed() -> None:
     core = Recorder()
     driver, _, _ = make(core)

@@ -256,6 +256,29 @@ def test_a_bfd_session_is_down_until_told_otherwise() -> None:
     assert book.engine.report().instances[0].fault == "BFD session peer is down"
 
 
+def test_a_reload_that_follows_a_session_waits_for_word_of_it() -> None:
+    book = to_master(playbook())
+    book.reload(instance(tracking=Tracking(bfds=(item("peer"), item("other", -20)))))
+    assert (state(book), priority(book)) == ("MASTER", 100), "keepalived: FAULT until told"
+    book.bfd("other", False)
+    assert (state(book), priority(book)) == ("MASTER", 80)
+    book.bfd("peer", False)
+    assert state(book) == "FAULT"
+    book.reload(instance(tracking=Tracking(bfds=(item("other", -20),))))
+    assert state(book) == "BACKUP"
+    assert "bfd peer" not in book.objects
+
+
+def test_a_new_instance_takes_no_part_before_word_of_its_session() -> None:
+    book = to_master(playbook())
+    second = instance("VI_2", virtual_router_id=52, tracking=Tracking(bfds=(item("peer"),)))
+    book.reload(instance(), second)
+    book.run_for(60 * SECOND)
+    assert book.state("VI_2") == "INIT"
+    book.bfd("peer", True)
+    assert book.state("VI_2") == "BACKUP"
+
+
 def test_interfaces_by_weight_and_as_fault() -> None:
     uplink = link("eth1", "10.1.0.1", index=3)
     book = playbook(link(), uplink, interfaces=(item("eth1", -50),)).start()

@@ -319,6 +319,7 @@ BFD_INSTANCE = Block(
             "weight",
             Kind("integer [reverse]", _weight, low=str(-WEIGHT_LIMIT), high=str(WEIGHT_LIMIT)),
             "Default weight for a track_bfd of this session; 0 means that its loss is a fault.",
+            acts=True,
             roles=VRRP,
         ),
         Row(

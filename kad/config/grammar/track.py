@@ -464,9 +464,9 @@ def _weight_words(
     return value, reverse
 
 
-def _list(path: str, kind: Kind, name: str, help: str, *, acts: bool) -> Block:
+def _list(path: str, kind: Kind, name: str, help: str) -> Block:
     return Block(
-        path, (), item=Row(name, kind, help, acts=acts), close=lambda reading, frame: list(frame.items)
+        path, (), item=Row(name, kind, help, acts=True), close=lambda reading, frame: list(frame.items)
     )
 
 
@@ -505,9 +505,7 @@ def track_rows(path: str) -> tuple[Row, ...]:
     rows = []
     for name, (kind, item, help) in _KINDS.items():
         plural = "processes" if name == "process" else f"{name}s"
-        # BFD sessions do not tell their state yet.
-        acts = name != "bfd"
-        block = _list(f"{path}/track_{name}", kind, item, help, acts=acts)
+        block = _list(f"{path}/track_{name}", kind, item, help)
         text = f"Follow {plural}."
-        rows.append(Row(f"track_{name}", opens(block), text, plural, acts=acts, repeat=Repeat.ADD))
+        rows.append(Row(f"track_{name}", opens(block), text, plural, acts=True, repeat=Repeat.ADD))
     return tuple(rows)

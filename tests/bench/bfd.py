@@ -1,0 +1,259 @@
+"""BFD measured: processor time beside keepalived, how soon a loss is acted on, lateness, capacity.
+
+``python -m tests.bench bfd-cpu-100x10 …``; the parts that keepalived has no counterpart for show kad alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from kad.config.model.bfd import BfdInstance
+from kad.runtime.driver import Lateness
+from tests.bench.stage import NotMeasuredError, Program, processor_per_minute
+from tests.support.bfd_node import BfdNode
+from tests.support.bfd_subscriber import Subscriber
+from tests.support.capture import Capture
+from tests.support.daemon import Daemon, Kad, Keepalived
+from tests.support.keepalived import configuration, vrrp_instance
+from tests.support.namespaces import Network, Node, wait_until
+
+Values = dict[str, float]
+
+LOOK_SECONDS = 10.0
+LOSSES = 10
+HOGS = 4
+
+
+def our_address(index: int) -> str:
+    return f"10.{index // 250}.{index % 250}.1"
+
+
+def their_address(index: int) -> str:
+    return f"10.{index // 250}.{index % 250}.2"
+
+
+@contextlib.contextmanager
+def field(count: int) -> Iterator[tuple[Node, Node]]:
+    """Two nodes on one cable, with an address for each session."""
+    with Network("bfd") as network:
+        ours, theirs = network.node("ours"), network.node("theirs")
+        network.pair(ours, theirs)
+        for node, address in ((ours, our_address), (theirs, their_address)):
+            batch = "".join(f"addr add {address(index)}/24 dev eth0\n" for index in range(count))
+            with node.entered():
+                subprocess.run(["ip", "-batch", "-"], input=batch, text=True, check=True)
+        yield ours, theirs
+
+
+def text(count: int, interval_ms: int, *, ours: bool) -> str:
+    here, there = (our_address, their_address) if ours else (their_address, our_address)
+    return "".join(
+        f"bfd_instance s{index} {{\nneighbor_ip {there(index)}\nsource_ip {here(index)}\n"
+        f"min_rx {interval_ms}\nmin_tx {interval_ms}\nmultiplier 3\n}}\n"
+        for index in range(count)
+    )
+
+
+def await_up(daemon: Daemon, count: int, seconds: float = 30) -> None:
+    """All sessions have been up at some time."""
+
+    def up() -> bool:
+        return sum(") Entering Up state" in line for line in daemon.said().splitlines()) >= count
+
+    if wait_until(up, seconds, every=0.1) is None:
+        raise NotMeasuredError(f"not all {count} sessions came up: {daemon.said()[-500:]}")
+
+
+def cpu(program: Program, count: int, interval_ms: int) -> Values:
+    """Processor seconds a minute of the BFD process, and how often a session was lost meanwhile."""
+    with (
+        field(count) as (ours, theirs),
+        Keepalived(theirs, text(count, interval_ms, ours=False)) as peer,
+        program(ours, text(count, interval_ms, ours=True)) as daemon,
+    ):
+        await_up(daemon, count)
+        await_up(peer, count)
+        wait_until(lambda: False, 2)
+        losses = daemon.count(") Entering Down state")
+        used = processor_per_minute(daemon._pid_of("bfd"), LOOK_SECONDS)
+        return {"cpu": used, "lost": daemon.count(") Entering Down state") - losses}
+
+
+def capacity(program: Program, count: int, interval_ms: int) -> Values:
+    """How many neighbours at this interval half a core would carry, going by ``count`` of them."""
+    values = cpu(program, count, interval_ms)
+    return {"carried": count * 30 / values["cpu"], **values}
+
+
+# A loss, acted on ---------------------------------------------------------------------------------------
+
+
+def act(program: Program, interval_ms: int) -> Values:
+    """From the neighbour's last packet until the VRRP process says priority 0, less detection time; ms."""
+    late = []
+    with Network("bfd") as network:
+        ours, theirs = network.node("ours"), network.node("theirs")
+        network.pair(ours, theirs)
+        network.pair(ours, theirs, "eth1")
+        for node, host in ((ours, 1), (theirs, 2)):
+            node.ip("addr", "add", f"10.0.0.{host}/24", "dev", "eth0")
+            node.ip("addr", "add", f"192.0.2.{host}/24", "dev", "eth1")
+        tracking = vrrp_instance(
+            interface="eth1", version=3, priority=200, advert_int=0.1, extra=("track_bfd {", "s0", "}")
+        )
+        mine = configuration(text(1, interval_ms, ours=True), tracking)
+        with Capture(ours, "eth0") as bfd, Capture(theirs, "eth1") as vrrp:
+            for _ in range(LOSSES):
+                with (
+                    Keepalived(theirs, text(1, interval_ms, ours=False)),
+                    program(ours, mine) as daemon,
+                ):
+                    daemon.wait_for("(VI_1) Entering MASTER STATE", seconds=15)
+                    wait_until(lambda: False, 0.5)
+                    late.append(lose(theirs, bfd, vrrp) - 3 * interval_ms)
+                theirs.set_link("eth0", "up")
+    return {"late": statistics.median(late), "worst": max(late)}
+
+
+def lose(theirs: Node, bfd: Capture, vrrp: Capture) -> float:
+    """Silence the neighbour; ms from its last packet to the first advertisement with priority 0."""
+    bfd.clear()
+    vrrp.clear()
+    wait_until(lambda: False, 0.2)
+    # Its packets stop, and nothing else is told of it: no carrier goes down on our side.
+    theirs.run(
+        [
+            "nft",
+            "add table inet bench; add chain inet bench out { type filter hook output priority 0; };"
+            " add rule inet bench out udp dport 3784 drop",
+        ]
+    )
+    try:
+        if wait_until(lambda: any(a.priority == 0 for a in vrrp.adverts()), 3) is None:
+            raise NotMeasuredError("the VRRP process did not act")
+        spoke_us = next(a.time_us for a in vrrp.adverts() if a.priority == 0)
+        last_us = max(f.time_us for f in bfd.drain() if not f.outgoing and f.ethertype == 0x0800)
+        return (spoke_us - last_us) / 1000
+    finally:
+        theirs.run(["nft", "delete table inet bench"])
+
+
+# kad alone ----------------------------------------------------------------------------------------------
+
+
+def sessions(count: int, interval_ms: int, *, ours: bool) -> tuple[BfdInstance, ...]:
+    here, there = (our_address, their_address) if ours else (their_address, our_address)
+    return tuple(
+        BfdInstance(
+            f"s{index}",
+            there(index),
+            source_address=here(index),
+            min_rx_us=interval_ms * 1000,
+            min_tx_us=interval_ms * 1000,
+            multiplier=3,
+        )
+        for index in range(count)
+    )
+
+
+def only_kad(program: Program) -> None:
+    if program is not Kad:
+        raise NotMeasuredError("kad's own link; see bfd-act for both")
+
+
+def told(program: Program, interval_ms: int) -> Values:
+    """From the neighbour's last packet until a subscriber process is told, beyond the detection time; ms."""
+    only_kad(program)
+    late = []
+    with field(1) as (ours, theirs), Capture(ours, "eth0") as wire:
+        mine = BfdNode(ours, *sessions(1, interval_ms, ours=True))
+        peer = BfdNode(theirs, *sessions(1, interval_ms, ours=False))
+        with mine, peer, Subscriber(mine, "s0") as subscriber:
+            mine.start()
+            for _ in range(LOSSES * 2):
+                peer.start()
+                subscriber.knows("s0", True)
+                wait_until(lambda: False, 0.3)
+                wire.clear()
+                wait_until(lambda: False, 0.1)
+                peer.kill()
+                told_us = subscriber.knows("s0", False)
+                last = max(f.time_us for f in wire.drain() if not f.outgoing and f.ethertype == 0x0800)
+                offset_us = time.time_ns() // 1000 - time.monotonic_ns() // 1000
+                late.append((told_us + offset_us - last) / 1000 - 3 * interval_ms)
+                peer.journal.records(next(iter(peer.journal._areas))).clear()
+    return {"late": statistics.median(late), "worst": max(late)}
+
+
+def hung(program: Program, interval_ms: int) -> Values:
+    """From SIGSTOP of the BFD process until a subscriber process is told; ms."""
+    only_kad(program)
+    took = []
+    with field(1) as (ours, theirs):
+        mine = BfdNode(ours, *sessions(1, interval_ms, ours=True))
+        peer = BfdNode(theirs, *sessions(1, interval_ms, ours=False))
+        with mine, peer, Subscriber(mine, "s0") as subscriber:
+            mine.start()
+            peer.start()
+            for _ in range(LOSSES):
+                subscriber.knows("s0", True)
+                wait_until(lambda: False, 0.2)
+                stopped_us = time.monotonic_ns() // 1000
+                mine.signal(signal.SIGSTOP)
+                took.append((subscriber.knows("s0", False) - stopped_us) / 1000)
+                mine.signal(signal.SIGCONT)
+    return {"took": statistics.median(took), "worst": max(took)}
+
+
+def lateness(program: Program, *, hogs: bool, realtime: bool) -> Values:
+    """How late the loop came to its deadlines with 10 neighbours at 10 ms; microseconds."""
+    only_kad(program)
+    with field(10) as (ours, theirs), Keepalived(theirs, text(10, 10, ours=False)):
+        mine = BfdNode(ours, *sessions(10, 10, ours=True))
+        kept = Path(mine.directory, "lateness")
+        with keeping(kept), mine, burning(HOGS if hogs else 0):
+            mine.start()
+            mine.becomes("Up", "s0", seconds=15)
+            if realtime:
+                os.sched_setscheduler(mine.pid, os.SCHED_FIFO, os.sched_param(10))
+            wait_until(lambda: False, 8)
+            mine.stop()
+            found = sorted(map(int, kept.read_text().split()))
+    return {"p50": found[len(found) // 2], "p99": found[len(found) * 99 // 100], "worst": found[-1]}
+
+
+@contextlib.contextmanager
+def keeping(path: Path) -> Iterator[None]:
+    """Children forked meanwhile write every lateness of theirs to a file."""
+    original = Lateness.count
+
+    def count(self: Lateness, late_us: int) -> None:
+        original(self, late_us)
+        with path.open("a") as file:
+            file.write(f"{late_us}\n")
+
+    Lateness.count = count  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Lateness.count = original  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def burning(count: int) -> Iterator[None]:
+    """Processes that use all the processor time they get."""
+    hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
