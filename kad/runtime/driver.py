@@ -183,7 +183,7 @@ class Driver(Generic[E, A]):
         """Have ``warm_up`` called :data:`EVE_US` before a deadline of which ``is_rare`` holds.
 
         Code that has not run for seconds runs several times slower; where a deadline is both rare and urgent,
-        a rehearsal just before it is worth a wake-up.
+        a rehearsal just before it is worth a wake-up. What is left of the time is not slept through.
         """
         self._rare, self._warm_up = is_rare, warm_up
 
@@ -290,6 +290,7 @@ class Driver(Generic[E, A]):
             self._rest(now_us)
         self._may_rest = False
         self._selector.deadline_us = deadline_us
+        self._selector.is_urgent = deadline_us == self._warmed_up_for_us
 
 
 def _die(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> NoReturn:

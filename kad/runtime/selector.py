@@ -83,6 +83,8 @@ class TimerSelector(selectors.EpollSelector):
         """Wake at this CLOCK_MONOTONIC time at the latest; None: no own deadline."""
         self.rest_until_us = 0
         """Wait for nothing but the time until then, once: what arrives meanwhile is found all together."""
+        self.is_urgent = False
+        """Do not sleep until the deadline but look all the while, once: waking up takes its time."""
         self.served: set[int] = {self.timer_fd}
         self.serve: Callable[[Events], bool] | None = None
         """Called instead of the event loop when nothing but ``served`` descriptors are ready; True: go on
@@ -120,11 +122,20 @@ class TimerSelector(selectors.EpollSelector):
             until_us = min(until_us, self.deadline_us)
         if not self.rest_until_us:
             self._arm_for(until_us)
+            if self.is_urgent:
+                self.is_urgent = False
+                return self._look_until(until_us)
             return self._epoll.poll(-1, _EVENTS)
         self._arm_for(min(until_us, self.rest_until_us))
         self._timer_alone.poll()
         self.rest_until_us = 0
         return self._epoll.poll(0, _EVENTS)
+
+    def _look_until(self, until_us: int) -> Events:
+        poll = self._epoll.poll
+        while not (events := poll(0, _EVENTS)) and monotonic_us() < until_us:
+            pass
+        return events
 
     def _arm_for(self, at_us: int) -> None:
         at_us = max(at_us, 1)  # 0 disarms a timerfd

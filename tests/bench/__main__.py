@@ -133,11 +133,13 @@ def main(names: list[str]) -> int:
             f"no such measurement: {' '.join(unknown)}\nthere are: {' '.join(MEASUREMENTS)}", file=sys.stderr
         )
         return 2
-    rows = [row for name in names or MEASUREMENTS for row in rows_of(name)]
-    print("\n" + " beside ".join(m.version(program) for program in PROGRAMS))
+    print(" beside ".join(m.version(program) for program in PROGRAMS))
     print(f"{'':47} {'':6} {'kad':>8} {'keepalived':>10} {'ratio':>7}  target")
-    for row in rows:
-        print(line(row))
+    rows = []
+    for name in names or MEASUREMENTS:
+        measured = rows_of(name)
+        rows += measured
+        print("\n".join(map(line, measured)), flush=True)
     if path := os.environ.get("KAD_BENCH_JSON"):
         Path(path).write_text(json.dumps([row.__dict__ for row in rows], indent=1))
     return 0

@@ -97,3 +97,25 @@ def test_asyncio_timers_still_work() -> None:
     loop.run_until_complete(asyncio.sleep(0.0025))
     assert monotonic_us() - start >= 2500
     loop.close()
+
+
+def test_an_urgent_deadline_is_looked_out_for_without_sleeping(selector: TimerSelector) -> None:
+    late = {True: list[int](), False: list[int]()}
+    for urgent in [True, False] * 30:
+        selector.deadline_us = monotonic_us() + 700
+        selector.is_urgent = urgent
+        selector.select(None)
+        late[urgent].append(monotonic_us() - selector.deadline_us)
+        assert not selector.is_urgent, "once"
+    assert min(late[True]) >= 0
+    assert statistics.median(late[True]) < statistics.median(late[False])
+
+
+def test_an_urgent_wait_ends_with_what_arrives(selector: TimerSelector) -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        selector.register(one, selectors.EVENT_READ, (None, None))
+        selector.deadline_us = monotonic_us() + 60_000_000
+        selector.is_urgent = True
+        other.send(b"x")
+        assert next(key.fileobj for key, _ in selector.select(None)) is one
