@@ -28,7 +28,7 @@ from kad_vrrp.core.events import BfdChanged, ConfigurationChanged, Event, StopRe
 from kad_vrrp.core.record import Remembered
 from kad_vrrp.core.rehearsal import Rehearsal, rehearse
 from kad_vrrp.core.trackers import in_use
-from kad_vrrp.io.probes import instances_of, objects_of, runs_of
+from kad_vrrp.io.probes import instances_of, objects_of, pipes_of, runs_of
 from kad_vrrp.io.shell import Shell
 
 SILENT_FOR_EVER_US = 1 << 60
@@ -65,6 +65,7 @@ class VrrpChild:
         self._left_running = runs_of(found)
         self._followed = ""
         """The instance whose mastership the check process is told."""
+        self._pipes_found = pipes_of(found)
         self._engine = Engine(
             engine_settings(configuration.settings, context),
             remembered(self._records, instances_of(found)),
@@ -94,7 +95,7 @@ class VrrpChild:
 
     def run(self) -> int:
         self._driver.loop.add_signal_handler(signal.SIGTERM, self._stop)
-        self._shell.attach(self._driver)
+        self._shell.attach(self._driver, self._pipes_found)
         for script, record in self._left_running.items():
             self._shell.probes.scripts.end_leftover(script, record)
         self._driver.each_turn(self._confirm)
@@ -104,6 +105,7 @@ class VrrpChild:
         self._driver.run()
         self._sessions.close()
         self._shell.probes.close()
+        self._shell.fifos.close()
         self._shell.write_log()
         return ExitStatus.OK
 
@@ -125,6 +127,7 @@ class VrrpChild:
         self._followed = configuration.settings.followed_instance
         if not self._context.withdraw:
             self._shell.probes.prepare(configuration, initialising=self._is_the_start)
+            self._shell.configure_fifos(configuration.settings)
             self._is_the_start = False
         self._driver.feed(
             ConfigurationChanged(
@@ -136,6 +139,7 @@ class VrrpChild:
                 configuration.scripts,
                 configuration.files,
                 configuration.processes,
+                configuration.settings,
             )
         )
         self._shell.changed = True

@@ -120,7 +120,11 @@ def build(
         globals=validate.globals_of(reading, root),
     )
     config = synchronised(reading, root, config)
-    config = replace(config, check=with_settings(config.check, config.globals))
+    config = replace(
+        config,
+        vrrp=validate.with_vrrp_settings(config.vrrp, config.globals),
+        check=with_settings(config.check, config.globals),
+    )
     findings = tuple(findings)
     if reading.strayed or any(each.code == "definition-missing" for each in findings):
         straying.tell(reading, statements)

@@ -59,6 +59,7 @@ class InstanceResolver:
         self._interval()
         self._vmac()
         self._tracking()
+        self._priority_changes()
         if not self._has_addresses():
             return None
         return assemble(
@@ -405,6 +406,12 @@ class InstanceResolver:
         if len(vmac.mac.split(":")) == 5:
             vmac = msgspec.structs.replace(vmac, mac=f"{vmac.mac}:{fields['virtual_router_id']:02x}")
         fields["vmac"] = msgspec.structs.replace(vmac, xmit_base=xmit_base)
+
+    def _priority_changes(self) -> None:
+        """notify_priority_changes: the instance's own word, else its group's, else the global one."""
+        field = "notify_priority_changes"
+        if field not in self.own and self.group is not None and field in self.group.fields:
+            self.fields[field] = self.group.fields[field]
 
     # Tracking
 

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from kad.config.assemble import assemble
+from kad.config.global_scripts import vetted_globals
 from kad.config.model.globals import Globals
 from kad.config.model.script import ScriptCommand
 from kad.config.model.vrrp import (
@@ -99,7 +100,20 @@ def globals_of(reading: Reading, root: Frame) -> Globals:
         for name, value in reading.globals.items()
         if not name.startswith(("instance.", "settings."))
     }
-    return assemble(Globals, {**root.fields, **own})
+    return vetted_globals(reading, assemble(Globals, {**root.fields, **own}))
+
+
+def with_vrrp_settings(vrrp: VrrpConfiguration, settings: Globals) -> VrrpConfiguration:
+    """What the VRRP child is told of global_defs, once that is complete."""
+    own = msgspec.structs.replace(
+        vrrp.settings,
+        notify_fifo=settings.notify_fifo,
+        notify_fifo_script=settings.notify_fifo_script,
+        vrrp_notify_fifo=settings.vrrp_notify_fifo,
+        vrrp_notify_fifo_script=settings.vrrp_notify_fifo_script,
+        fifo_write_states_on_reload=settings.fifo_write_vrrp_states_on_reload,
+    )
+    return msgspec.structs.replace(vrrp, settings=own)
 
 
 def _settings(reading: Reading, root: Frame) -> VrrpSettings:
@@ -108,9 +122,6 @@ def _settings(reading: Reading, root: Frame) -> VrrpSettings:
         for name, value in reading.globals.items()
         if name.startswith("settings.")
     }
-    for name in ("notify_fifo", "vrrp_notify_fifo"):
-        if name in reading.globals:
-            own[name] = reading.globals[name].path
     if "vrrp_netlink.monitor" in reading.globals:
         own["netlink_monitor_rcv_bufs"] = reading.globals["vrrp_netlink.monitor"]
     if "child_wait_us" in root.fields:

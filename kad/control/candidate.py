@@ -80,8 +80,8 @@ def judge(loaded: Loaded, options: Options, running: Generation | None, *, force
 def make_generation(loaded: Loaded, options: Options, running: Generation | None) -> Generation:
     """The next generation, complete."""
     config = loaded.config
-    parts = slices(config)
     wanted = wanted_roles(roles(config), options)
+    parts = slices(_with_one_reader(config, wanted))
     kept: dict[Role, dict[str, bytes]] = {role: parts.get(role, {}) for role in wanted}
     kept[Role.CONTROL] = {_FIXED: msgspec.msgpack.encode(fixed_of(config))}
     return Generation(
@@ -92,6 +92,14 @@ def make_generation(loaded: Loaded, options: Options, running: Generation | None
         roles=wanted,
         settings=supervisor_settings(config),
     )
+
+
+def _with_one_reader(config: Config, wanted: Sequence[Role]) -> Config:
+    """The common pipe's reader is started by the check child if there is one, as in keepalived."""
+    if Role.CHECK not in wanted or config.globals.notify_fifo_script is None:
+        return config
+    settings = msgspec.structs.replace(config.vrrp.settings, notify_fifo_script=None)
+    return msgspec.structs.replace(config, vrrp=msgspec.structs.replace(config.vrrp, settings=settings))
 
 
 def wanted_roles(needed: Sequence[Role], options: Options) -> tuple[Role, ...]:

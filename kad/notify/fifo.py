@@ -9,6 +9,7 @@ import stat
 from kad.config.model.globals import Fifo
 
 _MODE = 0o644
+"""Less what the umask takes away, which by default leaves it to its owner alone; keepalived's too."""
 
 
 class FifoWriter:
@@ -21,6 +22,8 @@ class FifoWriter:
         self._descriptor = -1
         self.lost = 0
         """Lines nobody read in time."""
+        self.is_losing = False
+        """The last line was one of them."""
 
     @property
     def is_open(self) -> bool:
@@ -54,8 +57,6 @@ class FifoWriter:
             return f"{fifo.path} is not a pipe of ours"
         if self.is_ours:
             try:
-                # The umask does not apply, and who is to read may be another user.
-                os.fchmod(descriptor, _MODE)
                 os.fchown(descriptor, fifo.uid, fifo.gid)
             except OSError as error:
                 return f"{fifo.path}: {error.strerror}"
@@ -66,9 +67,19 @@ class FifoWriter:
         if self._descriptor < 0:
             return
         try:
-            os.write(self._descriptor, line)
+            self.is_losing = os.write(self._descriptor, line) < len(line)
         except OSError:
-            self.lost += 1
+            self.is_losing = True
+        self.lost += self.is_losing
+
+    def is_where_it_was(self) -> bool:
+        """Whether the path still leads to the pipe that is open."""
+        try:
+            found = os.lstat(self.fifo.path)
+        except OSError:
+            return False
+        opened = os.fstat(self._descriptor)
+        return (found.st_dev, found.st_ino) == (opened.st_dev, opened.st_ino)
 
     def close(self, *, remove: bool = True) -> None:
         """``remove``: take the pipe away if it is ours."""

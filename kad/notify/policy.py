@@ -23,6 +23,14 @@ class NotifyState(StrEnum):
     DELETED = "DELETED"
 
 
+class NotifyEvent(StrEnum):
+    """What else instances tell the FIFOs."""
+
+    MASTER_RX_LOWER_PRI = "MASTER_RX_LOWER_PRI"
+    MASTER_PRIORITY = "MASTER_PRIORITY"
+    BACKUP_PRIORITY = "BACKUP_PRIORITY"
+
+
 GROUP_PRIORITY = 0
 """A group has no priority of its own; scripts written for keepalived expect a 0."""
 
@@ -34,9 +42,27 @@ def instance_commands(
 
     An instance deleted by a reload is told FAULT, as it always was, unless ``notify_deleted`` was configured.
     """
-    if state is NotifyState.DELETED and not notify_deleted:
-        state = NotifyState.FAULT
+    state = told_state(state, notify_deleted=notify_deleted)
     return _commands(scripts, "INSTANCE", name, state, priority)
+
+
+def told_state(state: NotifyState, *, notify_deleted: bool) -> NotifyState:
+    """As which state a transition of an instance is told."""
+    return NotifyState.FAULT if state is NotifyState.DELETED and not notify_deleted else state
+
+
+def instance_line(name: str, what: NotifyState | NotifyEvent, priority: int) -> bytes:
+    """What the FIFOs read of an instance, byte for byte as keepalived writes it."""
+    return _line("INSTANCE", name, what, priority)
+
+
+def group_line(name: str, state: NotifyState) -> bytes:
+    """What they read of a sync group."""
+    return _line("GROUP", name, state, GROUP_PRIORITY)
+
+
+def _line(kind: str, name: str, what: str, priority: int) -> bytes:
+    return f'{kind} "{name}" {what} {priority}\n'.encode(errors="surrogateescape")
 
 
 def group_commands(scripts: NotifyScripts, name: str, state: NotifyState) -> tuple[ScriptCommand, ...]:

@@ -65,12 +65,12 @@ class Notices:
 
 def server_line(server: str, pool: str, health: Health) -> bytes:
     """A real server on the FIFO."""
-    return f"RS {server} {pool} {health}\n".encode()
+    return f"RS {server} {pool} {health}\n".encode(errors="surrogateescape")
 
 
 def pool_line(pool: str, health: Health) -> bytes:
     """A virtual server on the FIFO."""
-    return f"VS {pool} {health}\n".encode()
+    return f"VS {pool} {health}\n".encode(errors="surrogateescape")
 
 
 def tell_fifo(context: Context, line: bytes) -> None:

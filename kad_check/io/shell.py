@@ -10,6 +10,7 @@ from kad.config.model.check import CheckConfiguration
 from kad.config.model.track import TrackFile
 from kad.ipc.reports import Cause
 from kad.kernel.batch import ReceiveBuffer
+from kad.notify.pipes import Fifos
 from kad.notify.runner import ScriptRunner
 from kad.runtime import logs
 from kad.runtime.clock import monotonic_us
@@ -47,7 +48,6 @@ from kad_check.core.events import (
 )
 from kad_check.io.checks import Checks
 from kad_check.io.connect import Connections
-from kad_check.io.fifos import Fifos
 from kad_check.io.ipvs import Ipvs
 from kad_check.io.local_addresses import LocalAddresses
 from kad_check.io.scripts import ScriptChecks
@@ -119,8 +119,14 @@ class Shell:
     def configure(self, configuration: CheckConfiguration) -> None:
         """What the engine's actions for this configuration will rest on. Before the engine hears of it."""
         self.checks.configure(configuration.ssl)
-        self.fifos.configure(configuration.settings)
-        self.ipvs.configure(configuration.settings)
+        settings = configuration.settings
+        self.fifos.configure(
+            (
+                (settings.notify_fifo, settings.notify_fifo_script),
+                (settings.lvs_notify_fifo, settings.lvs_notify_fifo_script),
+            )
+        )
+        self.ipvs.configure(settings)
         self._follow_files(configuration.files)
         buffers = configuration.settings.netlink
         self.addresses.follow(

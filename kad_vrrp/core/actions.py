@@ -112,7 +112,8 @@ class Notify(Struct, frozen=True):
     """Run these scripts for a transition, in order of start; answered by NotifyDone.
 
     ``commands``: complete argv each (the appended INSTANCE NAME STATE PRIORITY included). ``instance`` is a
-    sync group's name where a group has changed.
+    sync group's name where a group has changed. ``line`` is written to the FIFOs at the same time; with no
+    commands that is all, and there is no answer.
     """
 
     instance: str
@@ -120,6 +121,13 @@ class Notify(Struct, frozen=True):
     state: str
     priority: int
     commands: tuple[ScriptCommand, ...]
+    line: bytes = b""
+
+
+class WriteFifo(Struct, frozen=True):
+    """A line for whoever reads the FIFOs, beside those of notifications."""
+
+    line: bytes
 
 
 class StateChanged(Struct, frozen=True):
@@ -203,6 +211,7 @@ Action = (
     | Announce
     | SetPromoteSecondaries
     | Notify
+    | WriteFifo
     | StateChanged
     | Remember
     | Forget

@@ -66,6 +66,8 @@ class Context:
         self.moved: list[Instance] = []
         """Members of sync groups whose deadlines may have changed because of another member."""
         self.serial = 0
+        self.has_fifo = False
+        """Somebody may read what happens line by line."""
 
     def next_serial(self) -> int:
         """Numbers of plans and notifications, unique within the engine and above every remembered one."""

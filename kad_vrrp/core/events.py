@@ -7,7 +7,7 @@ event (``Engine.handle(event, now_us)``), never inside it.
 from msgspec import Struct
 
 from kad.config.model.track import TrackFile, TrackProcess, TrackScript
-from kad.config.model.vrrp import GarpGroup, SyncGroup, VrrpInstance
+from kad.config.model.vrrp import GarpGroup, SyncGroup, VrrpInstance, VrrpSettings
 from kad.track.process import ProcessesCounted
 from kad.track.script import ScriptEnded
 from kad_vrrp.core.actions import AddressEntry
@@ -128,6 +128,7 @@ class ConfigurationChanged(Struct, frozen=True):
     scripts: tuple[TrackScript, ...] = ()
     files: tuple[TrackFile, ...] = ()
     processes: tuple[TrackProcess, ...] = ()
+    settings: VrrpSettings = VrrpSettings()
 
 
 class StopRequested(Struct, frozen=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from kad.notify.policy import lower_priority_commands
+from kad.notify.policy import NotifyEvent, instance_line, lower_priority_commands
 from kad_vrrp.core.actions import LogLevel, Notify, State
 from kad_vrrp.core.election import (
     BackupVerdict,
@@ -195,12 +195,17 @@ def _insist(instance: Instance, heard: Advertisement, now_us: int) -> None:
         if member.state is State.MASTER:
             member.announce_lower_priority(now_us)
             instance.context.moved.append(member)
+    _tell_lower_priority(instance)
+
+
+def _tell_lower_priority(instance: Instance) -> None:
+    """An event, not a state: it is not owed, and the next advert of that kind would bring it again."""
+    config, context = instance.config, instance.context
+    what = NotifyEvent.MASTER_RX_LOWER_PRI
     commands = lower_priority_commands(config.notify)
-    if commands:
-        # An event, not a state: it is not owed, and the next advert of that kind would bring it again.
-        serial = instance.context.next_serial()
-        notify = Notify(config.name, serial, "MASTER_RX_LOWER_PRI", instance.priority, commands)
-        instance.context.emit(notify)
+    line = instance_line(config.name, what, instance.priority) if context.has_fifo else b""
+    if commands or line:
+        context.emit(Notify(config.name, context.next_serial(), what, instance.priority, commands, line))
 
 
 def _give_way(instance: Instance, heard: Advertisement, now_us: int) -> None:

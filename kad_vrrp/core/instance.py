@@ -283,7 +283,9 @@ class Instance:
         state = notify_state(self.state)
         if self.ending is Ending.GONE:
             state = NotifyState.DELETED
-        given_up = self.notices.ask(self.config, state, self.priority, self.context.next_serial())
+        given_up = self.notices.ask(
+            self.config, state, self.priority, self.context.next_serial(), has_fifo=self.context.has_fifo
+        )
         if given_up is not None:
             self.log(LogLevel.ERROR, f"notification {given_up.state} given up: too many are unfinished")
 
@@ -293,13 +295,16 @@ class Instance:
             return
         self.log(LogLevel.INFO, f"Changing effective priority from {self.priority} to {priority}")
         self.priority = priority
-        if self.config.notify_priority_changes:
-            self.context.emit(PriorityChanged(self.config.name, self.state, priority))
+        self.tell_priority()
         old_down_us = self.intervals.master_down_us
         self.derive_intervals()
         if self.state is State.BACKUP and self.timer_us != NEVER:
             self.timer_us = max(now_us, self.timer_us + self.intervals.master_down_us - old_down_us)
         self.remember()
+
+    def tell_priority(self) -> None:
+        if self.config.notify_priority_changes:
+            self.context.emit(PriorityChanged(self.config.name, self.state, self.priority))
 
     # Adverts -------------------------------------------------------------------------------------------
 
@@ -405,7 +410,7 @@ class Instance:
             self.announcer.settle(self.config, self.holdings.present, now_us)
         self.holdings.drop_unconfigured()
         if self.ending is not Ending.WITHDRAW:
-            self.context.actions.extend(self.notices.start(self.config))
+            self.context.actions.extend(self.notices.start(self.config, has_fifo=self.context.has_fifo))
             if self.group is not None:
                 self.group.start_notices()
         self.remember()

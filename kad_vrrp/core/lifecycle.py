@@ -3,15 +3,18 @@
 from collections.abc import Callable, Mapping
 
 from kad.config.model.vrrp import Tracking, VrrpInstance
-from kad_vrrp.core.actions import Forget, LogLevel, SetPromoteSecondaries, State, Stopped
+from kad.notify.policy import group_line, instance_line
+from kad_vrrp.core.actions import Forget, LogLevel, SetPromoteSecondaries, State, Stopped, WriteFifo
 from kad_vrrp.core.context import NEVER, Context, Ending
 from kad_vrrp.core.deadlines import Deadlines
 from kad_vrrp.core.events import ConfigurationChanged
 from kad_vrrp.core.instance import Instance
 from kad_vrrp.core.memory import restore
+from kad_vrrp.core.notices import notify_state
 from kad_vrrp.core.record import Record, Remembered, decode
 from kad_vrrp.core.registry import Registry
 from kad_vrrp.core.reload import complete, configure, match
+from kad_vrrp.core.sync_group import SyncGroup
 
 STOP_PLAN_LIMIT_US = 2_000_000
 """How long the kernel may take to give the addresses back before the process leaves anyway."""
@@ -92,8 +95,13 @@ class Lifecycle:
             return
         self._context.generation = event.generation
         self._context.pacer.configure(event.garp_groups)
+        settings = event.settings
+        self._context.has_fifo = settings.notify_fifo is not None or settings.vrrp_notify_fifo is not None
         if self._started:
+            before = {each: each.state for each in self._everyone()}
             self._reload(event, now_us)
+            if settings.fifo_write_states_on_reload and self._context.has_fifo:
+                self._repeat_states(before)
             return
         self._started = True
         self._start(event, now_us)
@@ -223,6 +231,20 @@ class Lifecycle:
             complete(instance, now_us)
             self._deadlines.push(instance)
         self._forget_former_names(former, changed)
+
+    def _everyone(self) -> list[SyncGroup | Instance]:
+        return [*self._registry.groups.values(), *self._registry.instances]
+
+    def _repeat_states(self, before: Mapping[SyncGroup | Instance, State]) -> None:
+        """fifo_write_vrrp_states_on_reload: what the reload has not changed is told again, groups first."""
+        for each in self._everyone():
+            if each.state is State.INIT or before.get(each) is not each.state:
+                continue
+            state = notify_state(each.state)
+            if isinstance(each, SyncGroup):
+                self._context.emit(WriteFifo(group_line(each.config.name, state)))
+            else:
+                self._context.emit(WriteFifo(instance_line(each.config.name, state, each.priority)))
 
     def _forget_former_names(self, former: list[str], changed: list[tuple[Instance, VrrpInstance]]) -> None:
         for name, (instance, config) in zip(former, changed, strict=True):

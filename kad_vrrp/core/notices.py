@@ -2,7 +2,14 @@
 
 from kad.config.model.script import ScriptCommand
 from kad.config.model.vrrp import SyncGroup, VrrpInstance
-from kad.notify.policy import NotifyState, group_commands, instance_commands
+from kad.notify.policy import (
+    NotifyState,
+    group_commands,
+    group_line,
+    instance_commands,
+    instance_line,
+    told_state,
+)
 from kad_vrrp.core.actions import Notify, State
 from kad_vrrp.core.record import OWED_LIMIT, OwedNotice
 
@@ -30,11 +37,17 @@ class Notices:
         return len(self.owed) > len(self._started)
 
     def ask(
-        self, config: VrrpInstance | SyncGroup, state: NotifyState, priority: int, serial: int
+        self,
+        config: VrrpInstance | SyncGroup,
+        state: NotifyState,
+        priority: int,
+        serial: int,
+        *,
+        has_fifo: bool = False,
     ) -> OwedNotice | None:
         """A transition happened. Returns a notice that had to be given up for want of room, if any."""
         self.notified = state.value
-        if not _commands(config, state, priority):
+        if not has_fifo and not _commands(config, state, priority):
             return None
         self.owed.append(OwedNotice(serial, state.value, priority))
         if len(self.owed) <= OWED_LIMIT:
@@ -43,18 +56,24 @@ class Notices:
         self._started.discard(given_up.serial)
         return given_up
 
-    def start(self, config: VrrpInstance | SyncGroup) -> list[Notify]:
-        """Start what has not been started, in order. What has no commands (any more) is not owed."""
+    def start(self, config: VrrpInstance | SyncGroup, *, has_fifo: bool = False) -> list[Notify]:
+        """Start what has not been started, in order. What has no commands (any more) is not owed; a line for
+        the FIFOs is done with the writing.
+        """
         actions = []
         for notice in list(self.owed):
             if notice.serial in self._started:
                 continue
-            commands = _commands(config, NotifyState(notice.state), notice.priority)
-            if not commands:
+            state = NotifyState(notice.state)
+            commands = _commands(config, state, notice.priority)
+            line = _line(config, state, notice.priority) if has_fifo else b""
+            if commands:
+                self._started.add(notice.serial)
+            else:
                 self.owed.remove(notice)
-                continue
-            self._started.add(notice.serial)
-            actions.append(Notify(config.name, notice.serial, notice.state, notice.priority, commands))
+            if commands or line:
+                notify = Notify(config.name, notice.serial, notice.state, notice.priority, commands, line)
+                actions.append(notify)
         return actions
 
     def done(self, serial: int) -> bool:
@@ -80,3 +99,9 @@ def _commands(
     return instance_commands(
         config.notify, config.name, state, priority, notify_deleted=config.notify_deleted
     )
+
+
+def _line(config: VrrpInstance | SyncGroup, state: NotifyState, priority: int) -> bytes:
+    if isinstance(config, SyncGroup):
+        return group_line(config.name, state)
+    return instance_line(config.name, told_state(state, notify_deleted=config.notify_deleted), priority)

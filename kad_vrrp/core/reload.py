@@ -51,6 +51,7 @@ def configure(instance: Instance, config: VrrpInstance, now_us: int) -> None:
     instance.config = config
     if config.priority != old.priority:
         instance.priority = effective_priority(config.priority, instance.weight)
+        instance.tell_priority()
     if (config.version, config.advert_int_us) != (old.version, old.advert_int_us):
         instance.master_adver_us = config.advert_int_us
     if config.old_unicast_checksum != old.old_unicast_checksum:

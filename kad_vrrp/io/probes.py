@@ -18,6 +18,8 @@ from kad_vrrp.core.trackers import in_use
 _OBJECT = "\n"
 """Begins the journal's keys of everything but instances. No name in a configuration holds a line's end."""
 _RUN = f"{_OBJECT}run "
+PIPES = f"{_OBJECT}pipe "
+"""Begins the keys of what the FIFOs leave there."""
 
 
 def object_key(key: str) -> str:
@@ -30,7 +32,7 @@ def objects_of(records: Mapping[str, bytes]) -> dict[str, bytes]:
     return {
         key[len(_OBJECT) :]: record
         for key, record in records.items()
-        if key.startswith(_OBJECT) and not key.startswith(_RUN)
+        if key.startswith(_OBJECT) and not key.startswith((_RUN, PIPES))
     }
 
 
@@ -42,6 +44,11 @@ def instances_of(records: Mapping[str, bytes]) -> dict[str, bytes]:
 def runs_of(records: Mapping[str, bytes]) -> dict[str, bytes]:
     """The records of scripts that a former life has left running, by the script's name."""
     return {key[len(_RUN) :]: record for key, record in records.items() if key.startswith(_RUN)}
+
+
+def pipes_of(records: Mapping[str, bytes]) -> dict[str, bytes]:
+    """What a former life's FIFOs left there, by the journal's keys."""
+    return {key: record for key, record in records.items() if key.startswith(PIPES)}
 
 
 class Probes:

@@ -8,7 +8,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import assert_never
 
+from kad.config.model.vrrp import VrrpSettings
 from kad.ipc.reports import Cause
+from kad.notify.pipes import Fifos
+from kad.notify.policy import NotifyEvent, instance_line
 from kad.notify.runner import ScriptRunner
 from kad.runtime import logs
 from kad.runtime.clock import boottime_us, monotonic_us
@@ -35,6 +38,7 @@ from kad_vrrp.core.actions import (
     State,
     StateChanged,
     Stopped,
+    WriteFifo,
 )
 from kad_vrrp.core.events import (
     Event,
@@ -45,7 +49,7 @@ from kad_vrrp.core.events import (
 )
 from kad_vrrp.io.addresses import Addresses
 from kad_vrrp.io.garp import Announcer
-from kad_vrrp.io.probes import Probes, object_key
+from kad_vrrp.io.probes import PIPES, Probes, object_key
 from kad_vrrp.io.sockets import Transports
 
 COMPLAINT_LIMIT = 100
@@ -94,8 +98,11 @@ class Shell:
         self._promoted: dict[str, bytes] = {}
         """promote_secondaries of interfaces as it was before we set it."""
 
-    def attach(self, driver: Driver[Event, Action]) -> None:
-        """Open what does not depend on the configuration, and begin to listen to the kernel."""
+    def attach(self, driver: Driver[Event, Action], pipes_found: Mapping[str, bytes]) -> None:
+        """Open what does not depend on the configuration, and begin to listen to the kernel.
+
+        ``pipes_found``: what a former life's FIFOs left in the journal.
+        """
         self._driver = driver
         self.addresses = Addresses(
             self._hear,
@@ -108,11 +115,23 @@ class Shell:
         self.transports = Transports(driver.feed, patient_reader, driver.remove_reader)
         self.runner = ScriptRunner(driver.loop, self._script_ended, logs.error, self._environment)
         self.probes = Probes(driver.loop, driver.feed, logs.warning, self._environment, self._records)
+        self.fifos = Fifos(
+            driver.loop, logs.warning, self._environment, self._records, pipes_found, prefix=PIPES
+        )
         driver.add_reader(self.addresses.monitor.fileno(), self.addresses.monitor.drain)
         driver.add_reader(self.addresses.requests.fileno(), self.addresses.requests.drain)
         driver.each_turn(self.announcer.next_turn)
         driver.each_turn(self.write_log)
         self.addresses.start()
+
+    def configure_fifos(self, settings: VrrpSettings) -> None:
+        """Before the engine hears of these settings."""
+        self.fifos.configure(
+            (
+                (settings.notify_fifo, settings.notify_fifo_script),
+                (settings.vrrp_notify_fifo, settings.vrrp_notify_fifo_script),
+            )
+        )
 
     def perform(self, action: Action) -> None:
         """One action, now. The adverts come first: there are the most of them."""
@@ -130,7 +149,14 @@ class Shell:
             case StateChanged():
                 self._tell(action)
             case Notify():
-                self.runner.submit(action.instance, action.serial, action.commands)
+                if action.line:
+                    self.fifos.write(action.line)
+                if action.commands:
+                    self.runner.submit(action.instance, action.serial, action.commands)
+            case WriteFifo():
+                self.fifos.write(action.line)
+            case PriorityChanged():
+                self._tell_priority(action)
             case Log():
                 self._lines.append((_WRITERS[action.level], action.text))
             case OpenTransport():
@@ -149,8 +175,8 @@ class Shell:
                 self.probes.scripts.run(action)
             case EndScript():
                 self.probes.scripts.end(action)
-            case GroupChanged() | PriorityChanged():
-                pass  # what tells others beside scripts does not act yet
+            case GroupChanged():
+                pass  # its notification says so
             case Stopped():
                 self._on_stopped()
             case _:
@@ -167,6 +193,7 @@ class Shell:
         self.write_log()
         self.runner.close()
         self.probes.close()
+        self.fifos.close()
         self.transports.close_all()
         self.announcer.close()
         self.addresses.close()
@@ -183,6 +210,7 @@ class Shell:
             "addresses_put_back": self.addresses.put_back,
             "link_dumps": self.addresses.monitor.resyncs,
             "journal_full": self.journal_full,
+            "fifo_lines_lost": self.fifos.lost,
         }
         counted.update({f"send {name}": n for name, n in self.transports.send_errors.items()})
         counted.update({f"announce {name}": n for name, n in self.announcer.errors.items()})
@@ -231,6 +259,12 @@ class Shell:
             return
         first = " (init)" if old is State.INIT and new is State.BACKUP else ""
         self._lines.append((logs.info, f"({name}) Entering {new} STATE{first}"))
+
+    def _tell_priority(self, action: PriorityChanged) -> None:
+        # keepalived: whoever is not MASTER has a BACKUP_PRIORITY, in FAULT too.
+        is_master = action.state is State.MASTER
+        what = NotifyEvent.MASTER_PRIORITY if is_master else NotifyEvent.BACKUP_PRIORITY
+        self.fifos.write(instance_line(action.instance, what, action.priority))
 
     def _set_promote_secondaries(self, action: SetPromoteSecondaries) -> None:
         """Set it, or put back what was there before."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from kad.config.model.script import ScriptCommand
 from kad.config.model.track import TrackFile, TrackProcess, TrackScript
-from kad.config.model.vrrp import NotifyScripts, SyncGroup, VirtualAddress, VrrpInstance
+from kad.config.model.vrrp import NotifyScripts, SyncGroup, VirtualAddress, VrrpInstance, VrrpSettings
 from kad.track.process import Cause, ProcessesCounted, pattern_of
 from kad.track.script import EndScript, RunScript, ScriptEnded
 from kad_vrrp.core.actions import (
@@ -114,6 +114,7 @@ class Host:
         self.scripts: tuple[TrackScript, ...] = ()
         self.files: tuple[TrackFile, ...] = ()
         self.processes: tuple[TrackProcess, ...] = ()
+        self.settings = VrrpSettings()
         self.statuses: dict[str, int | None] = {}
         """What runs of a tracked script end with, 0 unless told; HANGS: they do not end by themselves."""
         self.script_runs: list[RunScript] = []
@@ -178,6 +179,7 @@ class Host:
                 scripts=self.scripts,
                 files=self.files,
                 processes=self.processes,
+                settings=self.settings,
             )
         )
         for process in self.processes:
@@ -259,6 +261,8 @@ class Host:
                 self._change(action)
             case Announce(instance=name):
                 self.announced.append((self.now_us, name))
+            case Notify(commands=()):
+                pass  # a line for the FIFOs, which nothing comes back of
             case Notify(instance=name, serial=serial, state=state):
                 self.started.append((name, serial, state))
                 if self.scripts_survive:

@@ -708,30 +708,33 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         roles=CHECK,
     ),
     # Notification pipes
-    Row("notify_fifo", FIFO, "Pipe that every event is written to.", roles=VRRP_CHECK, repeat=Repeat.FIRST),
-    Row(
-        "notify_fifo_script", script("FIFO"), "Reader started for it.", roles=VRRP_CHECK, repeat=Repeat.FIRST
-    ),
-    Row("vrrp_notify_fifo", FIFO, "Pipe for VRRP's events.", roles=VRRP, repeat=Repeat.FIRST),
-    Row("vrrp_notify_fifo_script", script("FIFO"), "Reader started for it.", roles=VRRP, repeat=Repeat.FIRST),
-    Row(
-        "lvs_notify_fifo", FIFO, "Pipe for the checkers' events.", acts=True, roles=CHECK, repeat=Repeat.FIRST
-    ),
-    Row(
-        "lvs_notify_fifo_script",
-        script("FIFO"),
-        "Reader started for it.",
-        acts=True,
-        roles=CHECK,
-        repeat=Repeat.FIRST,
+    *(
+        row
+        for name, help, roles in (
+            ("notify_fifo", "Pipe that every event is written to.", VRRP_CHECK),
+            ("vrrp_notify_fifo", "Pipe for VRRP's events.", VRRP),
+            ("lvs_notify_fifo", "Pipe for the checkers' events.", CHECK),
+        )
+        for row in (
+            Row(name, FIFO, help, acts=True, roles=roles, repeat=Repeat.FIRST),
+            Row(
+                f"{name}_script",
+                script("FIFO"),
+                "Reader started for it.",
+                acts=True,
+                roles=roles,
+                repeat=Repeat.FIRST,
+            ),
+        )
     ),
     Row(
         "vrrp_notify_priority_changes",
         boolean(),
         "Also write changes of priority to the pipes.",
         "instance.notify_priority_changes",
+        acts=True,
     ),
-    Row("fifo_write_vrrp_states_on_reload", flag(), "Write all states again after a reload."),
+    Row("fifo_write_vrrp_states_on_reload", flag(), "Write all states again after a reload.", acts=True),
     # VRRP: what instances start from
     Row(
         "vrrp_mcast_group4",

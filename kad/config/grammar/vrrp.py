@@ -1009,6 +1009,7 @@ INSTANCE_ROWS: tuple[Row, ...] = (
         "notify_priority_changes",
         boolean(),
         "Write changes of priority to the pipes.",
+        acts=True,
         default="the group's, else global",
     ),
     Row(
@@ -1080,6 +1081,7 @@ SYNC_GROUP = Block(
             "notify_priority_changes",
             boolean(),
             "Write members' changes of priority to the pipes.",
+            acts=True,
             default="global",
         ),
     ),

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from kad.config.model.globals import Fifo
 from kad.config.model.script import ScriptCommand
 from kad.config.model.track import TrackFile, TrackProcess, TrackScript
 
@@ -222,8 +223,12 @@ class VrrpSettings(Struct, frozen=True, omit_defaults=True):
     rx_bufs_multiplier: int = 3
     netlink_monitor_rcv_bufs: int = 0
     default_interface: str = "eth0"
-    notify_fifo: str = ""
-    vrrp_notify_fifo: str = ""
+    notify_fifo: Fifo | None = None
+    notify_fifo_script: ScriptCommand | None = None
+    """None: nobody is to read it, or the check child starts the reader."""
+    vrrp_notify_fifo: Fifo | None = None
+    vrrp_notify_fifo_script: ScriptCommand | None = None
+    fifo_write_states_on_reload: bool = False
     child_wait_us: int = 5_000_000
     """How long scripts and withdrawals may take at the end."""
     followed_instance: str = ""

@@ -71,6 +71,8 @@ class ScriptProcesses:
         environment: Mapping[str, str],
         journal: Journal,
         key: Callable[[str], str],
+        *,
+        what: str = "track script",
     ) -> None:
         let_exec_reset_signals()
         self._loop = loop
@@ -79,6 +81,7 @@ class ScriptProcesses:
         self._environment = script_environment(environment)
         self._journal = journal
         self._key = key
+        self._what = what
         self._waiting: deque[RunScript] = deque()
         self._runs: dict[int, _Run] = {}
         """By serial."""
@@ -132,7 +135,7 @@ class ScriptProcesses:
         try:
             pid = start_process(action.command, self._environment)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
-            self._report(f"track script {action.script} could not be started: {error}")
+            self._report(f"{self._what} {action.script} could not be started: {error}")
             self._ended(action.script, action.serial, _status_of(error))
             return
         pidfd = os.pidfd_open(pid)
@@ -161,7 +164,7 @@ class ScriptProcesses:
         except ProcessLookupError:
             pass
         except PermissionError as error:
-            self._report(f"track script {script}: {number.name} is not allowed: {error}")
+            self._report(f"{self._what} {script}: {number.name} is not allowed: {error}")
 
     # What a former life left --------------------------------------------------------------------------
 
@@ -174,7 +177,7 @@ class ScriptProcesses:
             return
         if not run.started or start_time(run.pid) != run.started:
             return
-        self._report(f"track script {script} of a former life still runs (PID {run.pid}): ending it")
+        self._report(f"{self._what} {script} of a former life still runs (PID {run.pid}): ending it")
         self._signal(run.pid, signal.SIGTERM, script)
         self._loop.call_later(LEFTOVER_PATIENCE_S, self._kill_leftover, script, run)
 

@@ -1,13 +1,12 @@
-"""The pipes that hear of servers going up and down, and the scripts that read them."""
+"""The pipes of one process that hear what happens, and the scripts that read them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from msgspec.structs import replace
 
-from kad.config.model.check import CheckSettings
 from kad.config.model.globals import Fifo
 from kad.config.model.script import ScriptCommand
 from kad.notify.fifo import FifoWriter
@@ -21,7 +20,10 @@ READER_PREFIX = "reader "
 
 
 class Fifos:
-    """The common pipe and the one of its own; one path for both is one pipe, as in keepalived."""
+    """The common pipe and the one of its own; one path for both is one pipe, as in keepalived.
+
+    ``prefix``: what the process's other records do not begin with.
+    """
 
     def __init__(
         self,
@@ -30,49 +32,64 @@ class Fifos:
         environment: Mapping[str, str],
         journal: Journal,
         recorded: Mapping[str, bytes],
+        prefix: str = "",
     ) -> None:
         self._report = report
         self._journal = journal
-        self._made = {key.removeprefix(PREFIX) for key in recorded if key.startswith(PREFIX)}
+        self._prefix = prefix + PREFIX
+        reader_prefix = prefix + READER_PREFIX
+        self._made = {key.removeprefix(self._prefix) for key in recorded if key.startswith(self._prefix)}
         self._writers: dict[Fifo, FifoWriter] = {}
         self._readers: dict[str, tuple[int, ScriptCommand]] = {}
         """Path -> serial and script."""
         self._serial = 0
+        self._lost_before = 0
+        """By writers that are closed."""
         self._processes = ScriptProcesses(
-            loop, self._reader_ended, report, environment, journal, READER_PREFIX.__add__
+            loop, self._reader_ended, report, environment, journal, reader_prefix.__add__, what="reader of"
         )
         for key, record in recorded.items():
-            if key.startswith(READER_PREFIX):
-                self._processes.end_leftover(key.removeprefix(READER_PREFIX), record)
+            if key.startswith(reader_prefix):
+                self._processes.end_leftover(key.removeprefix(reader_prefix), record)
 
-    @property
-    def lost(self) -> int:
-        return sum(writer.lost for writer in self._writers.values())
+    def configure(self, pipes: Iterable[tuple[Fifo | None, ScriptCommand | None]]) -> None:
+        """These pipes, each with its reader, from now on. What stays the same stays open.
 
-    def configure(self, settings: CheckSettings) -> None:
-        """These pipes and readers from now on. What stays the same stays open."""
+        keepalived closes them at every reload and makes them anew, and its readers read an end of file. One
+        that somebody took away meanwhile is made again here too.
+        """
         wanted: dict[Fifo, ScriptCommand | None] = {}
-        for fifo, script in (
-            (settings.notify_fifo, settings.notify_fifo_script),
-            (settings.lvs_notify_fifo, settings.lvs_notify_fifo_script),
-        ):
+        for fifo, script in pipes:
             if fifo is not None and all(fifo.path != other.path for other in wanted):
                 wanted[fifo] = script
-        for fifo in [fifo for fifo in self._writers if fifo not in wanted]:
-            self._drop(fifo)
+        for fifo, writer in list(self._writers.items()):
+            if fifo not in wanted:
+                self._drop(fifo)
+            elif not writer.is_where_it_was():
+                self._report(f"{fifo.path} is gone, or another; opening it again")
+                self._drop(fifo)
         for fifo, script in wanted.items():
             if fifo not in self._writers:
                 self._open(fifo)
             self._set_reader(fifo.path, script)
 
     def write(self, line: bytes) -> None:
+        """Never waits. A reader that does not keep up loses lines, and that is said once, until it reads."""
         for writer in self._writers.values():
+            was_losing = writer.is_losing
             writer.write(line)
+            if writer.is_losing and not was_losing:
+                self._report(f"{writer.fifo.path} is full: its reader loses what happens from now on")
 
     def close(self) -> None:
         """The end: readers are told to leave, pipes of ours go."""
         for fifo in list(self._writers):
             self._drop(fifo)
+
+    @property
+    def lost(self) -> int:
+        """Lines nobody read in time."""
+        return self._lost_before + sum(writer.lost for writer in self._writers.values())
 
     def _open(self, fifo: Fifo) -> None:
         writer = FifoWriter(fifo, is_ours=fifo.path in self._made)
@@ -82,12 +99,15 @@ class Fifos:
             return
         self._writers[fifo] = writer
         if writer.is_ours:
-            self._journal.write(PREFIX + fifo.path, b"")
+            self._journal.write(self._prefix + fifo.path, b"")
 
     def _drop(self, fifo: Fifo) -> None:
         self._set_reader(fifo.path, None)
-        self._writers.pop(fifo).close()
-        self._journal.delete(PREFIX + fifo.path)
+        writer = self._writers.pop(fifo)
+        self._lost_before += writer.lost
+        writer.close(remove=writer.is_where_it_was())
+        self._made.discard(fifo.path)
+        self._journal.delete(self._prefix + fifo.path)
 
     def _set_reader(self, path: str, script: ScriptCommand | None) -> None:
         serial, running = self._readers.get(path, (0, None))
