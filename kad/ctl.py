@@ -10,7 +10,13 @@ from typing import NoReturn
 
 import msgspec
 
-from kad.control.status import DaemonStatus, InstanceStatus, ProcessStatus, VirtualServerStatus
+from kad.control.status import (
+    BfdSessionStatus,
+    DaemonStatus,
+    InstanceStatus,
+    ProcessStatus,
+    VirtualServerStatus,
+)
 from kad.errors import KadError, in_words
 from kad.ipc.client import NoAnswer, NoDaemon, ask, is_listening
 from kad.ipc.messages import ReloadAnswer, ReloadQuery, StatusAnswer, StatusQuery
@@ -143,6 +149,8 @@ def render(status: DaemonStatus, now: float) -> str:
     if status.virtual_servers:
         note = f"IPVS: {status.ipvs}\n" if status.ipvs else ""
         sections.append(note + _table(_service_rows(status.virtual_servers, now)))
+    if status.bfd_sessions:
+        sections.append(_table(_session_rows(status.bfd_sessions, now)))
     return "\n\n".join(sections)
 
 
@@ -240,6 +248,25 @@ def _service_rows(services: Sequence[VirtualServerStatus], now: float) -> list[l
             rows.append([f"  {server.name}", state, age, str(server.weight), placed, server.problem])
         if len(service.real_servers) > len(shown):
             rows.append([f"  and {len(service.real_servers) - len(shown)} more", "", "", "", "", ""])
+    return rows
+
+
+def _session_rows(sessions: Sequence[BfdSessionStatus], now: float) -> list[list[str]]:
+    rows = [["BFD SESSION", "STATE", "FOR", "NEIGHBOUR", "SENDS EVERY", "LOST AFTER", "DROPPED", ""]]
+    for session in sessions:
+        lost_after = f"{session.detection_time_us / 1000:g} ms" if session.detection_time_us else "-"
+        rows.append(
+            [
+                session.name,
+                session.state,
+                _age(now - session.since),
+                session.neighbor,
+                f"{session.transmit_interval_us / 1000:g} ms",
+                lost_after,
+                str(session.dropped),
+                session.reason,
+            ]
+        )
     return rows
 
 

@@ -29,6 +29,7 @@ from kad.control.status import (
     instances_of,
     process_status,
     services_of,
+    sessions_of,
 )
 from kad.errors import ExitStatus, Severity
 from kad.ipc.messages import (
@@ -347,6 +348,7 @@ class Control:
             reports=self._reports.bodies(),
             dropped=self._dropped(),
             virtual_servers=services,
+            bfd_sessions=sessions_of(self._reports.of(Role.BFD), clocks),
             ipvs=ipvs,
         )
 

@@ -8,7 +8,14 @@ import msgspec
 from msgspec import Struct
 
 from kad.ipc.messages import ProcessInfo, Role, StatusReport
-from kad.ipc.reports import CheckReport, InstanceReport, RealServerReport, VirtualServerReport, VrrpReport
+from kad.ipc.reports import (
+    BfdReport,
+    CheckReport,
+    InstanceReport,
+    RealServerReport,
+    VirtualServerReport,
+    VrrpReport,
+)
 
 
 class ProcessStatus(Struct, frozen=True):
@@ -76,6 +83,22 @@ class VirtualServerStatus(Struct, frozen=True):
     real_servers: tuple[RealServerStatus, ...] = ()
 
 
+class BfdSessionStatus(Struct, frozen=True):
+    """One BFD session; everything else about it is in the report. Times are microseconds."""
+
+    name: str
+    state: str
+    since: float
+    neighbor: str
+    transmit_interval_us: int
+    detection_time_us: int
+    """0 while it is not up."""
+    dropped: int
+    """Packets not believed."""
+    reason: str
+    """Why it entered this state, or why it has no socket."""
+
+
 class LastReload(Struct, frozen=True):
     at: float
     accepted: bool
@@ -107,9 +130,11 @@ class DaemonStatus(Struct, frozen=True):
     virtual_servers: tuple[VirtualServerStatus, ...] = ()
     ipvs: str = ""
     """Why the kernel holds none of them; empty: it does, or there are none."""
+    bfd_sessions: tuple[BfdSessionStatus, ...] = ()
 
 
 _vrrp_decoder = msgspec.msgpack.Decoder(VrrpReport)
+_bfd_decoder = msgspec.msgpack.Decoder(BfdReport)
 _check_decoder = msgspec.msgpack.Decoder(CheckReport)
 
 
@@ -192,6 +217,29 @@ def _real_server_status(server: RealServerReport, clocks: Clocks) -> RealServerS
         weight=server.weight,
         kernel_weight=server.kernel_weight,
         problem="; ".join(failing + refused),
+    )
+
+
+def sessions_of(report: StatusReport | None, clocks: Clocks) -> tuple[BfdSessionStatus, ...]:
+    """The sessions in the BFD child's report; none when there is no report or it is not one."""
+    if report is None:
+        return ()
+    try:
+        body = _bfd_decoder.decode(report.body)
+    except msgspec.MsgspecError:
+        return ()
+    return tuple(
+        BfdSessionStatus(
+            name=session.name,
+            state=session.state,
+            since=clocks.epoch(session.since_us),
+            neighbor=session.neighbor,
+            transmit_interval_us=session.transmit_interval_us,
+            detection_time_us=session.detection_time_us if session.state == "UP" else 0,
+            dropped=sum(session.drops.values()),
+            reason=session.failure or session.reason,
+        )
+        for session in body.sessions
     )
 
 

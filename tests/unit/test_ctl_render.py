@@ -20,10 +20,11 @@ from kad.control.status import (
     Reports,
     StatusRound,
     instances_of,
+    sessions_of,
 )
 from kad.ipc.client import is_listening
 from kad.ipc.messages import Role, StatusReport
-from kad.ipc.reports import InstanceReport, VirtualAddressReport, VrrpReport
+from kad.ipc.reports import BfdReport, BfdSessionReport, InstanceReport, VirtualAddressReport, VrrpReport
 
 NOW = 1_700_000_000.0
 
@@ -151,6 +152,22 @@ def test_instances_come_from_the_childs_report() -> None:
 def test_report_that_is_none_shows_nothing(body: bytes) -> None:
     assert instances_of(report(body=body), Clocks(1, 1)) == ()
     assert instances_of(None, Clocks(1, 1)) == ()
+
+
+def test_bfd_sessions_are_shown_with_their_times() -> None:
+    up = BfdSessionReport(
+        "one", "UP", 5_000_000, "192.0.2.2", transmit_interval_us=50_000, detection_time_us=150_000,
+        reason="the neighbour hears us", drops={"ttl": 2, "version": 1},
+    )  # fmt: skip
+    down = BfdSessionReport("two", "DOWN", 6_000_000, "192.0.2.3", failure="no such device")
+    body = msgspec.msgpack.encode(BfdReport(1, (up, down)))
+    made = sessions_of(report(body=body), Clocks(7_000_000, int(NOW) * 1_000_000))
+    lines = [" ".join(line.split()) for line in ctl.render(status(bfd_sessions=made), NOW).splitlines()]
+    assert lines[-2:] == [
+        "one UP 2.0 s 192.0.2.2 50 ms 150 ms 3 the neighbour hears us",
+        "two DOWN 1.0 s 192.0.2.3 0 ms - 0 no such device",
+    ]
+    assert sessions_of(None, Clocks(1, 1)) == sessions_of(report(body=b"\xc1"), Clocks(1, 1)) == ()
 
 
 def test_older_reports_do_not_replace_newer_ones() -> None:

@@ -1,0 +1,313 @@
+"""What BFD drives, in whole daemons: a loss, a crash and a hang; and what VRRP and the checker do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from tests.support.capture import Capture
+from tests.support.control import status_of
+from tests.support.daemon import Kad
+from tests.support.keepalived import configuration, vrrp_instance
+from tests.support.metronome import Metronome
+from tests.support.namespaces import Network, Node, poll, remains
+
+pytestmark = pytest.mark.root
+
+OURS, THEIRS = "192.0.2.1", "192.0.2.2"
+VIP = "198.51.100.100"
+PAUSE_MS = 30
+ATTEMPTS = 4
+"""What the machine's own pauses spoil is done again, so often at most."""
+SLACK_US = 100_000
+"""For this machine's pauses. How close to the detection time it is otherwise: ``make bench``."""
+
+
+def bfd(neighbor: str, source: str, interval_ms: int, *more: str, name: str = "peer") -> str:
+    lines = (
+        f"neighbor_ip {neighbor}",
+        f"source_ip {source}",
+        f"min_rx {interval_ms}",
+        f"min_tx {interval_ms}",
+    )
+    return "\n".join([f"bfd_instance {name} {{", *lines, "multiplier 3", *more, "}", ""])
+
+
+def follower(*track: str, priority: int = 200, sessions: str = "") -> str:
+    """One instance on the other cable, and what it follows."""
+    extra = ("track_bfd {", *track, "}") if track else ()
+    instance = vrrp_instance(
+        interface="eth1",
+        version=3,
+        priority=priority,
+        advert_int=0.1,
+        addresses=[f"{VIP}/24"],
+        extra=extra,
+    )
+    return configuration(sessions, instance)
+
+
+@dataclass
+class Stage:
+    """Two nodes with two cables: BFD runs over one, VRRP over the other."""
+
+    ours: Node
+    theirs: Node
+
+    def cut(self) -> None:
+        self.theirs.set_link("eth0", "down")
+
+    def mend(self) -> None:
+        self.theirs.set_link("eth0", "up")
+
+
+@pytest.fixture
+def stage(network: Network) -> Stage:
+    ours, theirs = network.node("ours"), network.node("theirs")
+    for name in ("eth0", "eth1"):
+        network.pair(ours, theirs, name)
+    for node, host in ((ours, 1), (theirs, 2)):
+        node.ip("addr", "add", f"192.0.2.{host}/24", "dev", "eth0")
+        node.ip("addr", "add", f"198.51.100.{host}/24", "dev", "eth1")
+    return Stage(ours, theirs)
+
+
+@contextmanager
+def both(stage: Stage, mine: str, interval_ms: int) -> Iterator[tuple[Kad, Kad]]:
+    """Ours with that configuration; theirs is the neighbour, and the other router with priority 100."""
+    other = follower(priority=100, sessions=bfd(OURS, THEIRS, interval_ms))
+    with Kad(stage.theirs, other) as peer, Kad(stage.ours, mine) as kad:
+        yield kad, peer
+
+
+def state(daemon: Kad) -> str:
+    """The instance's, as the log has it."""
+    entered = [line.split()[-2] for line in daemon.said().splitlines() if "(VI_1) Entering" in line]
+    return entered[-1] if entered else ""
+
+
+def becomes(daemon: Kad, wanted: str, *, seconds: float = 10) -> None:
+    poll(lambda: state(daemon) == wanted, lambda: f"{wanted}; it said\n{daemon.said()}", seconds=seconds)
+
+
+def received(daemon: Kad) -> int:
+    """Packets of the session; 0 while the process does not answer."""
+    report = status_of(daemon).reports.get("bfd")
+    return report["sessions"][0]["counters"]["packets_received"] if report else 0
+
+
+def undisturbed(attempt: Callable[[], None]) -> None:
+    """Have it succeed; a failure while the machine stood still does not count."""
+    with Metronome() as machine:
+        for left in reversed(range(ATTEMPTS)):
+            machine.take_worst_ms()
+            try:
+                attempt()
+                return
+            except (AssertionError, pytest.fail.Exception):
+                if not left or machine.take_worst_ms() < PAUSE_MS:
+                    raise
+
+
+# A loss ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interval_ms", [10, 50])
+def test_a_lost_link_is_a_take_over_within_the_detection_time(stage: Stage, interval_ms: int) -> None:
+    mine = follower("peer", sessions=bfd(THEIRS, OURS, interval_ms))
+
+    def attempt() -> None:
+        stage.mend()
+        with (
+            both(stage, mine, interval_ms) as (kad, peer),
+            Capture(stage.ours, "eth0") as wire,
+            Capture(stage.theirs, "eth1") as adverts,
+        ):
+            becomes(kad, "MASTER")
+            remains(lambda: state(kad) == "MASTER", "MASTER", seconds=0.3)
+            adverts.clear()
+            wire.clear()
+            poll(lambda: len(wire.drain()) > 6, "packets")
+            stage.cut()
+            left = poll(lambda: next((a for a in adverts.adverts() if a.priority == 0), None), "priority 0")
+            last_us = max(f.time_us for f in wire.drain() if not f.outgoing and f.data[23:24] == b"\x11")
+            detection_us = 3 * interval_ms * 1000
+            assert detection_us <= left.time_us - last_us < detection_us + SLACK_US, kad.said()
+            becomes(peer, "MASTER")
+            first = poll(
+                lambda: next((a for a in adverts.adverts() if a.outgoing), None), "the other's advert"
+            )
+            assert first.time_us > left.time_us
+            poll(lambda: stage.theirs.holds(VIP) and not stage.ours.holds(VIP), "the address moved")
+            assert state(kad) == "FAULT"
+            stage.mend()
+            becomes(kad, "MASTER")
+
+    undisturbed(attempt)
+
+
+def test_fault_until_the_session_is_up(stage: Stage) -> None:
+    stage.cut()
+    with both(stage, follower("peer", sessions=bfd(THEIRS, OURS, 50)), 50) as (kad, peer):
+        becomes(kad, "FAULT")
+        becomes(peer, "MASTER")
+        stage.mend()
+        becomes(kad, "MASTER")
+        becomes(peer, "BACKUP")
+
+
+def priority(daemon: Kad) -> int:
+    return status_of(daemon).instances[0].effective_priority
+
+
+@pytest.mark.parametrize(
+    ("session_weight", "line", "up", "down"),
+    [
+        ("weight 20", "peer", 220, 200),
+        ("weight -20", "peer", 200, 180),
+        ("weight 20 reverse", "peer", 180, 200),
+        ("", "peer weight -30", 200, 170),
+        ("weight 20", "peer weight -30 reverse", 200, 230),
+    ],
+)
+def test_weights(stage: Stage, session_weight: str, line: str, up: int, down: int) -> None:
+    session = bfd(THEIRS, OURS, 100, *([session_weight] if session_weight else ()))
+    with both(stage, follower(line, sessions=session), 100) as (kad, _):
+        kad.wait_for("(peer) Entering Up state")
+        poll(lambda: priority(kad) == up, f"{up} while up", seconds=10)
+        stage.cut()
+        poll(lambda: priority(kad) == down, f"{down} while down")
+        assert state(kad) != "FAULT"
+
+
+def test_a_sync_group_follows(stage: Stage) -> None:
+    group = "vrrp_sync_group G {\ngroup {\nVI_1\n}\ntrack_bfd {\npeer\n}\n}\n"
+    mine = follower(sessions=bfd(THEIRS, OURS, 50)) + group
+    with both(stage, mine, 50) as (kad, peer):
+        becomes(kad, "MASTER")
+        stage.cut()
+        becomes(kad, "FAULT")
+        becomes(peer, "MASTER")
+        stage.mend()
+        becomes(kad, "MASTER")
+
+
+# A reload --------------------------------------------------------------------------------------------------
+
+
+def test_a_reload_follows_and_no_longer_follows_without_a_failover(stage: Stage) -> None:
+    session = bfd(THEIRS, OURS, 100)
+    with both(stage, follower(sessions=session), 100) as (kad, _):
+        becomes(kad, "MASTER")
+        kad.wait_for("(peer) Entering Up state")
+        for text in (
+            follower("peer", sessions=session),
+            follower("peer", sessions=session + bfd("192.0.2.77", OURS, 100, name="other")),
+            follower("peer weight -20", sessions=session),
+            follower("peer", sessions=session),
+        ):
+            kad.configure(text)
+            assert kad.kadctl("reload").returncode == 0
+        assert kad.said().count("(VI_1) Entering FAULT") == 0, kad.said()
+        stage.cut()
+        becomes(kad, "FAULT")
+        kad.configure(follower(sessions=session))
+        assert kad.kadctl("reload").returncode == 0
+        becomes(kad, "MASTER")
+        kad.configure(follower("peer", sessions=session))
+        assert kad.kadctl("reload").returncode == 0
+        becomes(kad, "FAULT")
+
+
+# The BFD process -------------------------------------------------------------------------------------------
+
+
+def test_a_bfd_process_reborn_in_time_is_nothing_to_vrrp(stage: Stage) -> None:
+    mine = follower("peer", sessions=bfd(THEIRS, OURS, 50))
+
+    def attempt() -> None:
+        with both(stage, mine, 50) as (kad, peer):
+            becomes(kad, "MASTER")
+            faults = kad.count("(VI_1) Entering FAULT")
+            for lives in (1, 2):
+                os.kill(kad._pid_of("bfd"), signal.SIGKILL)
+                kad.wait_for("(peer) resumed in UP", times=lives)
+                poll(lambda: received(kad) > 5, "packets")
+            assert kad.count("(VI_1) Entering FAULT") == faults, kad.said()
+            assert (peer.count("(peer) Entering Down"), state(kad)) == (0, "MASTER")
+            # And it still drives: nothing is believed out of habit.
+            stage.cut()
+            becomes(kad, "FAULT")
+        stage.mend()
+
+    undisturbed(attempt)
+
+
+def test_a_hung_bfd_process_is_a_loss_within_the_detection_time(stage: Stage) -> None:
+    mine = follower("peer", sessions=bfd(THEIRS, OURS, 50))
+
+    def attempt() -> None:
+        with both(stage, mine, 50) as (kad, peer), Capture(stage.theirs, "eth1") as adverts:
+            becomes(kad, "MASTER")
+            remains(lambda: state(kad) == "MASTER", "MASTER", seconds=0.3)
+            adverts.clear()
+            stopped_us = realtime_us()
+            os.kill(kad._pid_of("bfd"), signal.SIGSTOP)
+            left = poll(lambda: next((a for a in adverts.adverts() if a.priority == 0), None), "priority 0")
+            assert left.time_us - stopped_us < 150_000 + SLACK_US
+            becomes(peer, "MASTER")
+            # The supervisor has it replaced, and what the successor says counts.
+            becomes(kad, "MASTER", seconds=20)
+
+    undisturbed(attempt)
+
+
+def realtime_us() -> int:
+    return time.time_ns() // 1000
+
+
+def test_a_vrrp_process_reborn_while_nobody_tells_it_anything_does_not_believe_its_journal(
+    stage: Stage,
+) -> None:
+    with both(stage, follower("peer", sessions=bfd(THEIRS, OURS, 100)), 100) as (kad, peer):
+        becomes(kad, "MASTER")
+        bfd_pid, vrrp_pid = kad._pid_of("bfd"), kad.vrrp_pid()
+        os.kill(bfd_pid, signal.SIGSTOP)
+        os.kill(vrrp_pid, signal.SIGKILL)
+        becomes(kad, "FAULT", seconds=3)
+        becomes(peer, "MASTER")
+        becomes(kad, "MASTER", seconds=20)
+
+
+# The checker -----------------------------------------------------------------------------------------------
+
+
+def test_bfd_check_follows_its_session(stage: Stage) -> None:
+    server = "real_server 192.0.2.2 80 {\nBFD_CHECK {\nname peer\n}\n}"
+    service = f"virtual_server 198.51.100.200 80 {{\nlvs_sched rr\nprotocol TCP\n{server}\n}}\n"
+    mine = follower(sessions=bfd(THEIRS, OURS, 50)) + service
+
+    def is_alive(kad: Kad) -> bool:
+        return status_of(kad).virtual_servers[0].real_servers[0].alive
+
+    with both(stage, mine, 50) as (kad, _):
+        kad.wait_for("(peer) Entering Up state")
+        poll(lambda: is_alive(kad), "the server up")
+        stage.cut()
+        poll(lambda: not is_alive(kad), "the server down")
+        stage.mend()
+        poll(lambda: is_alive(kad), "the server up again")
+        losses = kad.count("is DOWN")
+        os.kill(kad._pid_of("bfd"), signal.SIGSTOP)
+        kad.wait_for("is DOWN", times=losses + 1, seconds=3)
+        poll(lambda: is_alive(kad), "the server up, by the successor's word", seconds=20)
+        # A check that a reload brings in is told at once of a session long known to others.
+        kad.configure(mine.replace("name peer", "name peer\nalpha"))
+        assert kad.kadctl("reload").returncode == 0
+        poll(lambda: is_alive(kad), "the server up after the reload")
