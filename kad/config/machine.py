@@ -21,6 +21,10 @@ LARGEST_SECRET = 140
 """Bytes of a key file: 64 bytes in hexadecimal, and a little."""
 
 
+LARGEST_NAME_FILE = 1 << 20
+"""Bytes of one of iproute2's files of names; what is beyond is not read."""
+
+
 class User(Struct, frozen=True):
     name: str
     uid: int
@@ -59,6 +63,9 @@ class Machine(Protocol):
 
     def script(self, command: ScriptCommand, *, keep_links: bool) -> FoundScript:
         """Look a command up as the user who runs it. ``keep_links``: run it by the path as written."""
+
+    def name_files(self, local: str, vendor: str, name: str) -> tuple[str, ...]:
+        """Contents of iproute2's files of one kind, those that count first (kad.config.iproute_names)."""
 
     def secret(self, path: str) -> tuple[str | None, str]:
         """The content of a small file without its last line end, and a complaint about it or ""."""
@@ -116,6 +123,16 @@ class LocalMachine:
     def is_directory(self, path: str) -> bool:
         return os.path.isdir(path)
 
+    def name_files(self, local: str, vendor: str, name: str) -> tuple[str, ...]:
+        found = [_text(f"{local}/{name}")]
+        if found[0] is None:
+            found = [_text(f"{vendor}/{name}")]
+        ours, theirs = _conf_files(f"{local}/{name}.d"), _conf_files(f"{vendor}/{name}.d")
+        paths = [f"{vendor}/{name}.d/{each}" for each in theirs if each not in ours]
+        paths += [f"{local}/{name}.d/{each}" for each in ours]
+        found += map(_text, paths)
+        return tuple(text for text in found if text is not None)
+
     def secret(self, path: str) -> tuple[str | None, str]:
         try:
             with open(
@@ -156,6 +173,26 @@ class LocalMachine:
         if guarded:
             insecure = _tampered(written) or ("" if real == written else _tampered(real))
         return FoundScript(found, "", executable, insecure)
+
+
+def _conf_files(directory: str) -> list[str]:
+    try:
+        return sorted(
+            each for each in os.listdir(directory) if each.endswith(".conf") and not each.startswith(".")
+        )
+    except OSError:
+        return []
+
+
+def _text(path: str) -> str | None:
+    """A regular file's content, as far as a file of names can be long; None when it cannot be read."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return None
+            return file.read(LARGEST_NAME_FILE).decode(errors="replace")
+    except OSError:
+        return None
 
 
 def _search(name: str, command: ScriptCommand) -> tuple[str, str]:

@@ -55,6 +55,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct, structs
 
+from kad.config.iproute_names import USUAL_LOCAL, USUAL_VENDOR, Names
 from kad.config.tree import Statement
 from kad.errors import Diagnostic, ExitStatus, Severity, Span
 from kad.ipc.messages import Role
@@ -245,8 +246,18 @@ class Reading:
         """Has an interface been named that does not exist?"""
         self.default_identity: object = None
         """As whom scripts without a user of their own run, once found out (kad.config.scripts)."""
+        self._names: Names | None = None
         self.dormant: dict[tuple[str, str], Statement] = {}
         """(block path, keyword) -> first use, for keywords that are read but do not act yet."""
+
+    @property
+    def names(self) -> Names:
+        """iproute2's names, from the directories that global_defs says."""
+        if self._names is None:
+            local = self.globals.get("iproute_etc_dir", USUAL_LOCAL)
+            vendor = self.globals.get("iproute_usr_dir", USUAL_VENDOR)
+            self._names = Names(self.machine, local, vendor)
+        return self._names
 
     def require_interface(
         self, frame: Frame, statement: Statement, index: int, *, status: int = ExitStatus.CONFIG_ERRORS

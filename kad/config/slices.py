@@ -22,11 +22,11 @@ from kad.config.model.check import (
     VirtualServerGroup,
 )
 from kad.config.model.config import Config
+from kad.config.model.routing import Route, Rule
 from kad.config.model.track import TrackFile, TrackProcess, TrackScript
 from kad.config.model.vrrp import (
     GarpGroup,
     LinkbeatInterface,
-    ObjectSpec,
     SyncGroup,
     TrackGroup,
     VirtualAddress,
@@ -51,8 +51,8 @@ _VRRP_KINDS: Kinds = (
     ("linkbeat", "linkbeat_interfaces", LinkbeatInterface),
     ("track_group", "track_groups", TrackGroup),
     ("static_address", "static_addresses", VirtualAddress),
-    ("static_route", "static_routes", ObjectSpec),
-    ("static_rule", "static_rules", ObjectSpec),
+    ("static_route", "static_routes", Route),
+    ("static_rule", "static_rules", Rule),
 )
 _CHECK_KINDS: Kinds = (
     ("group", "groups", VirtualServerGroup),

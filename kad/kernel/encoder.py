@@ -23,6 +23,7 @@ NLM_F_DUMP_INTR = 0x010
 NLM_F_REPLACE = 0x100
 NLM_F_EXCL = 0x200
 NLM_F_CREATE = 0x400
+NLM_F_APPEND = 0x800
 NLM_F_DUMP = 0x300
 NLM_F_CAPPED = 0x100
 """On an error reply: the request is not echoed whole."""
@@ -45,6 +46,7 @@ _U16 = Layout("=H")
 _U16_BIG = Layout(">H")
 _U32 = Layout("=I")
 _U64 = Layout("=Q")
+_U64_BIG = Layout(">Q")
 _I32 = Layout("=i")
 
 HEADER_SIZE = _HEADER.size
@@ -100,6 +102,11 @@ def u32(kind: int, value: int) -> bytes:
 
 def u64(kind: int, value: int) -> bytes:
     return attribute(kind, _U64.pack(value))
+
+
+def u64_big(kind: int, value: int) -> bytes:
+    """Network byte order (tunnel ids)."""
+    return attribute(kind, _U64_BIG.pack(value))
 
 
 def text(kind: int, value: str) -> bytes:

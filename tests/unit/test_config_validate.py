@@ -2,6 +2,7 @@
 
 import pytest
 
+from kad.config.model.routing import Encapsulation, NextHop, Route, Rule, RuleAction
 from kad.config.model.vrrp import TrackedItem, VrrpInstance
 from tests.support.configuration import SECURE, assert_as_annotated, read
 
@@ -150,17 +151,17 @@ static_rules {
 def test_static_items_are_checked_and_kept() -> None:
     vrrp = assert_as_annotated(router("A") + STATIC).config.vrrp
     assert [each.track_group for each in vrrp.static_addresses] == ["G", "", ""]
-    first, second, third, *_ = vrrp.static_routes
-    assert (first.family, first.track_group) == (4, "G")
-    assert first.items == (("to", "10.0.0.0/8"), ("via", "192.0.2.1"), ("dev", "eth1"), ("metric", "5"))
-    assert (second.family, second.items[0]) == (6, ("to", "default"))
-    assert third.items == (("type", "blackhole"), ("to", "10.1.0.0/16"))
-    assert len(vrrp.static_routes) == 6
-    assert vrrp.static_routes[4].items[1:] == (
-        ("nexthop", "via 192.0.2.1 weight 2"),
-        ("nexthop", "via 192.0.2.2"),
+    first, second, third, _, nexthops, labels = vrrp.static_routes
+    assert first == Route(4, "10.0.0.0", 8, gateway="192.0.2.1", interface="eth1", metric=5, track_group="G")
+    assert (second.family, second.destination, second.prefix_length) == (6, "::", 0)
+    assert third == Route(4, "10.1.0.0", 16, kind=6)
+    assert nexthops.next_hops == (NextHop("192.0.2.1", weight=2), NextHop("192.0.2.2"))
+    assert labels.encapsulation == Encapsulation("mpls", labels=(100, 200))
+    assert vrrp.static_rules == (
+        Rule(4, 50, table=100, source="10.0.0.0", source_length=8),
+        Rule(4, 16384, table=254, destination="10.0.0.0", destination_length=8),
+        Rule(4, 16, RuleAction.PROHIBIT, input_interface="eth0", mark=1, mark_mask=255),
     )
-    assert [dict(each.items).get("preference") for each in vrrp.static_rules] == ["50", None, "0x10"]
 
 
 def test_pacing_groups_and_polled_links() -> None:

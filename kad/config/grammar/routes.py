@@ -1,60 +1,73 @@
 """Rows of virtual_routes, static_routes and the rules: the language of ``ip route`` and ``ip rule``.
 
-A line becomes an ObjectSpec: its options in canonical spelling, in the order written. Names of tables, scopes
-and so on stay names: iproute2's files may differ between nodes and between now and then.
+A line becomes a Route or a Rule. Names of tables, scopes and so on are looked up while it is read: what runs
+does not change under the daemon's feet when iproute2's files do.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
 
 from kad.addresses import INET, INET6, family_of, parse_address, parse_prefix
 from kad.config.grammar.addresses import take_track_group
-from kad.config.model.vrrp import ObjectSpec
+from kad.config.iproute_names import UnknownName, c_integer
+from kad.config.model.routing import PROTOCOL_MARK, Encapsulation, Route, Rule
+from kad.config.routing import (
+    ROUTE_TYPES,
+    encapsulation_of,
+    labels_of,
+    locator_of,
+    next_hop_of,
+    route_of,
+    rule_of,
+)
 from kad.config.schema import NOTHING, Block, Frame, Kind, Reading, Row
 from kad.config.tree import Statement
 from kad.config.values import UNSIGNED_MAX, option_flag, option_text, unknown_option
 
-ROUTE_TYPES = (
-    "unicast",
-    "local",
-    "broadcast",
-    "anycast",
-    "multicast",
-    "blackhole",
-    "unreachable",
-    "prohibit",
-    "throw",
-    "nat",
-)
 WHOLE = ("default", "any", "all")
 ACTIONS = ("goto", "nop", "blackhole", "unreachable", "prohibit")
-PROTOCOL_KEEPALIVED = 18
+FIRST_PREFERENCE = 16384
+"""Of rules that have none of their own."""
 _NAME = re.compile(r"[A-Za-z0-9_.+-]+")
 _TIME = re.compile(r"\d+(\.\d+)?(s|sec|secs|ms|msec|msecs)?", re.ASCII)
-_RANGE = re.compile(r"\d+-\d+", re.ASCII)
-_MARK = re.compile(r"(0[xX][0-9a-fA-F]+|\d+)(/(0[xX][0-9a-fA-F]+|\d+))?", re.ASCII)
+_RANGE = re.compile(r"(\d{1,10})-(\d{1,10})", re.ASCII)
 
 Checker = Callable[[str], bool]
+Items = list[tuple[str, Any]]
+"""(keyword, value), in the order written."""
 
 
 def _number(highest: int, lowest: int = 0) -> Checker:
     return lambda text: text.isascii() and text.isdigit() and lowest <= int(text[:20]) <= highest
 
 
-def _c_integer(text: str) -> int | None:
-    """A number in C's notation: 0x1f, 017, 15."""
-    base = 16 if text[:2] in ("0x", "0X") else 8 if text[:1] == "0" else 10
-    try:
-        return int(text, base) if text.isascii() and text[:1].isdigit() and "_" not in text else None
-    except ValueError:
-        return None
-
-
 def _c_number(text: str) -> bool:
-    value = _c_integer(text)
+    value = c_integer(text)
     return value is not None and value <= UNSIGNED_MAX
+
+
+def _range(highest: int) -> Checker:
+    """``A-B``, ascending."""
+
+    def check(text: str) -> bool:
+        match = _RANGE.fullmatch(text)
+        return match is not None and int(match[1]) <= int(match[2]) <= highest
+
+    return check
+
+
+def _mark(text: str) -> bool:
+    """``MARK[/MASK]``."""
+    return len(text.split("/")) <= 2 and all(_c_number(part) for part in text.split("/"))
+
+
+def _ip_protocol(text: str) -> bool:
+    return _number(255)(text) if text.isdigit() else _name(text)
 
 
 def _name(text: str) -> bool:
@@ -198,25 +211,48 @@ def _take_encap(reading: Reading, frame: Frame, statement: Statement, index: int
             )
         _drop(frame)
         return NOTHING, len(statement.texts)
-    parts = [kind]
     index += 2
+    options: dict[str, object] = {}
     if kind in ("mpls", "ila"):
-        if index < len(statement.texts):
-            parts.append(statement.texts[index])
-        return " ".join(parts), index + 1
-    while index < len(statement.texts):
+        options["value"] = statement.texts[index] if index < len(statement.texts) else ""
+        index += 1
+    while kind in ("ip", "ip6") and index < len(statement.texts):
         row = _ENCAP_TABLE.get(statement.texts[index])
         if row is None or row.kind.take is None:
             break
-        value, index = row.kind.take(reading, frame, statement, index)
-        parts += [row.name, str(value)]
-    return " ".join(parts), index
+        options[row.name], index = row.kind.take(reading, frame, statement, index)
+    if frame.fields.get("(drop)"):
+        return NOTHING, index
+    try:
+        return _encapsulation(reading, kind, options), index
+    except (UnknownName, ValueError) as error:
+        _refuse(reading, frame, statement, error, min(index, len(statement.texts)) - 1)
+        _drop(frame)
+        return NOTHING, index
+
+
+def _encapsulation(reading: Reading, kind: str, options: dict[str, object]) -> Encapsulation:
+    if kind == "mpls":
+        return labels_of(str(options["value"]))
+    if kind == "ila":
+        return locator_of(str(options["value"]))
+    return encapsulation_of(kind, options, reading.names)
+
+
+def _refuse(
+    reading: Reading, frame: Frame, statement: Statement, error: Exception, word: int | None = None
+) -> None:
+    """A line that cannot be made into a route or rule is ignored. Names are this machine's affair."""
+    if isinstance(error, UnknownName):
+        reading.error("unknown-name", f"{error}; the line is ignored", frame, statement, word, machine=True)
+    else:
+        reading.error("bad-value", f"{error}; the line is ignored", frame, statement, word)
 
 
 def _take_nexthop(reading: Reading, frame: Frame, statement: Statement, index: int) -> tuple[object, int]:
     """``nexthop …``: up to the next ``nexthop`` or the end of the line."""
     index += 1
-    parts: list[str] = []
+    options: dict[str, object] = {}
     while index < len(statement.texts) and statement.texts[index] != "nexthop":
         row = _NEXTHOP_TABLE.get(statement.texts[index])
         if row is None or row.kind.take is None:
@@ -229,9 +265,15 @@ def _take_nexthop(reading: Reading, frame: Frame, statement: Statement, index: i
             )
             _drop(frame)
             return NOTHING, len(statement.texts)
-        value, index = row.kind.take(reading, frame, statement, index)
-        parts.append(row.name if value is True else f"{row.name} {value}")
-    return " ".join(parts), index
+        options[row.name], index = row.kind.take(reading, frame, statement, index)
+    if frame.fields.get("(drop)"):
+        return NOTHING, index
+    try:
+        return next_hop_of(options, reading.names), index
+    except UnknownName as error:
+        _refuse(reading, frame, statement, error)
+        _drop(frame)
+        return NOTHING, index
 
 
 _VIA = _via()
@@ -298,7 +340,11 @@ _METRIC_ROWS = (
 def _route_rows(static: bool) -> tuple[Row, ...]:
     rows = (
         Row("[to] DEST/LEN or default/any/all", Kind("prefix"), "Where the route leads."),
-        Row(" ".join(ROUTE_TYPES), Kind("route type"), "Type of the route, before its destination."),
+        Row(
+            "unicast local broadcast anycast multicast blackhole unreachable prohibit throw nat",
+            Kind("route type"),
+            "Type of the route, before its destination.",
+        ),
         Row("inet", _take_family(INET), "An IPv4 route."),
         Row("inet6", _take_family(INET6), "An IPv6 route."),
         Row("src", _value("address", _address), "Source address to prefer."),
@@ -343,7 +389,8 @@ def _route_rows(static: bool) -> tuple[Row, ...]:
 def _rule_rows(static: bool) -> tuple[Row, ...]:
     preference = _value("integer", _c_number)
     device = _interface()
-    port = _value("A-B", lambda text: _RANGE.fullmatch(text) is not None or _number(65535)(text))
+    suppressed = _value("integer", _number(0x7FFF_FFFF))
+    port = _value("A-B", lambda text: _range(65535)(text) or _number(65535)(text))
     rows = (
         Row("inet", _take_family(INET), "An IPv4 rule."),
         Row("inet6", _take_family(INET6), "An IPv6 rule."),
@@ -361,10 +408,10 @@ def _rule_rows(static: bool) -> tuple[Row, ...]:
         _old("priority", "preference", preference),
         Row("tos", _TOS, "Type of service."),
         _old("dsfield", "tos", _TOS),
-        Row("fwmark", _value("N[/MASK]", lambda text: _MARK.fullmatch(text) is not None), "Firewall mark."),
+        Row("fwmark", _value("N[/MASK]", _mark), "Firewall mark."),
         Row("realms", _REALMS, "Realms, IPv4 with a table only."),
-        Row("suppress_prefixlength", _PLAIN, "Ignore routes with shorter prefixes; with a table only."),
-        _old("sup_pl", "suppress_prefixlength", _PLAIN),
+        Row("suppress_prefixlength", suppressed, "Ignore routes with shorter prefixes; with a table only."),
+        _old("sup_pl", "suppress_prefixlength", suppressed),
         Row(
             "suppress_ifgroup",
             _value("name / number", _name),
@@ -377,7 +424,7 @@ def _rule_rows(static: bool) -> tuple[Row, ...]:
         Row("tunnel-id", _value("integer", _number(2**64 - 1)), "Tunnel id."),
         Row(
             "uidrange",
-            _value("A-B", lambda text: _RANGE.fullmatch(text) is not None),
+            _value("A-B", _range(UNSIGNED_MAX)),
             "Users of local traffic.",
         ),
         Row("l3mdev", option_flag(), "Look the route up in the VRF's table."),
@@ -386,7 +433,7 @@ def _rule_rows(static: bool) -> tuple[Row, ...]:
             _value("integer", _number(255), low="0", high="255"),
             "Who set the rule; keepalived's own unless no_track.",
         ),
-        Row("ipproto", _value("name / number", _name), "IP protocol."),
+        Row("ipproto", _value("name / number", _ip_protocol), "IP protocol."),
         Row("sport", port, "Source ports."),
         Row("dport", port, "Destination ports."),
         Row(
@@ -413,10 +460,10 @@ def _drop(frame: Frame) -> None:
 
 def _read_line(
     reading: Reading, frame: Frame, statement: Statement, table: dict[str, Row], other: Callable[..., int]
-) -> tuple[Frame, list[tuple[str, str]]]:
+) -> tuple[Frame, Items]:
     """The options of a line in order. ``other`` handles a word that is none; it returns the next index."""
     scratch = Frame(frame.block, frame.statement, frame.parent)
-    items: list[tuple[str, str]] = []
+    items: Items = []
     index = 0
     while index < len(statement.texts):
         row = table.get(statement.texts[index])
@@ -434,13 +481,11 @@ def _read_line(
             )
         value, index = row.kind.take(reading, scratch, statement, index)
         if value is not NOTHING:
-            items.append((row.target, "" if value is True else str(value)))
+            items.append((row.target, value))
     return scratch, items
 
 
-def _destination_word(
-    reading: Reading, frame: Frame, statement: Statement, index: int, items: list[tuple[str, str]]
-) -> int:
+def _destination_word(reading: Reading, frame: Frame, statement: Statement, index: int, items: Items) -> int:
     """``[to] [TYPE] DESTINATION``."""
     words = statement.texts
     if words[index] == "to":
@@ -467,36 +512,32 @@ def _destination_word(
     return index + 1
 
 
-def _rule_word(
-    reading: Reading, frame: Frame, statement: Statement, index: int, items: list[tuple[str, str]]
-) -> int:
+def _rule_word(reading: Reading, frame: Frame, statement: Statement, index: int, items: Items) -> int:
     unknown_option(reading, frame, statement, index, _RULE_TABLES[False])
     _drop(frame)
     return len(statement.texts)
 
 
-def _finish(
-    reading: Reading, frame: Frame, scratch: Frame, statement: Statement, items: list[tuple[str, str]]
-) -> ObjectSpec:
+def _tracking(reading: Reading, frame: Frame, statement: Statement, items: Items) -> tuple[Items, bool, str]:
+    """(items but those about tracking, no_track, track_group)."""
     names = dict(items)
     no_track = "no_track" in names
-    if not no_track and names.get("protocol") not in (None, "keepalived", str(PROTOCOL_KEEPALIVED)):
+    if not no_track and names.get("protocol") not in (None, "keepalived", str(PROTOCOL_MARK)):
         reading.error(
             "protocol",
-            f"what is tracked has protocol {PROTOCOL_KEEPALIVED}; another is ignored",
+            f"what is tracked has protocol {PROTOCOL_MARK}; another is ignored",
             frame,
             statement,
             remedy="no_track",
         )
-        items = [item for item in items if item[0] != "protocol"]
     group = names.get("track_group", "")
     if group and not (names.get("dev") or names.get("iif")):
         reading.error(
             "track-group", "track_group needs an interface; ignored", frame, statement, remedy="dev IF"
         )
         group = ""
-    kept = tuple(item for item in items if item[0] not in ("no_track", "track_group"))
-    return ObjectSpec(scratch.fields.get("(family)", INET), kept, no_track, group)
+    kept = [item for item in items if no_track or item[0] != "protocol"]
+    return kept, no_track, group
 
 
 def read_route(reading: Reading, frame: Frame, statement: Statement, static: bool) -> object:
@@ -506,24 +547,64 @@ def read_route(reading: Reading, frame: Frame, statement: Statement, static: boo
     if not any(name == "to" for name, _ in items):
         reading.error("missing-value", "a route needs a destination; the line is ignored", frame, statement)
         return NOTHING
-    return _finish(reading, frame, scratch, statement, items)
+    _agree_on_family(reading, scratch, statement, items, "from", "expires", "pref")
+    if scratch.fields.get("(drop)"):
+        return NOTHING
+    family = scratch.fields.get("(family)", INET)
+    kept, no_track, group = _tracking(reading, frame, statement, items)
+    try:
+        return route_of(family, kept, reading.names, no_track=no_track, track_group=group)
+    except UnknownName as error:
+        _refuse(reading, frame, statement, error)
+        return NOTHING
+
+
+def _agree_on_family(reading: Reading, frame: Frame, statement: Statement, items: Items, *only: str) -> None:
+    """Addresses, and words that are of one family only. Names for everything become "default".
+
+    ``only``: further words that only IPv6 has.
+    """
+    for number, (name, value) in enumerate(items):
+        if name in only:
+            _agree(reading, frame, statement, 0, INET6)
+        if name in ("from", "to") and value in (*WHOLE, "default6"):
+            items[number] = (name, "default")
+            if value == "default6":
+                _agree(reading, frame, statement, 0, INET6)
+        elif name in ("from", "to", "src", "or"):
+            _agree(reading, frame, statement, 0, family_of(value))
+        elif name == "realms":
+            _agree(reading, frame, statement, 0, INET)
 
 
 def read_rule(reading: Reading, frame: Frame, statement: Statement, static: bool) -> object:
     scratch, items = _read_line(reading, frame, statement, _RULE_TABLES[static], _rule_word)
     if scratch.fields.get("(drop)"):
         return NOTHING
-    for name, value in items:
-        if name in ("from", "to") and value not in WHOLE and value != "default6":
-            _agree(reading, scratch, statement, 0, family_of(value))
+    _agree_on_family(reading, scratch, statement, items)
     if scratch.fields.get("(drop)") or not _rule_makes_sense(reading, frame, statement, items):
         return NOTHING
-    return _finish(reading, frame, scratch, statement, items)
+    family = scratch.fields.get("(family)", INET)
+    kept, no_track, group = _tracking(reading, frame, statement, items)
+    preference = _preference(reading, dict(items), family)
+    try:
+        return rule_of(family, kept, reading.names, preference, no_track=no_track, track_group=group)
+    except UnknownName as error:
+        _refuse(reading, frame, statement, error)
+        return NOTHING
 
 
-def _rule_makes_sense(
-    reading: Reading, frame: Frame, statement: Statement, items: list[tuple[str, str]]
-) -> bool:
+def _preference(reading: Reading, names: dict[str, Any], family: int) -> int:
+    """As said, or the next one downwards: each family counts its own, as keepalived has it."""
+    if "preference" in names:
+        return c_integer(names["preference"]) or 0
+    key = str(family)
+    preference: int = reading.definition("(rule preference)", key) or FIRST_PREFERENCE
+    reading.define("(rule preference)", key, preference - 1)
+    return preference
+
+
+def _rule_makes_sense(reading: Reading, frame: Frame, statement: Statement, items: Items) -> bool:
     names = dict(items)
     actions = [name for name in (*ACTIONS, "table", "l3mdev") if name in names]
     reason = ""
@@ -538,7 +619,7 @@ def _rule_makes_sense(
     }:
         reason = "realms and suppress_… belong to a table"
     elif actions[0] == "goto" and (
-        "preference" not in names or (_c_integer(names["preference"]) or 0) >= int(names["goto"])
+        "preference" not in names or (c_integer(names["preference"]) or 0) >= int(names["goto"])
     ):
         reason = "goto needs a preference below its target"
     if reason:
@@ -568,6 +649,7 @@ def list_block(
     field: str,
     name: str,
     help: str,
+    model: type[Struct],
     options: tuple[Row, ...],
     read: Callable[..., object],
     static: bool,
@@ -580,9 +662,7 @@ def list_block(
         frame.parent.fields.setdefault(field, []).extend(frame.items)
         return NOTHING
 
-    return Block(
-        path, (), item=Row(name, Kind("…", item, options=options), help), close=close, model=ObjectSpec
-    )
+    return Block(path, (), item=Row(name, Kind("…", item, options=options), help), close=close, model=model)
 
 
 VIRTUAL_ROUTES = list_block(
@@ -590,6 +670,7 @@ VIRTUAL_ROUTES = list_block(
     "virtual_routes",
     "<ROUTE>",
     "A route that is there while MASTER.",
+    Route,
     _route_rows(False),
     read_route,
     False,
@@ -599,6 +680,7 @@ STATIC_ROUTES = list_block(
     "static_routes",
     "<ROUTE>",
     "A route kept while kad runs.",
+    Route,
     _route_rows(True),
     read_route,
     True,
@@ -608,10 +690,18 @@ VIRTUAL_RULES = list_block(
     "virtual_rules",
     "<RULE>",
     "A rule that is there while MASTER.",
+    Rule,
     _rule_rows(False),
     read_rule,
     False,
 )
 STATIC_RULES = list_block(
-    "static_rules", "static_rules", "<RULE>", "A rule kept while kad runs.", _rule_rows(True), read_rule, True
+    "static_rules",
+    "static_rules",
+    "<RULE>",
+    "A rule kept while kad runs.",
+    Rule,
+    _rule_rows(True),
+    read_rule,
+    True,
 )

@@ -173,7 +173,7 @@ class Globals(Struct, frozen=True, omit_defaults=True):
     reloading: Reloading = Reloading()
     data_use_instance: bool = False
     json_version: int = 1
-    iproute_usr_dir: str = ""
+    iproute_usr_dir: str = "/usr/share/iproute2"
     iproute_etc_dir: str = "/etc/iproute2"
     state_dump_file: str = ""
     stats_dump_file: str = ""

@@ -9,6 +9,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from kad.config.model.globals import Fifo
+from kad.config.model.routing import Route, Rule
 from kad.config.model.script import ScriptCommand
 from kad.config.model.track import TrackFile, TrackProcess, TrackScript
 
@@ -126,15 +127,6 @@ class Vmac(Struct, frozen=True, omit_defaults=True):
     xmit_base: bool = False
 
 
-class ObjectSpec(Struct, frozen=True, omit_defaults=True):
-    """A route or rule as written, checked: (keyword, value) pairs in canonical spelling."""
-
-    family: int
-    items: tuple[tuple[str, str], ...]
-    no_track: bool = False
-    track_group: str = ""
-
-
 class VrrpInstance(Struct, frozen=True, omit_defaults=True):
     """One vrrp_instance. What identifies it across reloads is :attr:`identity`, not its name."""
 
@@ -188,8 +180,8 @@ class VrrpInstance(Struct, frozen=True, omit_defaults=True):
     notify_priority_changes: bool = False
     smtp_alert: bool = False
     tracking: Tracking = Tracking()
-    virtual_routes: tuple[ObjectSpec, ...] = ()
-    virtual_rules: tuple[ObjectSpec, ...] = ()
+    virtual_routes: tuple[Route, ...] = ()
+    virtual_rules: tuple[Rule, ...] = ()
     linkbeat_polling: bool = False
     interface_down_delay_us: int = 0
     interface_up_delay_us: int = 0
@@ -269,5 +261,5 @@ class VrrpConfiguration(Struct, frozen=True, omit_defaults=True):
     linkbeat_interfaces: tuple[LinkbeatInterface, ...] = ()
     track_groups: tuple[TrackGroup, ...] = ()
     static_addresses: tuple[VirtualAddress, ...] = ()
-    static_routes: tuple[ObjectSpec, ...] = ()
-    static_rules: tuple[ObjectSpec, ...] = ()
+    static_routes: tuple[Route, ...] = ()
+    static_rules: tuple[Rule, ...] = ()
