@@ -74,10 +74,16 @@ def _supervise(options: Options, entries: Mapping[Role, str], starter: Starter) 
     raise_nofile_limit()
     become_subreaper()
     journal = Journal.create()
-    mains = load_entries(_wanted(options, entries))
-    freeze()
+    wanted = _wanted(options, entries)
+    mains = load_entries({Role.CONTROL: wanted.pop(Role.CONTROL)})
+
+    def load_the_others() -> None:
+        mains.update(load_entries(wanted))
+        freeze()
+
     queue = signals.SignalQueue()
-    return Supervisor(options, mains, run_directory, pid_file, journal, queue, manager, starter).run()
+    supervisor = Supervisor(options, mains, run_directory, pid_file, journal, queue, manager, starter)
+    return supervisor.run(meanwhile=load_the_others)
 
 
 def _wanted(options: Options, entries: Mapping[Role, str]) -> dict[Role, str]:

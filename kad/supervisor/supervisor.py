@@ -10,7 +10,7 @@ import contextlib
 import os
 import select
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import assert_never
 
 from kad.errors import ExitStatus, in_words
@@ -118,8 +118,12 @@ class Supervisor:
 
     # The loop --------------------------------------------------------------------------------------------
 
-    def run(self) -> int:
+    def run(self, meanwhile: Callable[[], None]) -> int:
+        """``meanwhile`` is called while the first control process reads the configuration: it loads what the
+        other children are made of into the mapping this was given.
+        """
         self._tell(Role.CONTROL, Start())
+        meanwhile()
         while not self._is_over():
             self._wait()
             signals = self._signals.read()
