@@ -3,8 +3,10 @@
 from kad.addresses import INET, INET6, family_of, packed
 from kad.config.model.vrrp import AuthType, VrrpInstance
 from kad_vrrp.core.actions import SendAdvert
-from kad_vrrp.core.auth import authentication_data
+from kad_vrrp.core.auth import Authenticator, authentication_data
+from kad_vrrp.core.auth_header import blank_header
 from kad_vrrp.core.packet import (
+    AH_PROTOCOL,
     PROTOCOL,
     ReceiveRules,
     build_payload,
@@ -42,6 +44,7 @@ def receive_rules(config: VrrpInstance) -> ReceiveRules:
         version=config.version,
         auth_type=config.auth_type if version_2 else AuthType.NONE,
         auth_data=auth_data_of(config),
+        trailer=config.auth_hmac is not None,
         advert_int_us=config.advert_int_us,
         unicast=config.unicast,
         group=group_bytes(config.multicast_group),
@@ -60,6 +63,7 @@ class Transmitter:
         self._stats = stats
         self.slot: Slot | None = None
         self.source = ""
+        self.authenticator: Authenticator | None = None
         self.old_checksum = False
         """A peer was found to compute version 3 checksums over the multicast group."""
         self.last_sent_us = now_us
@@ -76,7 +80,7 @@ class Transmitter:
         self._adverts = Adverts(config, self.source, number, old_checksum=self.old_checksum)
 
     def built(self, priority: int) -> tuple[SendAdvert, ...]:
-        """The adverts of this priority, without any being sent."""
+        """The adverts of this priority, not sealed, without any being sent."""
         return self._adverts.of(priority)
 
     def send(self, priority: int, now_us: int) -> tuple[SendAdvert, ...]:
@@ -88,6 +92,8 @@ class Transmitter:
         if priority == STOPPING:
             self._stats.pri_zero_sent += 1
         self.last_sent_us = now_us
+        if self.authenticator is not None:
+            return self.authenticator.seal(self._adverts.of(priority), now_us)
         return self._adverts.of(priority)
 
     def is_past_mastery(self, now_us: int) -> bool:
@@ -151,4 +157,7 @@ class Adverts:
                 covered = group_bytes(config.multicast_group)
             pseudo_header = source + covered + bytes((0, PROTOCOL)) + len(payload).to_bytes(2, "big")
         ttl = config.unicast_ttl if config.unicast else 255
+        if config.auth_type is AuthType.AH:
+            behind = blank_header(source) + with_checksum(payload, pseudo_header)
+            return ipv4_packet(behind, source, target, ttl, AH_PROTOCOL)
         return ipv4_packet(with_checksum(payload, pseudo_header), source, target, ttl)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from kad.addresses import INET6, family_of
-from kad.config.model.vrrp import AuthType, VrrpInstance
+from kad.config.model.vrrp import VrrpInstance
 from kad_vrrp.core.context import NEVER
 from kad_vrrp.core.events import LinkChanged
 
@@ -40,8 +40,6 @@ def obstacle(
 
     ``interface_up`` is the instance's own interface after its debounce delays.
     """
-    if reason := _not_understood(config):
-        return reason
     link = links.get(config.interface)
     if config.interface and link is None:
         return f"interface {config.interface} does not exist"
@@ -57,15 +55,6 @@ def obstacle(
         return f"source address {source} is not configured"
     if config.unicast and config.unicast_fault_no_peer and not config.unicast_peers:
         return "no unicast peer"
-    return ""
-
-
-def _not_understood(config: VrrpInstance) -> str:
-    """Peers that expect these would drop our adverts, and we theirs: two masters, and no authentication."""
-    if config.auth_hmac is not None:
-        return "auth_hmac does not act yet, and without it nobody would be understood"
-    if config.auth_type is AuthType.AH:
-        return "auth_type AH does not act yet, and without it nobody would be understood"
     return ""
 
 

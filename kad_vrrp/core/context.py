@@ -58,6 +58,8 @@ class Context:
         self.trackers = Trackers(self)
         self.links: dict[str, LinkChanged] = {}
         self.generation = 0
+        self.realtime_ahead_us = 0
+        """What CLOCK_REALTIME is ahead of CLOCK_MONOTONIC."""
         self.virtual: frozenset[str] = frozenset()
         """Every configured virtual address: none of them is a source address of the machine's own."""
         self.deaf_until_us = 0

@@ -18,6 +18,7 @@ from kad_vrrp.core.events import (
     AddressDeleted,
     AdvertReceived,
     BfdChanged,
+    ClockSet,
     ConfigurationChanged,
     Event,
     FileRead,
@@ -157,6 +158,8 @@ class Engine:
                 self._on_notify_done(event, now_us)
             case ScriptEnded() | FileRead() | ProcessesCounted() | BfdChanged():
                 self._on_turned(self._context.trackers.handle(event, now_us), now_us)
+            case ClockSet():
+                self._context.realtime_ahead_us = event.realtime_ahead_us
             case ConfigurationChanged():
                 self._lifecycle.configure(event, now_us)
             case StopRequested():

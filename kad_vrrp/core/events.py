@@ -131,6 +131,14 @@ class ConfigurationChanged(Struct, frozen=True):
     settings: VrrpSettings = VrrpSettings()
 
 
+class ClockSet(Struct, frozen=True):
+    """By how much CLOCK_REALTIME is ahead of CLOCK_MONOTONIC, before the first configuration and whenever it
+    was set. Only timestamps of auth_hmac depend on it.
+    """
+
+    realtime_ahead_us: int
+
+
 class StopRequested(Struct, frozen=True):
     """Withdraw everything, in order, and say so."""
 
@@ -152,6 +160,7 @@ Event = (
     | FileRead
     | ProcessesCounted
     | BfdChanged
+    | ClockSet
     | ConfigurationChanged
     | StopRequested
     | TimeReached

@@ -48,6 +48,8 @@ def hear(instance: Instance, event: AdvertReceived, now_us: int) -> bool:
         hop_limit=event.hop_limit,
         destination=event.destination,
         ignore_as_owner=config.owner_ignore_adverts and instance.priority == OWNER,
+        authenticator=instance.transmitter.authenticator,
+        now_us=now_us,
     )
     instance.stats.advert_rcvd += 1
     if instance.state is State.MASTER:
@@ -85,6 +87,8 @@ def _hear_as_backup(instance: Instance, heard: Advertisement, event: AdvertRecei
             settled = instance.preempt_at_us == 0 and (
                 heard.priority >= instance.priority or config.nopreempt
             )
+            # What is authenticated never comes again unchanged, and must not be believed if it does.
+            settled &= instance.transmitter.authenticator is None
             if matches and settled:
                 instance.familiar = familiar_packet(event, config.family)
         case BackupVerdict.DISCARD:

@@ -20,6 +20,7 @@ from kad_vrrp.core.actions import (
 )
 from kad_vrrp.core.advertiser import Transmitter, advertised_addresses, receive_rules
 from kad_vrrp.core.announcer import Announcer
+from kad_vrrp.core.authentication import authenticator_for
 from kad_vrrp.core.conditions import Conditions, interfaces_of
 from kad_vrrp.core.context import NEVER, Context, Ending
 from kad_vrrp.core.election import OwnerConflict
@@ -105,6 +106,8 @@ class Instance:
         """Everything that follows from the configuration alone."""
         config = self.config
         self.rules = receive_rules(config)
+        sender = self.transmitter
+        sender.authenticator = authenticator_for(config, sender.authenticator, self.context, self.complain)
         self.own_addresses = frozenset(advertised_addresses(config))
         self.follow(self.tracking)
         self.early_us = early_window_us(config.advert_int_us)

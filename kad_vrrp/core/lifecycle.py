@@ -262,6 +262,8 @@ class Lifecycle:
             instance.end(Ending.GONE, "removed from the configuration", now_us)
             self._registry.expel(instance, instance.transmitter.slot)
             instance.transmitter.slot = None
+            if instance.transmitter.authenticator is not None:
+                instance.transmitter.authenticator.forget()
         for instance in gone:
             instance.launch_deferred(now_us)
         self.finish_endings(now_us)

@@ -58,6 +58,9 @@ def restore(
     instance.holdings.restore(record, previous)
     if record.state is not State.MASTER:
         instance.holdings.assume_all()
+    authenticator = instance.transmitter.authenticator
+    if authenticator is not None and not authenticator.recall(config.name) and previous is not None:
+        authenticator.recall(previous.name)
     instance.notices.restore(record.owed, record.notified)
     instance.recalled = True
     instance.took_part = record.state in (State.MASTER, State.BACKUP)

@@ -14,11 +14,16 @@ from kad.config.model.vrrp import AuthType, UnicastPeer
 from kad.errors import KadError
 from kad.units import US_PER_CENTISECOND, US_PER_SECOND
 from kad.wire import checksum_holds, internet_checksum, ipv4_pseudo_header
-from kad_vrrp.core.auth import PASS_LENGTH, WIRE_TYPES, password_matches
+from kad_vrrp.core.auth import PASS_LENGTH, WIRE_TYPES, Authenticator, password_matches
 from kad_vrrp.core.timers import VERSION_2, VERSION_3
 
 PROTOCOL = 112
+AH_PROTOCOL = 51
 HEADER_LENGTH = 8
+AH_LENGTH = 24
+"""Of an Authentication Header with 96 bits of check value."""
+TRAILER_LENGTH = 28
+"""Of auth_hmac."""
 IPV4_HEADER_LENGTH = 20
 MOST_ADDRESSES = 255
 LINK_LOCAL_TTL = 255
@@ -34,7 +39,6 @@ _PLAIN_IPV4 = 0x45
 _IPV4_HEADER = Layout("!BBHHHBBH4s4s")
 _VRRP_HEADER = Layout("!BBBBHH")
 _ADDRESS_LENGTH = {INET: 4, INET6: 16}
-_AH_PROTOCOL = 51
 _LEAST_ETHERNET_PAYLOAD = 46
 _VLAN_TAG_LENGTH = 4
 
@@ -50,6 +54,12 @@ class DropReason(StrEnum):
     LENGTH = "length"
     TTL = "ttl"
     VERSION = "version"
+    AUTH_EXT_MISSING = "auth_ext_missing"
+    AUTH_EXT_MALFORMED = "auth_ext_malformed"
+    AUTH_EXT_STALE = "auth_ext_stale"
+    AUTH_EXT_UNKNOWN_KEY = "auth_ext_unknown_key"
+    AUTH_EXT_INVALID_HMAC = "auth_ext_invalid_hmac"
+    AUTH_EXT_REPLAY = "auth_ext_replay"
     AUTH_TYPE_INVALID = "auth_type_invalid"
     AUTH_TYPE_MISMATCH = "auth_type_mismatch"
     AUTH_FAILURE = "auth_failure"
@@ -93,6 +103,8 @@ class ReceiveRules(Struct, frozen=True):
     version: int
     auth_type: AuthType
     auth_data: bytes
+    trailer: bool
+    """An auth_hmac trailer may follow."""
     advert_int_us: int
     unicast: bool
     group: bytes
@@ -162,14 +174,28 @@ def ipv4_header_length(data: bytes) -> int:
 
 
 def virtual_router_id(data: bytes, family: int) -> int:
-    """The VRID of a packet that may be anything. PacketError when it is too short to have one."""
+    """The VRID of a packet that may be anything. PacketError when it is too short to have one.
+
+    ``family``: INET, INET6, or AH_PROTOCOL for IPv4 with an Authentication Header.
+    """
     if family == INET:
         if len(data) >= IPV4_HEADER_LENGTH + HEADER_LENGTH and data[0] == _PLAIN_IPV4:
             return data[IPV4_HEADER_LENGTH + 1]
         return data[ipv4_header_length(data) + 1]
+    if family == AH_PROTOCOL:
+        return data[_behind_authentication_header(data, ipv4_header_length(data)) + 1]
     if len(data) < HEADER_LENGTH:
         raise PacketError(DropReason.TRUNCATED, f"{len(data)} bytes")
     return data[1]
+
+
+def _behind_authentication_header(data: bytes, offset: int) -> int:
+    """Where the VRRP part begins. The header may be IPsec's for something else."""
+    if len(data) < offset + AH_LENGTH + HEADER_LENGTH:
+        raise PacketError(DropReason.TRUNCATED, f"{len(data)} bytes with an AH header")
+    if data[offset] != PROTOCOL:
+        raise PacketError(DropReason.AH_HEADER, f"AH header for protocol {data[offset]}")
+    return offset + AH_LENGTH
 
 
 def judge(
@@ -180,23 +206,30 @@ def judge(
     hop_limit: int = LINK_LOCAL_TTL,
     destination: str = "",
     ignore_as_owner: bool = False,
+    authenticator: Authenticator | None = None,
+    now_us: int = 0,
 ) -> Advertisement:
     """The advertisement in a received packet, or PacketError with the first reason not to believe it.
 
-    ``hop_limit`` and ``destination`` are for IPv6 only; IPv4 has them in its header.
+    ``hop_limit`` and ``destination`` are for IPv6 only; IPv4 has them in its header. ``authenticator``: the
+    instance's, if it has one; ``now_us`` is for it.
     """
     offset = ipv4_header_length(data) if rules.family == INET else 0
-    if offset and data[9] == _AH_PROTOCOL:
-        raise PacketError(DropReason.AH_HEADER, "AH header not expected")
+    if offset and data[9] == AH_PROTOCOL:
+        if rules.auth_type is not AuthType.AH:
+            raise PacketError(DropReason.AH_HEADER, "AH header not expected")
+        offset = _behind_authentication_header(data, offset)
     if not offset and len(data) < HEADER_LENGTH:
         raise PacketError(DropReason.TRUNCATED, f"{len(data)} bytes")
     first, vrid, priority, count, interval, _ = _VRRP_HEADER.unpack_from(data, offset)
-    length = _believed_length(data, offset, first >> 4, count, rules.family)
+    length = _believed_length(data, offset, first >> 4, count, rules)
     ttl = data[8] if offset else hop_limit
     if not rules.unicast and ttl != LINK_LOCAL_TTL:
         raise PacketError(DropReason.TTL, f"TTL/HL {ttl}, expected {LINK_LOCAL_TTL}")
     if first >> 4 != rules.version:
         raise PacketError(DropReason.VERSION, f"version {first >> 4}, expected {rules.version}")
+    if authenticator is not None:
+        authenticator.check(data, offset, length, source, now_us)
     if rules.version == VERSION_2:
         advert_int_us = _check_version_2(data, rules, offset, length, interval)
     else:
@@ -220,12 +253,14 @@ def judge(
     return Advertisement(vrid, priority, advert_int_us, source, addresses, old_checksum)
 
 
-def _believed_length(data: bytes, offset: int, version: int, count: int, family: int) -> int:
-    """Length of the VRRP part by its own count of addresses, if the packet is as long, or padded."""
-    length = HEADER_LENGTH + count * _ADDRESS_LENGTH[family]
-    if version == VERSION_2 and family == INET:
+def _believed_length(data: bytes, offset: int, version: int, count: int, rules: ReceiveRules) -> int:
+    """Length of the VRRP part by its own count of addresses, if the packet is as long, padded, or signed."""
+    length = HEADER_LENGTH + count * _ADDRESS_LENGTH[rules.family]
+    if version == VERSION_2 and rules.family == INET:
         length += PASS_LENGTH
     if len(data) != offset + length and not _is_padding(offset + length, len(data)):
+        if rules.trailer and len(data) == offset + length + TRAILER_LENGTH:
+            return length  # padding is never as long
         raise PacketError(DropReason.LENGTH, f"length {len(data)}, expected {offset + length}")
     return length
 

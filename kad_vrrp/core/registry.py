@@ -6,7 +6,7 @@ from kad_vrrp.core.conditions import source_of
 from kad_vrrp.core.context import Context
 from kad_vrrp.core.events import AdvertReceived
 from kad_vrrp.core.instance import Instance
-from kad_vrrp.core.packet import DropReason, PacketError, virtual_router_id
+from kad_vrrp.core.packet import PROTOCOL, DropReason, PacketError, virtual_router_id
 from kad_vrrp.core.sync_group import SyncGroup
 from kad_vrrp.core.trackers import Followed, followed, merged
 from kad_vrrp.core.transports import Slot, Transports, transport_for
@@ -30,6 +30,7 @@ class Registry:
         self._by_route: dict[int, list[Instance]] = {}
         self._by_slot: dict[int, list[Instance]] = {}
         self._families: dict[int, int] = {}
+        """Of each transport; its protocol, where that is not VRRP itself."""
 
     def index(self, instances: list[Instance]) -> None:
         """A new set of instances: everything that is found by configuration."""
@@ -133,7 +134,8 @@ class Registry:
     def _enroll(self, instance: Instance, slot: Slot | None) -> None:
         if slot is None:
             return
-        self._families[slot.number] = slot.spec.family
+        spec = slot.spec
+        self._families[slot.number] = spec.family if spec.protocol == PROTOCOL else spec.protocol
         self._by_slot.setdefault(slot.number, []).append(instance)
         route = slot.number << 8 | instance.config.virtual_router_id
         self._by_route.setdefault(route, []).append(instance)

@@ -14,6 +14,12 @@ COUNTER_OF_DROP: dict[DropReason, str] = {
     DropReason.IP_LENGTH: "packet_len_err",
     DropReason.CAST: "addr_list_err",
     DropReason.UNICAST_TTL: "ip_ttl_err",
+    DropReason.AUTH_EXT_MISSING: "auth_ext_missing",
+    DropReason.AUTH_EXT_MALFORMED: "auth_ext_malformed",
+    DropReason.AUTH_EXT_UNKNOWN_KEY: "auth_ext_unknown_key",
+    DropReason.AUTH_EXT_INVALID_HMAC: "auth_ext_invalid_hmac",
+    DropReason.AUTH_EXT_STALE: "auth_ext_stale",
+    DropReason.AUTH_EXT_REPLAY: "auth_ext_replay",
 }
 """keepalived's counter for a reason; the others have none there (``drops`` counts every reason)."""
 

@@ -3,9 +3,8 @@
 from kad.config.model.vrrp import AuthType, VrrpInstance
 from kad_vrrp.core.actions import CloseTransport, OpenTransport, Transport
 from kad_vrrp.core.context import NEVER, Context
-from kad_vrrp.core.packet import PROTOCOL
+from kad_vrrp.core.packet import AH_PROTOCOL, PROTOCOL
 
-_AH_PROTOCOL = 51
 FIRST_RETRY_US = 1_000_000
 LONGEST_RETRY_US = 30_000_000
 
@@ -14,7 +13,7 @@ def transport_for(config: VrrpInstance, source: str) -> Transport:
     """The sockets an instance needs when it sends from ``source`` (which only unicast sockets bind to)."""
     return Transport(
         family=config.family,
-        protocol=_AH_PROTOCOL if config.auth_type is AuthType.AH else PROTOCOL,
+        protocol=AH_PROTOCOL if config.auth_type is AuthType.AH else PROTOCOL,
         interface=config.interface,
         group="" if config.unicast else config.multicast_group,
         source=source if config.unicast else "",

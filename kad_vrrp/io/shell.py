@@ -51,6 +51,7 @@ from kad_vrrp.io.addresses import Addresses
 from kad_vrrp.io.garp import Announcer
 from kad_vrrp.io.probes import PIPES, Probes, object_key
 from kad_vrrp.io.sockets import Transports
+from kad_vrrp.io.wall_clock import WallClock
 
 COMPLAINT_LIMIT = 100
 """Refusals of the kernel kept for the answer to a reload."""
@@ -122,6 +123,9 @@ class Shell:
         driver.add_reader(self.addresses.requests.fileno(), self.addresses.requests.drain)
         driver.each_turn(self.announcer.next_turn)
         driver.each_turn(self.write_log)
+        self.wall_clock = WallClock(driver.feed)
+        driver.add_reader(self.wall_clock.fileno(), self.wall_clock.drain)
+        self.wall_clock.tell()
         self.addresses.start()
 
     def configure_fifos(self, settings: VrrpSettings) -> None:
@@ -197,6 +201,7 @@ class Shell:
         self.transports.close_all()
         self.announcer.close()
         self.addresses.close()
+        self.wall_clock.close()
 
     def take_complaints(self) -> tuple[str, ...]:
         """What the kernel refused since the last call."""

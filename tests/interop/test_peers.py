@@ -34,6 +34,7 @@ class Variant:
     vip: str
     unicast: bool = False
     password: str = ""
+    auth_type: str = "PASS"
 
     @property
     def advert_int(self) -> float:
@@ -65,6 +66,7 @@ class Variant:
             source=own[which],
             peers=[other[which]] if self.unicast else [],
             password=self.password,
+            auth_type=self.auth_type,
         )
 
 
@@ -73,6 +75,8 @@ VARIANTS = [
     Variant("v2-unicast", 12, 2, "192.0.2.112", unicast=True),
     Variant("v2-multicast-password", 13, 2, "192.0.2.113", password="s3cret"),
     Variant("v2-unicast-password", 14, 2, "192.0.2.114", unicast=True, password="12345678"),
+    Variant("v2-multicast-ah", 16, 2, "192.0.2.116", password="s3cret", auth_type="AH"),
+    Variant("v2-unicast-ah", 17, 2, "192.0.2.117", unicast=True, password="12345678", auth_type="AH"),
     Variant("v2-ipv6-multicast", 15, 2, "2001:db8::115"),
     Variant("v3-multicast", 21, 3, "192.0.2.121"),
     Variant("v3-unicast", 22, 3, "192.0.2.122", unicast=True),

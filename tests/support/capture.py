@@ -136,8 +136,8 @@ class Capture:
 
 def decode_advert(frame: Frame) -> Advert | None:
     data = frame.data
-    if frame.ethertype == 0x0800 and data[23] == 112:
-        start = 14 + (data[14] & 15) * 4
+    if frame.ethertype == 0x0800 and data[23] in (112, 51):
+        start = 14 + (data[14] & 15) * 4 + (24 if data[23] == 51 else 0)  # behind an Authentication Header
         end = 14 + int.from_bytes(data[16:18], "big")
         return _advert(frame, data[26:30], data[30:34], data[22], data[start:end], 4)
     if frame.ethertype == 0x86DD and data[20] == 112:

@@ -27,6 +27,7 @@ def vrrp_instance(
     source: str = "",
     peers: Sequence[str] = (),
     password: str = "",
+    auth_type: str = "PASS",
     extra: Sequence[str] = (),
 ) -> str:
     """One block. ``peers`` makes it unicast from ``source``; the first address fixes the family."""
@@ -42,7 +43,7 @@ def vrrp_instance(
     if peers:
         lines += [f"unicast_src_ip {source}", "unicast_peer {", *peers, "}"]
     if password:
-        lines += ["authentication {", "auth_type PASS", f"auth_pass {password}", "}"]
+        lines += ["authentication {", f"auth_type {auth_type}", f"auth_pass {password}", "}"]
     lines += ["virtual_ipaddress {", *addresses, "}"]
     return "\n".join([f"vrrp_instance {name} {{", *lines, "}", ""])
 

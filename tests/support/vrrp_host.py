@@ -37,6 +37,7 @@ from kad_vrrp.core.engine import Engine, EngineSettings, Remembered
 from kad_vrrp.core.events import (
     AddressFailure,
     BfdChanged,
+    ClockSet,
     ConfigurationChanged,
     Event,
     FileRead,
@@ -104,6 +105,8 @@ class Host:
         self.generation = 1
         self.links = list(links) or [link()]
         self.now_us = now_us
+        self.realtime_ahead_us = 0
+        """What its wall clock is ahead of ``now_us``; told at boot, and by :meth:`set_clock`."""
         self.kernel: set[AddressKey] = set()
         self.refuses: set[str] = set()
         """Addresses the kernel does not accept."""
@@ -156,6 +159,7 @@ class Host:
         self.transports.clear()
         self.stopped = False
         self.kill_after = None
+        self.tell(ClockSet(self.realtime_ahead_us))
         for each in self.links:
             self.tell(each)
         self.tell_configuration(self.previous)
@@ -196,6 +200,10 @@ class Host:
 
     def bfd(self, name: str, up: bool) -> None:
         self.tell(BfdChanged(name, up))
+
+    def set_clock(self, realtime_ahead_us: int) -> None:
+        self.realtime_ahead_us = realtime_ahead_us
+        self.tell(ClockSet(realtime_ahead_us))
 
     def end_run(self, script: str, status: int) -> None:
         """A run that hung ends after all."""

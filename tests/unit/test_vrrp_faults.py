@@ -1,11 +1,8 @@
 """What keeps an instance from taking part, and how it comes back."""
 
-from typing import Any
-
-import pytest
 from msgspec.structs import replace
 
-from kad.config.model.vrrp import AuthHmac, AuthType, HmacKey, UnicastPeer, VirtualAddress
+from kad.config.model.vrrp import UnicastPeer, VirtualAddress
 from kad_vrrp.core.actions import SendAdvert
 from kad_vrrp.core.context import EngineSettings
 from kad_vrrp.core.events import AddressDeleted, LinkRemoved, TimeReached, TransportFailed
@@ -66,22 +63,6 @@ def test_no_interface_no_sockets_until_it_appears() -> None:
     told = book.lines(everything=True)
     assert told[0] == "open 1"
     assert "FAULT -> BACKUP" in told
-
-
-@pytest.mark.parametrize(
-    ("settings", "word"),
-    [
-        ({"version": 2, "auth_type": AuthType.AH, "auth_pass": b"x"}, "auth_type AH"),
-        ({"auth_hmac": AuthHmac(keys=(HmacKey(1, b"k" * 16),), active_key=1)}, "auth_hmac"),
-    ],
-)
-def test_authentication_that_does_not_act_yet_is_no_reason_to_go_without(settings: Any, word: str) -> None:
-    book = Playbook(instance(**settings)).start()
-    book.run_for(60 * SECOND)
-    told = book.lines(everything=True)
-    assert "INIT -> FAULT" in told
-    assert not [line for line in told if line.startswith("advert")]
-    assert book.engine.report().instances[0].fault.startswith(f"{word} does not act yet")
 
 
 def test_an_interface_that_is_made_anew_gets_new_sockets() -> None:

@@ -258,8 +258,6 @@ def _auth_type(reading: Reading, frame: Frame, statement: Statement) -> object:
         reading.missing(frame, statement, "type")
         return NOTHING
     if statement.texts[1] in ("PASS", "AH"):
-        if statement.texts[1] == "AH":
-            reading.dormant.setdefault((frame.block.path, "auth_type AH"), statement)
         return AuthType(statement.texts[1])
     reading.error(
         "bad-choice", f"'{statement.texts[1]}' is no authentication", frame, statement, 1, remedy="PASS or AH"
@@ -298,7 +296,7 @@ AUTHENTICATION = Block(
         Row(
             "auth_type",
             Kind("PASS / AH", _auth_type),
-            "How adverts prove where they come from; AH does not act yet.",
+            "How adverts prove where they come from.",
             acts=True,
         ),
         Row(
@@ -391,21 +389,24 @@ AUTH_HMAC = Block(
             "A key that adverts may be signed with.",
             "keys",
             repeat=Repeat.ADD,
+            acts=True,
             default="required",
         ),
-        Row("active_key", integer(1, 255), "The key that signs ours.", default="required"),
+        Row("active_key", integer(1, 255), "The key that signs ours.", acts=True, default="required"),
         Row(
             "time_window",
             seconds(1, 300),
             "How old an advert may be.",
             "time_window_us",
+            acts=True,
             default="3 adverts, 5 to 300",
         ),
-        Row("anti_replay", _one_of("time", "monotonic"), "What makes an advert fresh."),
+        Row("anti_replay", _one_of("time", "monotonic"), "What makes an advert fresh.", acts=True),
         Row(
             "mode",
             _one_of("enforce", "permissive", "receive-only"),
             "Whether unsigned adverts are believed, and ours are signed.",
+            acts=True,
         ),
     ),
     close=_close_hmac,
@@ -735,7 +736,7 @@ INSTANCE_ROWS: tuple[Row, ...] = (
         acts=True,
     ),
     Row("authentication", opens(AUTHENTICATION), "Authentication of version 2.", acts=True),
-    Row("auth_hmac", opens(AUTH_HMAC), "Signed adverts."),
+    Row("auth_hmac", opens(AUTH_HMAC), "Signed adverts.", acts=True),
     Row("virtual_ipaddress", opens(VIRTUAL_IPADDRESS), "Addresses that move, named in adverts.", acts=True),
     Row(
         "virtual_ipaddress_excluded",
