@@ -15,6 +15,7 @@ from kad.control.status import (
     DaemonStatus,
     InstanceStatus,
     ProcessStatus,
+    RealServerStatus,
     VirtualServerStatus,
 )
 from kad.errors import KadError, in_words
@@ -230,7 +231,7 @@ SERVERS_SHOWN = 20
 
 
 def _service_rows(services: Sequence[VirtualServerStatus], now: float) -> list[list[str]]:
-    rows = [["SERVICE", "STATE", "FOR", "WEIGHT", "IN IPVS", ""]]
+    rows = [["SERVICE", "STATE", "FOR", "WEIGHT", "IN IPVS", "OPEN", "CONNECTIONS", ""]]
     for service in services:
         notes = ["suspended: its address is not here"] if service.suspended else []
         if service.sorry_in_use:
@@ -238,16 +239,28 @@ def _service_rows(services: Sequence[VirtualServerStatus], now: float) -> list[l
         state = "UP" if service.has_quorum else "NO QUORUM"
         weight = f"{service.weight} (quorum {service.quorum})"
         rows.append(
-            [service.name, state, _age(now - service.since), weight, service.scheduler, "; ".join(notes)]
+            [
+                service.name,
+                state,
+                _age(now - service.since),
+                weight,
+                service.scheduler,
+                *_connections(service.real_servers),
+                "; ".join(notes),
+            ]
         )
         shown = sorted(service.real_servers, key=lambda server: server.alive)[:SERVERS_SHOWN]
         for server in shown:
             placed = "-" if server.kernel_weight is None else str(server.kernel_weight)
             state = "UP" if server.alive else "DOWN"
             age = _age(now - server.since)
-            rows.append([f"  {server.name}", state, age, str(server.weight), placed, server.problem])
+            counted = _connections((server,)) if server.kernel_weight is not None else ["", ""]
+            rows.append(
+                [f"  {server.name}", state, age, str(server.weight), placed, *counted, server.problem]
+            )
         if len(service.real_servers) > len(shown):
-            rows.append([f"  and {len(service.real_servers) - len(shown)} more", "", "", "", "", ""])
+            more = f"  and {len(service.real_servers) - len(shown)} more"
+            rows.append([more, *[""] * (len(rows[0]) - 1)])
     return rows
 
 
@@ -268,6 +281,11 @@ def _session_rows(sessions: Sequence[BfdSessionStatus], now: float) -> list[list
             ]
         )
     return rows
+
+
+def _connections(servers: Sequence[RealServerStatus]) -> list[str]:
+    """Open ones and all there have been."""
+    return [str(sum(each.active for each in servers)), str(sum(each.connections for each in servers))]
 
 
 def _table(rows: list[list[str]]) -> str:

@@ -61,6 +61,7 @@ class CheckChild:
             on_prepare=prepare,
             on_apply=self._apply,
             report=self._report,
+            gather=lambda done: self._shell.statistics.gather(done),
         )
 
     def run(self) -> int:
@@ -129,7 +130,7 @@ class CheckChild:
         )
         ipvs = "" if self._shell.ipvs.available else "this kernel has no IPVS"
         report = msgspec.structs.replace(self._engine.report(), process=process, ipvs=ipvs)
-        return msgspec.msgpack.encode(report)
+        return msgspec.msgpack.encode(self._shell.statistics.add_to(report, self._engine.pool_names))
 
 
 def followed_sessions(configuration: CheckConfiguration) -> frozenset[str]:

@@ -13,6 +13,7 @@ from kad.ipc.reports import (
     CheckReport,
     InstanceReport,
     RealServerReport,
+    ServiceReport,
     VirtualServerReport,
     VrrpReport,
 )
@@ -66,6 +67,11 @@ class RealServerStatus(Struct, frozen=True):
     """What was last asked of IPVS; None: that it is not there."""
     problem: str
     """Why it is down, or what IPVS refused; empty: neither."""
+    active: int = 0
+    """Open connections through IPVS."""
+    inactive: int = 0
+    connections: int = 0
+    """Ever since IPVS has it."""
 
 
 class VirtualServerStatus(Struct, frozen=True):
@@ -81,6 +87,8 @@ class VirtualServerStatus(Struct, frozen=True):
     sorry_server: str
     sorry_in_use: bool
     real_servers: tuple[RealServerStatus, ...] = ()
+    services: tuple[ServiceReport, ...] = ()
+    """What the kernel has counted, in its own terms: as ``ipvsadm -Ln --stats``."""
 
 
 class BfdSessionStatus(Struct, frozen=True):
@@ -204,6 +212,7 @@ def _virtual_server_status(server: VirtualServerReport, clocks: Clocks) -> Virtu
         sorry_server=server.sorry_server,
         sorry_in_use=server.sorry_in_use,
         real_servers=tuple(_real_server_status(each, clocks) for each in server.real_servers),
+        services=server.services,
     )
 
 
@@ -217,6 +226,9 @@ def _real_server_status(server: RealServerReport, clocks: Clocks) -> RealServerS
         weight=server.weight,
         kernel_weight=server.kernel_weight,
         problem="; ".join(failing + refused),
+        active=server.active,
+        inactive=server.inactive,
+        connections=server.connections,
     )
 
 

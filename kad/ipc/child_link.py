@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import assert_never
 
 from kad.ipc.codec import DropReason, Drops
@@ -35,6 +36,7 @@ class ChildLink:
     * ``on_apply(generation, slice)``: become this. When it is done, now or later, call :meth:`applied`.
     * ``on_abandon()``: what was prepared will not come.
     * ``report()``: the role's own status, encoded.
+    * ``gather(done)``: before a report; calls ``done`` once what it needs is there, now or in a moment.
 
     Call :meth:`start` once; it applies the generation of birth, if there is one, and connects.
     """
@@ -48,6 +50,7 @@ class ChildLink:
         on_apply: Callable[[int, Slice], None],
         report: Callable[[], bytes],
         on_abandon: Callable[[], None] = lambda: None,
+        gather: Callable[[Callable[[], None]], None] = lambda done: done(),
     ) -> None:
         self._context = context
         self._reactor = reactor
@@ -55,6 +58,7 @@ class ChildLink:
         self._on_apply = on_apply
         self._on_abandon = on_abandon
         self._report = report
+        self._gather = gather
         self._sequence = 0
         self._asked = 0
         self._applied = 0
@@ -110,7 +114,7 @@ class ChildLink:
             case Apply():
                 self._apply(message)
             case StatusRequest():
-                self._answer_status(message.request)
+                self._gather(partial(self._answer_status, message.request))
             case _:
                 assert_never(message)
 

@@ -133,6 +133,38 @@ class BfdReport(Struct, frozen=True, omit_defaults=True):
     process: ProcessReport | None = None
 
 
+class TrafficReport(Struct, frozen=True, gc=False):
+    """What the kernel has counted since the service or destination was made, in 64 bits."""
+
+    connections: int = 0
+    in_packets: int = 0
+    out_packets: int = 0
+    in_bytes: int = 0
+    out_bytes: int = 0
+
+
+class DestinationReport(Struct, frozen=True, gc=False):
+    """One destination of a service in the kernel, as ``ipvsadm -Ln`` shows it."""
+
+    address: str
+    port: int
+    weight: int
+    active: int
+    """Connections that are open."""
+    inactive: int
+    persistent: int
+    traffic: TrafficReport
+
+
+class ServiceReport(Struct, frozen=True):
+    """One service in the kernel. A virtual server has one for each address of its group."""
+
+    name: str
+    scheduler: str
+    traffic: TrafficReport
+    destinations: tuple[DestinationReport, ...] = ()
+
+
 class CheckerReport(Struct, frozen=True, omit_defaults=True):
     """One checker of a real server."""
 
@@ -151,6 +183,8 @@ class RealServerReport(Struct, frozen=True, omit_defaults=True):
     """One real server of a virtual server."""
 
     name: str
+    address: str
+    port: int
     alive: bool
     since_us: int
     weight: int
@@ -160,6 +194,11 @@ class RealServerReport(Struct, frozen=True, omit_defaults=True):
     """What was last asked of IPVS; None: that it is not there."""
     refused: str = ""
     """Why IPVS did not take it."""
+    active: int = 0
+    """Open connections, of all the services of its virtual server."""
+    inactive: int = 0
+    connections: int = 0
+    """Since it was put into the kernel."""
     checkers: tuple[CheckerReport, ...] = ()
 
 
@@ -179,6 +218,8 @@ class VirtualServerReport(Struct, frozen=True, omit_defaults=True):
     sorry_server: str = ""
     sorry_in_use: bool = False
     real_servers: tuple[RealServerReport, ...] = ()
+    services: tuple[ServiceReport, ...] = ()
+    """What the kernel says of them; as of ``CheckReport.counted_at_us``."""
 
 
 class CheckReport(Struct, frozen=True, omit_defaults=True):
@@ -189,4 +230,6 @@ class CheckReport(Struct, frozen=True, omit_defaults=True):
     counters: dict[str, int] = {}
     ipvs: str = ""
     """Why nothing is programmed; empty: IPVS answers."""
+    counted_at_us: int = 0
+    """When the kernel's counters were read; 0: never."""
     process: ProcessReport | None = None

@@ -71,6 +71,11 @@ class Engine:
         """Whether the kernel has answered everything: the generation counts as applied."""
         return self._lifecycle.settled
 
+    @property
+    def pool_names(self) -> tuple[str, ...]:
+        """The engine's own names of its virtual servers, in the order of :meth:`report`."""
+        return tuple(self._registry.pools)
+
     def report(self) -> CheckReport:
         """The whole present state, for status."""
         return CheckReport(

@@ -14,6 +14,7 @@ import ipaddress
 from collections.abc import Container, Iterable, Iterator, Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kad.addresses import packed
 from kad.config.model.check import Forwarding, ForwardingMethod, Protocol, TunnelChecksum, TunnelType
@@ -120,6 +121,16 @@ def fits(key: ServiceKey, entry: DestinationEntry) -> bool:
     return same or entry.method == Method.TUNNEL
 
 
+def placed(key: ServiceKey, entry: DestinationEntry) -> DestinationEntry:
+    """A pool's destination as it stands in one of its services.
+
+    Only NAT can change a port: what is reached otherwise has the service's own, and none with a mark.
+    """
+    if entry.method == Method.MASQUERADE or entry.port == key.port:
+        return entry
+    return replace(entry, port=key.port)
+
+
 def describe(key: DestinationKey) -> str:
     """A destination for people, as keepalived writes a real server."""
     return f"[{ipaddress.ip_address(key[0])}]:{key[1]}"
@@ -131,9 +142,10 @@ Destinations = Mapping[DestinationKey, DestinationEntry]
 
 
 class Pool:
-    """One virtual server's services and their destinations, which are the same for all of them."""
+    """One virtual server's services and their destinations, which are the same for all of them but for the
+    ports (:func:`placed`)."""
 
-    __slots__ = ("destinations", "name", "services")
+    __slots__ = ("_direct", "destinations", "name", "services")
 
     def __init__(self, state: PoolState) -> None:
         self.name = state.name
@@ -141,9 +153,42 @@ class Pool:
             entry for service in state.services for entry in service_entries(service)
         )
         self.destinations: dict[DestinationKey, DestinationEntry] = {}
+        """By address and configured port."""
+        self._direct: dict[bytes, DestinationEntry] = {}
+        """Those that are not reached by NAT, by address alone."""
         for destination in state.destinations:
-            entry = destination_entry(destination)
-            self.destinations[entry.key] = entry
+            self.put(destination_entry(destination))
+
+    def put(self, entry: DestinationEntry) -> None:
+        self.destinations[entry.key] = entry
+        if entry.method != Method.MASQUERADE:
+            self._direct[entry.address] = entry
+
+    def remove(self, key: DestinationKey) -> None:
+        gone = self.destinations.pop(key, None)
+        if gone is None or self._direct.get(gone.address) is not gone:
+            return
+        del self._direct[gone.address]
+        for entry in self.destinations.values():
+            if entry.address == gone.address and entry.method != Method.MASQUERADE:
+                self._direct[entry.address] = entry
+
+    def find(self, service: ServiceKey, at: DestinationKey) -> DestinationEntry | None:
+        """What the service's destination there is to be; None: nothing of this pool's."""
+        origin = self.origin(service, at)
+        return None if origin is None else placed(service, origin)
+
+    def origin(self, service: ServiceKey, at: DestinationKey) -> DestinationEntry | None:
+        """Which of the pool's destinations that is."""
+        entry = self.destinations.get(at)
+        if entry is not None and entry.method == Method.MASQUERADE:
+            return entry
+        return self._direct.get(at[0]) if at[1] == service.port else None
+
+    def placed_in(self, service: ServiceKey) -> Iterator[DestinationEntry]:
+        """All of them as they stand in one service."""
+        entries = self.destinations.values()
+        return (placed(service, entry) for entry in entries) if self._direct else iter(entries)
 
 
 class Desired:
@@ -177,7 +222,7 @@ class Desired:
         """What a service's destination is to be; None: not there."""
         found = None
         for pool in self.pools_of(key):
-            entry = pool.destinations.get(at)
+            entry = pool.find(key, at)
             if entry is not None and fits(key, entry):
                 found = entry
         return found
@@ -186,7 +231,7 @@ class Desired:
         """All of a service's."""
         found: dict[DestinationKey, DestinationEntry] = {}
         for pool in self.pools_of(key):
-            found.update((at, entry) for at, entry in pool.destinations.items() if fits(key, entry))
+            found.update((entry.key, entry) for entry in pool.placed_in(key) if fits(key, entry))
         return found
 
 

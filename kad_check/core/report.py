@@ -32,6 +32,8 @@ def _server(server: RealServerState) -> RealServerReport:
     placed = server.placed
     return RealServerReport(
         name=server.name,
+        address=server.config.address,
+        port=server.config.port,
         alive=server.alive,
         since_us=server.since_us,
         weight=server.weight,

@@ -26,7 +26,16 @@ from kad.runtime.clock import monotonic_us
 from kad.runtime.namespace import inside_network_namespace
 from kad_check.core.actions import ChangeDestinations, ReplaceServices, WithdrawServices
 from kad_check.core.events import DestinationRefused, Event, ServicesDone
-from kad_check.core.ipvs_plan import Actual, Change, Desired, destination_entry, plan, plan_service
+from kad_check.core.ipvs_plan import (
+    Actual,
+    Change,
+    Desired,
+    Pool,
+    destination_entry,
+    placed,
+    plan,
+    plan_service,
+)
 from kad_check.core.ipvs_state import PoolState
 from kad_check.io.ipvs_chores import Chore, apply_daemons, apply_timeouts, daemons_of, guarded, read_table
 from kad_check.io.ipvs_presence import Presence
@@ -150,28 +159,30 @@ class Ipvs:
         pool = self._worker.desired.pools.get(action.pool)
         if pool is None:
             return
-        places = []
+        entries = []
         for destination in action.put:
-            entry = destination_entry(destination)
-            pool.destinations[entry.key] = entry
-            places.append(entry.key)
+            entries.append(destination_entry(destination))
+            pool.put(entries[-1])
         for destination in action.remove:
-            key = destination_entry(destination).key
-            pool.destinations.pop(key, None)
-            places.append(key)
+            entries.append(destination_entry(destination))
+            pool.remove(entries[-1].key)
         if not self._known:
             # Nothing was sent yet: what is sent will be according to this.
             return
-        changes = [Change(service.key, place) for service in pool.services for place in places]
+        of_entry = {
+            Change(service.key, placed(service.key, entry).key): entry.key
+            for service in pool.services
+            for entry in entries
+        }
         told: set[object] = set()
 
         def refused(change: Change, reason: str) -> None:
-            if change.destination is not None and change.destination not in told:
-                told.add(change.destination)
-                address, port = change.destination
-                self._feed(DestinationRefused(action.pool, unpacked(address), port, reason))
+            key = of_entry.get(change)
+            if key is not None and key not in told:
+                told.add(key)
+                self._feed(DestinationRefused(action.pool, unpacked(key[0]), key[1], reason))
 
-        self._worker.add(Task(lambda _: None, refused), changes, urgent=True)
+        self._worker.add(Task(lambda _: None, refused), list(of_entry), urgent=True)
 
     def withdraw(self, action: WithdrawServices) -> None:
         """The daemon stops. ServicesDone follows."""
@@ -215,7 +226,7 @@ class Ipvs:
         master = self._is_master
         if master is None:
             # A life before this one left what was right then; the VRRP process will say in a moment.
-            master = any(daemon.state is DaemonState.MASTER for daemon in self._own.general.daemons)
+            master = [daemon.state for daemon in self._own.general.daemons] == [DaemonState.MASTER]
         wanted = daemons_of(configured, master)
         return apply_daemons(self._worker.family, wanted, self._own, logs.warning)
 
@@ -226,6 +237,7 @@ class Ipvs:
         if not family:
             self._worker.disappear("IPVS went away")
             self._stop_sweeping()
+            self._answer_statistics()
             self._tell_absence()
             held, self._held = self._held, []
             for task in held:
@@ -322,10 +334,14 @@ class Ipvs:
     def ask_statistics(self, done: Callable[[Statistics], None]) -> None:
         """Read what the kernel has counted for our services; ``done`` gets it, in a moment."""
         self._asking.append(done)
-        if not self.available:
+        if not self.available or not self._known:
             self._answer_statistics()
         elif not self._worker.sweeping:
             self._start_sweep()
+
+    def pools_of(self, key: ServiceKey) -> list[Pool]:
+        """The virtual servers that want this service."""
+        return self._worker.desired.pools_of(key)
 
     def _start_sweep(self) -> None:
         self._stop_sweeping()

@@ -49,6 +49,7 @@ from kad_check.core.events import (
 from kad_check.io.checks import Checks
 from kad_check.io.connect import Connections
 from kad_check.io.ipvs import Ipvs
+from kad_check.io.ipvs_statistics import StatisticsReader
 from kad_check.io.local_addresses import LocalAddresses
 from kad_check.io.scripts import ScriptChecks
 
@@ -108,6 +109,7 @@ class Shell:
         self.watch = FileWatch(loop, self._file_changed, report)
         self.addresses = LocalAddresses(driver, self._addresses_changed)
         self.ipvs = Ipvs(self._hear, records, self._recorded, keep_at_stop=self._keep_ipvs_at_stop)
+        self.statistics = StatisticsReader(loop, self.ipvs)
         driver.each_turn(self.connections.look)
         driver.each_turn(self.write_log)
 
@@ -184,6 +186,7 @@ class Shell:
         self.fifos.close()
         self.watch.close()
         self.addresses.close()
+        self.statistics.close()
         self.ipvs.close()
 
     def take_complaints(self) -> tuple[str, ...]:
