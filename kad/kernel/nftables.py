@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
+from itertools import repeat
 from struct import Struct as Layout
 
 from msgspec import Struct
@@ -34,7 +35,7 @@ _NEW_ELEMENTS, _DELETE_ELEMENTS = 12, 14
 
 _ITEM = 1  # NFTA_LIST_ELEM
 _VALUE, _VERDICT = 1, 2  # NFTA_DATA_*
-_SET_CONSTANT, _SET_MAP = 0x2, 0x8
+_SET_CONSTANT, _SET_INTERVAL, _SET_MAP, _SET_CONCATENATION = 0x2, 0x4, 0x8, 0x80
 _TYPE_BITS = 6
 
 _HEADER = Layout(">BBH")
@@ -191,12 +192,16 @@ def new_set(
     number: int,
     data: KeyType | None = None,
     constant: bool = False,
+    intervals: bool = False,
 ) -> Command:
     """A set, or with ``data`` a map. ``number`` is its own within the transaction.
 
-    Several ``keys`` are one after the other, each filled up to four bytes.
+    Several ``keys`` are one after the other, each filled up to four bytes. ``intervals``: its elements are
+    pairs of a first and a last key (Linux 5.6).
     """
     flags = (_SET_CONSTANT if constant else 0) | (_SET_MAP if data is not None else 0)
+    if intervals:
+        flags |= _SET_INTERVAL | _SET_CONCATENATION
     key_type = 0
     for key in keys:
         key_type = key_type << _TYPE_BITS | key
@@ -204,6 +209,8 @@ def new_set(
     body = text(1, table_name) + text(2, name) + _u32(3, flags) + _u32(4, key_type) + _u32(5, length)
     if data is not None:
         body += _u32(6, data) + _u32(7, data.length)
+    if intervals:
+        body += nested(9, nested(2, *(nested(_ITEM, _u32(1, key.length)) for key in keys)))
     return Command(_NEW_SET, NLM_F_CREATE, family, body + _u32(10, number) + _byte_orders(keys, data))
 
 
@@ -216,26 +223,32 @@ def _byte_orders(keys: Sequence[KeyType], data: KeyType | None) -> bytes:
     return attribute(13, notes) if notes else b""
 
 
-def elements(
-    family: Family, table_name: str, set_name: str, keys: Iterable[bytes] | Mapping[bytes, bytes]
-) -> Command:
+Keys = Iterable[bytes | tuple[bytes, bytes]] | Mapping[bytes, bytes] | Mapping[tuple[bytes, bytes], bytes]
+"""Keys, or pairs of a first and a last one; with what they stand for, in a map."""
+
+
+def elements(family: Family, table_name: str, set_name: str, keys: Keys) -> Command:
     """Put these into a set; a mapping is for a map."""
     return Command(_NEW_ELEMENTS, NLM_F_CREATE, family, _elements(table_name, set_name, keys))
 
 
-def deleted_elements(family: Family, table_name: str, set_name: str, keys: Iterable[bytes]) -> Command:
+def deleted_elements(family: Family, table_name: str, set_name: str, keys: Keys) -> Command:
     return Command(_DELETE_ELEMENTS, 0, family, _elements(table_name, set_name, keys))
 
 
-def _elements(table_name: str, set_name: str, keys: Iterable[bytes] | Mapping[bytes, bytes]) -> bytes:
+def _elements(table_name: str, set_name: str, keys: Keys) -> bytes:
     return text(1, table_name) + text(2, set_name) + nested(3, *_items(keys))
 
 
-def _items(keys: Iterable[bytes] | Mapping[bytes, bytes]) -> Iterator[bytes]:
-    for key in keys:
-        parts = [nested(1, attribute(_VALUE, key))]
-        if isinstance(keys, Mapping):
-            parts.append(nested(2, attribute(_VALUE, keys[key])))
+def _items(keys: Keys) -> Iterator[bytes]:
+    values = keys.values() if isinstance(keys, Mapping) else repeat(None)
+    for key, value in zip(keys, values, strict=False):
+        first, last = key if isinstance(key, tuple) else (key, None)
+        parts = [nested(1, attribute(_VALUE, first))]
+        if value is not None:
+            parts.append(nested(2, attribute(_VALUE, value)))
+        if last is not None:
+            parts.append(nested(10, attribute(_VALUE, last)))
         yield nested(_ITEM, *parts)
 
 

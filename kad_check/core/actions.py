@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from kad.config.model.check import Checker
+from kad.config.model.check import Checker, Protocol
 from kad.config.model.script import ScriptCommand
 from kad_check.core.ipvs_state import Destination, PoolState
 
@@ -74,6 +74,26 @@ class WithdrawServices(Struct, frozen=True):
     ServicesDone."""
 
     serial: int
+
+
+class MarkedRange(Struct, frozen=True):
+    """Packets to one of these addresses (both ends included) and this port get the mark; port 0: to any."""
+
+    first: str
+    last: str
+    port: int
+    protocol: Protocol
+    mark: int
+
+
+class MarkTraffic(Struct, frozen=True):
+    """Have nf_tables mark these, and nothing else in this table; without ranges there is no table. Answered
+    by MarkingDone."""
+
+    serial: int
+    table: str
+    priority: int
+    ranges: tuple[MarkedRange, ...] = ()
 
 
 class Notify(Struct, frozen=True):
@@ -144,6 +164,7 @@ Action = (
     | ReplaceServices
     | ChangeDestinations
     | WithdrawServices
+    | MarkTraffic
     | Notify
     | WriteFifo
     | SendMail

@@ -22,6 +22,7 @@ from kad_check.core.events import (
     DestinationRefused,
     Event,
     FileChanged,
+    MarkingDone,
     NotifyDone,
     ServicesDone,
     SessionChanged,
@@ -100,6 +101,8 @@ class Engine:
                 self._on_addresses(event)
             case ServicesDone():
                 self._on_services(event)
+            case MarkingDone():
+                self._lifecycle.marking_done(event)
             case DestinationRefused():
                 self._on_refused(event)
             case NotifyDone():

@@ -61,6 +61,13 @@ class ServicesDone(Struct, frozen=True):
     failures: tuple[str, ...] = ()
 
 
+class MarkingDone(Struct, frozen=True):
+    """The answer to MarkTraffic. ``failure`` is for people; empty: done."""
+
+    serial: int
+    failure: str = ""
+
+
 class DestinationRefused(Struct, frozen=True):
     """The kernel refused a change of one destination. ``reason`` names the error, for people."""
 
@@ -103,6 +110,7 @@ Event = (
     | SessionChanged
     | AddressesChanged
     | ServicesDone
+    | MarkingDone
     | DestinationRefused
     | NotifyDone
     | ConfigurationChanged

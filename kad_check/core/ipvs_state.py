@@ -79,6 +79,12 @@ def services_of(server: VirtualServer, group: VirtualServerGroup | None) -> tupl
     return tuple(_services(server, group))
 
 
+def marked_services(server: VirtualServer, group: VirtualServerGroup, mark: int) -> tuple[Service, ...]:
+    """The same where a mark stands for all addresses of the group: one service for each family."""
+    families = (server.family,) if server.family else sorted(group.families)
+    return tuple(_service(server, family, fwmark=mark) for family in families)
+
+
 def _services(server: VirtualServer, group: VirtualServerGroup | None) -> Iterator[Service]:
     if group is not None:
         for entry in group.ranges:

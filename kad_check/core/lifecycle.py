@@ -23,11 +23,13 @@ from kad_check.core.actions import (
 )
 from kad_check.core.checker import CheckerState, alpha_of, identity_of
 from kad_check.core.context import NEVER
-from kad_check.core.events import ConfigurationChanged, ServicesDone
+from kad_check.core.events import ConfigurationChanged, MarkingDone, ServicesDone
+from kad_check.core.marking import Marking
 from kad_check.core.notices import pool_line, server_line, tell_fifo
 from kad_check.core.pool import Pool
 from kad_check.core.quorum import QuorumNews
 from kad_check.core.record import (
+    MARKS_KEY,
     RECORD_VERSION,
     STARTED_KEY,
     PoolRecord,
@@ -61,6 +63,7 @@ class Lifecycle:
         self._remembered = {key: record for key, record in remembered.items() if is_ours(key)}
         started = decode(remembered.get(STARTED_KEY), StartedRecord)
         self._resumed: StartedRecord | None = started if isinstance(started, StartedRecord) else None
+        self._marking = Marking(self._context, remembered)
         self._awaited = 0
         """Serial number of the answer of the kernel that is waited for; 0: none."""
         self._stopping = False
@@ -70,7 +73,7 @@ class Lifecycle:
     @property
     def settled(self) -> bool:
         """Whether the kernel has answered everything that was asked of the whole state."""
-        return not self._awaited
+        return not self._awaited and not self._marking.awaiting
 
     @property
     def stopping(self) -> bool:
@@ -87,6 +90,7 @@ class Lifecycle:
         context.generation = event.generation
         context.globals = event.configuration.settings
         registry.files = {file.name: file for file in event.configuration.files}
+        self._marking.configure(event.configuration)
         wanted = named_pools(event.configuration)
         tellings = [
             self._remove_pool(pool, now_us)
@@ -111,10 +115,23 @@ class Lifecycle:
             _tell(telling)
 
     def services_done(self, event: ServicesDone) -> None:
-        if event.serial == self._awaited:
-            self._awaited = 0
-            if self._stopping:
-                self._leave()
+        """Marks come after what they lead to."""
+        if event.serial != self._awaited:
+            return
+        self._awaited = 0
+        if self._stopping:
+            self._marking.withdraw()
+        else:
+            self._marking.put()
+        self._leave_if_done()
+
+    def marking_done(self, event: MarkingDone) -> None:
+        self._marking.done(event)
+        self._leave_if_done()
+
+    def _leave_if_done(self) -> None:
+        if self._stopping and self.settled:
+            self._leave()
 
     # Beginnings ------------------------------------------------------------------------------------------
 
@@ -129,7 +146,7 @@ class Lifecycle:
         before: dict[str, set[Key]],
     ) -> _Telling:
         """A pool that this life of the process does not know."""
-        pool = Pool(self._context, name, config, group)
+        pool = Pool(self._context, name, config, group, self._marking.mark_of(config, group))
         resumed = self._resumed if first else None
         known = before.get(name, set()) if resumed and resumed.generation != generation else None
         told = []
@@ -221,7 +238,7 @@ class Lifecycle:
             told = [s for s in pool.servers.values() if self._reweigh(s) and self._settle_server(s, now_us)]
             pool.recount()
             return self._judge(pool, told, now_us)
-        pool.configure(config, group)
+        pool.configure(config, group, self._marking.mark_of(config, group))
         former, pool.servers = pool.servers, {}
         told = []
         for each in config.real_servers:
@@ -316,7 +333,7 @@ class Lifecycle:
         """Records of what is not configured: a former life was killed while a reload took it away."""
         if not self._remembered:
             return
-        known = {STARTED_KEY, *(pool.record_key for pool in self._registry.pools.values())}
+        known = {STARTED_KEY, MARKS_KEY, *(pool.record_key for pool in self._registry.pools.values())}
         known.update(server.record_key for server in self._registry.servers)
         for key in self._remembered:
             if key not in known:

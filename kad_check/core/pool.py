@@ -13,7 +13,7 @@ from kad.config.model.check import VirtualServer, VirtualServerGroup
 from kad_check.core.actions import ChangeDestinations, Forget, Health, Remember, ServerChanged
 from kad_check.core.checker import CheckerState, Told, alpha_of
 from kad_check.core.context import Context
-from kad_check.core.ipvs_state import Destination, PoolState, Service, services_of
+from kad_check.core.ipvs_state import Destination, PoolState, Service, marked_services, services_of
 from kad_check.core.notices import (
     Notices,
     mail_about_pool,
@@ -40,6 +40,7 @@ class Pool:
         "has_quorum",
         "name",
         "notices",
+        "places",
         "record_key",
         "recorded",
         "servers",
@@ -53,7 +54,12 @@ class Pool:
     )
 
     def __init__(
-        self, context: Context, name: str, config: VirtualServer, group: VirtualServerGroup | None
+        self,
+        context: Context,
+        name: str,
+        config: VirtualServer,
+        group: VirtualServerGroup | None,
+        mark: int = 0,
     ) -> None:
         self.context = context
         self.name = name
@@ -72,12 +78,17 @@ class Pool:
         self.suspended = False
         """ha_suspend, and none of its addresses is here."""
         self.notices = Notices()
-        self.configure(config, group)
+        self.places: tuple[Service, ...] = ()
+        """What clients turn to. ``services``: what the kernel is told, which may be a mark for all of it."""
+        self.services: tuple[Service, ...] = ()
+        self.configure(config, group, mark)
 
-    def configure(self, config: VirtualServer, group: VirtualServerGroup | None) -> None:
+    def configure(self, config: VirtualServer, group: VirtualServerGroup | None, mark: int = 0) -> None:
+        """``mark``: stands for all addresses of its group; 0: none does."""
         self.config = config
         self.group = group
-        self.services: tuple[Service, ...] = services_of(config, group)
+        self.places = services_of(config, group)
+        self.services = marked_services(config, group, mark) if mark and group is not None else self.places
         self.look_at_addresses()
 
     @property
@@ -97,7 +108,7 @@ class Pool:
         self.suspended = (
             self.config.ha_suspend
             and here is not None
-            and not any(_serves(service, here) for service in self.services)
+            and not any(_serves(place, here) for place in self.places)
         )
 
     # What checkers say -----------------------------------------------------------------------------------

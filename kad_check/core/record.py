@@ -19,7 +19,8 @@ KEY_LIMIT = 200
 OWED_LIMIT = 16
 """Notifications remembered as not finished; beyond it the oldest is given up."""
 STARTED_KEY = "started"
-_PREFIXES = ("rs/", "vs/", "#", STARTED_KEY)
+MARKS_KEY = "marks"
+_PREFIXES = ("rs/", "vs/", "#", STARTED_KEY, MARKS_KEY)
 
 
 class StartedRecord(Struct, frozen=True, array_like=True):
@@ -59,11 +60,21 @@ class PoolRecord(Struct, frozen=True, array_like=True):
     owed: tuple[str, ...]
 
 
-Record = StartedRecord | ServerRecord | PoolRecord
+class MarksRecord(Struct, frozen=True, array_like=True):
+    """Under MARKS_KEY: the firewall marks of groups, by group and protocol."""
+
+    version: int
+    next_mark: int
+    marks: dict[str, int]
+    table: str
+    """Of nftables, where the rules are; empty: there are none."""
+
+
+Record = StartedRecord | ServerRecord | PoolRecord | MarksRecord
 
 _encode = msgspec.msgpack.Encoder().encode
 _decoders: dict[type[Record], Any] = {
-    kind: msgspec.msgpack.Decoder(kind) for kind in (StartedRecord, ServerRecord, PoolRecord)
+    kind: msgspec.msgpack.Decoder(kind) for kind in (StartedRecord, ServerRecord, PoolRecord, MarksRecord)
 }
 
 

@@ -25,6 +25,7 @@ from kad_check.core.actions import (
     Health,
     Log,
     LogLevel,
+    MarkTraffic,
     Notify,
     Remember,
     RemoveChecker,
@@ -41,6 +42,7 @@ from kad_check.core.events import (
     CheckDone,
     Event,
     FileChanged,
+    MarkingDone,
     NotifyDone,
     ServicesDone,
     SessionChanged,
@@ -51,6 +53,7 @@ from kad_check.io.connect import Connections
 from kad_check.io.ipvs import Ipvs
 from kad_check.io.ipvs_statistics import StatisticsReader
 from kad_check.io.local_addresses import LocalAddresses
+from kad_check.io.marking import Marking
 from kad_check.io.scripts import ScriptChecks
 
 CAUSE_LIMIT = 256
@@ -110,6 +113,7 @@ class Shell:
         self.addresses = LocalAddresses(driver, self._addresses_changed)
         self.ipvs = Ipvs(self._hear, records, self._recorded, keep_at_stop=self._keep_ipvs_at_stop)
         self.statistics = StatisticsReader(loop, self.ipvs)
+        self.marking = Marking(loop, self._hear)
         driver.each_turn(self.connections.look)
         driver.each_turn(self.write_log)
 
@@ -153,6 +157,8 @@ class Shell:
                 self.ipvs.change(action)
             case ReplaceServices():
                 self.ipvs.replace(action)
+            case MarkTraffic():
+                self.marking.mark(action)
             case WithdrawServices():
                 self.ipvs.withdraw(action)
             case AddChecker():
@@ -229,6 +235,8 @@ class Shell:
             # That there is no IPVS at all is said once, by who looks for it.
             room = COMPLAINT_LIMIT - len(self.complaints)
             self.complaints += event.failures[:room]  # control writes them to the log
+        elif isinstance(event, MarkingDone) and event.failure:
+            self.complaints.append(event.failure)
         self._driver.feed(event)
 
     def _remember(self, action: Remember) -> None:

@@ -1039,6 +1039,7 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         optional_word("table", "keepalived_ipvs"),
         "Table that marks the traffic of virtual server groups.",
         "firewall.ipvs_nftables",
+        acts=True,
         roles=CHECK,
         repeat=Repeat.FIRST,
     ),
@@ -1047,6 +1048,7 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         integer(INT_MIN, INT_MAX),
         "Priority of its chain.",
         "firewall.ipvs_nftables_priority",
+        acts=True,
         roles=CHECK,
     ),
     Row(
@@ -1054,6 +1056,7 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         integer(1, UNSIGNED_MAX),
         "First mark given out.",
         "firewall.ipvs_start_fwmark",
+        acts=True,
         roles=CHECK,
     ),
     # IPVS
