@@ -28,13 +28,15 @@ from kad_vrrp.core.events import BfdChanged, ConfigurationChanged, Event, StopRe
 from kad_vrrp.core.record import Remembered
 from kad_vrrp.core.rehearsal import Rehearsal, rehearse
 from kad_vrrp.core.trackers import in_use
-from kad_vrrp.io.probes import instances_of, objects_of, pipes_of, runs_of
+from kad_vrrp.io.probes import instances_of, objects_of, pipes_of, runs_of, settings_of
 from kad_vrrp.io.shell import Shell
 
 SILENT_FOR_EVER_US = 1 << 60
 CLOCK_DRIFT_LIMIT_US = 10_000
 """When the two clocks have drifted further apart since the last transmission, the machine was suspended."""
 PREEMPTION_HOLD_US = 60_000_000
+REMOVAL_PATIENCE_S = 4.0
+"""How long the kernel may take to remove the interfaces of our own: a fiftieth of a second each."""
 LEAVING_PATIENCE_S = 1.0
 """How long the last frames and scripts may take to start once everything is withdrawn."""
 
@@ -57,6 +59,8 @@ class VrrpChild:
         self._records = context.journal.records(context.role)
         self._heartbeat = context.journal.heartbeat(context.role)
         self._applying = 0
+        self._making_links = False
+        """The engine has not been given the configuration yet: interfaces of its own are being made."""
         self._stopping = False
         self._rehearsal = Rehearsal()
         configuration = _decode(context.generation)
@@ -78,6 +82,7 @@ class VrrpChild:
             on_stopped=self._leave,
             packet_fd=context.packet_fd,
             log_address_changes=context.options.log_address_changes,
+            settings=settings_of(found),
             receive_buffer=configuration.settings.netlink_monitor_rcv_bufs,
         )
         self._driver: Driver[Event, Action] = Driver(
@@ -114,7 +119,6 @@ class VrrpChild:
         self._link.start()
         if self._stopping:
             # Told to stop before there was anything: what a former life left is withdrawn all the same.
-            self._driver.feed(StopRequested())
             return
         self._heartbeat.phase = Phase.READY
 
@@ -129,21 +133,36 @@ class VrrpChild:
             self._shell.probes.prepare(configuration, initialising=self._is_the_start)
             self._shell.configure_fifos(configuration.settings)
             self._is_the_start = False
-        self._driver.feed(
-            ConfigurationChanged(
-                generation,
-                configuration.instances,
-                previous.instances,
-                configuration.garp_groups,
-                configuration.sync_groups,
-                configuration.scripts,
-                configuration.files,
-                configuration.processes,
-                configuration.settings,
-            )
+        event = ConfigurationChanged(
+            generation,
+            configuration.instances,
+            previous.instances,
+            configuration.garp_groups,
+            configuration.sync_groups,
+            configuration.scripts,
+            configuration.files,
+            configuration.processes,
+            configuration.settings,
+            configuration.virtual_links,
         )
+
+        def run() -> None:
+            self._making_links = False
+            self._run_with(event, configuration)
+
+        if self._context.withdraw:
+            run()
+            return
+        self._making_links = True
+        self._shell.virtual_links.configure(configuration.virtual_links, previous.virtual_links, run)
+
+    def _run_with(self, event: ConfigurationChanged, configuration: VrrpConfiguration) -> None:
+        """Every interface the configuration needs is there, as far as it can be."""
+        self._driver.feed(event)
         self._shell.changed = True
-        if not self._context.withdraw and not self._stopping:
+        if self._stopping:
+            self._driver.feed(StopRequested())
+        elif not self._context.withdraw:
             self._sessions.follow(followed_sessions(configuration))
 
     def _session_changed(self, name: str, up: bool) -> None:
@@ -151,8 +170,9 @@ class VrrpChild:
 
     def _confirm(self) -> bool:
         """A generation is applied when the kernel has answered all that came of it."""
-        if self._applying and self._engine.settled:
+        if self._applying and not self._making_links and self._engine.settled:
             generation, self._applying = self._applying, 0
+            self._shell.virtual_links.retire()
             self._link.applied(generation, self._shell.take_complaints())
         return False
 
@@ -178,11 +198,19 @@ class VrrpChild:
         logs.info("Stopping")
         # The BFD process stops as well, and that is no fault of anybody's.
         self._sessions.close()
-        if self._link.generation or self._applying:
+        if (self._link.generation or self._applying) and not self._making_links:
             self._driver.feed(StopRequested())
 
     def _leave(self) -> None:
         """Everything is withdrawn. Frames and scripts that wait for their turn get it, for a bounded time."""
+        keeps = self._context.withdraw or self._context.options.keep_vips_at_stop
+        if keeps:
+            self._leave_when_out()
+        else:
+            self._driver.loop.call_later(REMOVAL_PATIENCE_S, self._driver.stop)
+            self._shell.virtual_links.close(self._leave_when_out)
+
+    def _leave_when_out(self) -> None:
         self._driver.loop.call_later(LEAVING_PATIENCE_S, self._driver.stop)
 
         def when_all_is_out() -> bool:

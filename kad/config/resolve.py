@@ -403,6 +403,7 @@ class InstanceResolver:
             del fields["promote_secondaries"]
         if vmac.ipvlan and fields["family"] == INET and not vmac.address:
             self._error("ipvlan", "an IPv4 ipvlan needs an address; the instance stays in FAULT", "vmac")
+            fields["fault"] = "an IPv4 ipvlan needs an address"
         if len(vmac.mac.split(":")) == 5:
             vmac = msgspec.structs.replace(vmac, mac=f"{vmac.mac}:{fields['virtual_router_id']:02x}")
         fields["vmac"] = msgspec.structs.replace(vmac, xmit_base=xmit_base)

@@ -15,6 +15,7 @@ from kad.config.model.vrrp import (
     NotifyScripts,
     SyncGroup,
     Tracking,
+    VirtualLink,
     VrrpConfiguration,
     VrrpInstance,
     VrrpSettings,
@@ -25,6 +26,7 @@ from kad.config.resolve import (
 )
 from kad.config.schema import Frame, Reading
 from kad.config.scripts import Vetting
+from kad.config.virtual_links import place
 from kad.errors import ExitStatus
 
 
@@ -39,11 +41,13 @@ def finish(reading: Reading, root: Frame) -> VrrpConfiguration:
         if instance is not None:
             resolved.append((extra_interface_period(instance), frame))
     _conflicts(reading, resolved)
+    resolved, links = _placed(reading, resolved)
     sync_groups = [_sync_group(reading, frame, resolved) for frame in groups]
     configuration = VrrpConfiguration(
         settings=_settings(reading, root),
         instances=tuple(instance for instance, _ in resolved),
         sync_groups=tuple(sync_groups),
+        virtual_links=links,
         **{
             field: tuple(root.fields.get(source, ()))
             for field, source in (
@@ -91,6 +95,20 @@ def extra_interface_period(instance: VrrpInstance) -> VrrpInstance:
     if vmacs or (others and garp.extra_if_all):
         return instance
     return msgspec.structs.replace(instance, garp=msgspec.structs.replace(garp, extra_if_us=0))
+
+
+def _placed(
+    reading: Reading, resolved: list[tuple[VrrpInstance, Frame]]
+) -> tuple[list[tuple[VrrpInstance, Frame]], tuple[VirtualLink, ...]]:
+    """Instances with the interfaces of their own, and these."""
+    frames = [frame for _, frame in resolved]
+    prefixes = (reading.globals.get(name, "") for name in ("vmac_prefix", "vmac_address_prefix"))
+    placement = place([instance for instance, _ in resolved], *prefixes)
+    for index, reason in placement.clashes:
+        frame = frames[index]
+        text = f"({frame.name}) {reason}; the instance stays in FAULT"
+        reading.error("vmac-clash", text, frame, frame.statement, 1, remedy="another virtual_router_id")
+    return list(zip(placement.instances, frames, strict=True)), placement.links
 
 
 def globals_of(reading: Reading, root: Frame) -> Globals:

@@ -23,7 +23,7 @@ AF_UNSPEC, AF_INET, AF_INET6 = 0, 2, 10
 IFF_UP, IFF_RUNNING, IFF_NOARP, IFF_MULTICAST = 0x1, 0x40, 0x80, 0x1000
 IFA_F_SECONDARY, IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x01, 0x08, 0x40
 
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU = 1, 3, 4
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER = 1, 3, 4, 10
 IFA_ADDRESS, IFA_LOCAL, IFA_LABEL, IFA_BROADCAST, IFA_CACHEINFO = 1, 2, 3, 4, 6
 IFA_FLAGS, IFA_PROTO = 8, 11
 
@@ -63,6 +63,8 @@ class Link(Struct, frozen=True):
     mtu: int
     addresses: tuple[str, ...] = ()
     """Usable as a source, in the kernel's order: neither tentative nor duplicate nor excluded."""
+    master: int = 0
+    """Index of the VRF, bridge or bond it belongs to."""
 
     @property
     def up(self) -> bool:
@@ -194,7 +196,8 @@ class LinkTable:
         old = self._links.get(index)
         if old is not None and old.name != name and self._names.get(old.name) == index:
             del self._names[old.name]
-        self._links[index] = Link(index, name, flags, mac, mtu)
+        master = read_u32(found.get(IFLA_MASTER, b""))
+        self._links[index] = Link(index, name, flags, mac, mtu, master=master)
         self._names[name] = index
         self._touched[index] = None
 
@@ -210,7 +213,7 @@ class LinkTable:
         self._touched[index] = None
 
     def _apply_address(self, message: Message) -> None:
-        address = _read_address(message)
+        address = read_address(message)
         if address is None:
             return
         key = address.key
@@ -239,7 +242,7 @@ class LinkTable:
         usable = [a for a in self._addresses.get(index, {}).values() if self._usable(a)]
         usable.sort(key=lambda address: address.flags & IFA_F_SECONDARY)
         texts = tuple(unpacked(address.key.data) for address in usable)
-        return Link(link.index, link.name, link.flags, link.mac, link.mtu, texts)
+        return Link(link.index, link.name, link.flags, link.mac, link.mtu, texts, link.master)
 
     def _usable(self, address: Address) -> bool:
         if address.flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED):
@@ -247,7 +250,8 @@ class LinkTable:
         return not self._excluded(address)
 
 
-def _read_address(message: Message) -> Address | None:
+def read_address(message: Message) -> Address | None:
+    """What an RTM_NEWADDR or RTM_DELADDR is about; None for families of no concern."""
     body = message.body
     family, prefix_length, flags, scope, index = _ADDRESS.unpack_from(body.ljust(_ADDRESS.size, b"\0"))
     if family not in (AF_INET, AF_INET6):

@@ -68,8 +68,8 @@ class Announcer:
 
     def on_time(self, config: VrrpInstance, entries: tuple[AddressEntry, ...], now_us: int) -> None:
         """Whatever is due."""
-        if self._schedule.extra_due(config.garp, now_us) and config.garp.extra_if_all:
-            self._burst(config, _one_per_other_interface(config, entries), 1, now_us)
+        if self._schedule.extra_due(config.garp, now_us):
+            self._burst(config, self._one_per_other_interface(config, entries), 1, now_us)
         repeat = self._schedule.due(config.garp, now_us)
         if repeat:
             self._burst(config, entries, repeat, now_us)
@@ -103,13 +103,15 @@ class Announcer:
         self._frames[entry] = (link, frame)
         return frame
 
-
-def _one_per_other_interface(
-    config: VrrpInstance, entries: tuple[AddressEntry, ...]
-) -> tuple[AddressEntry, ...]:
-    """The first address on each interface that sends no adverts (garp_extra_if)."""
-    first: dict[str, AddressEntry] = {}
-    for entry in entries:
-        if entry.interface != config.interface:
-            first.setdefault(entry.interface, entry)
-    return tuple(first.values())
+    def _one_per_other_interface(
+        self, config: VrrpInstance, entries: tuple[AddressEntry, ...]
+    ) -> tuple[AddressEntry, ...]:
+        """garp_extra_if: the first address on each VMAC that sends no adverts; with ``all`` on every other
+        interface.
+        """
+        first: dict[str, AddressEntry] = {}
+        for entry in entries:
+            is_extra = config.garp.extra_if_all or entry.interface in self._context.bases
+            if is_extra and entry.interface != config.transport_interface:
+                first.setdefault(entry.interface, entry)
+        return tuple(first.values())

@@ -14,7 +14,15 @@ REFUSAL_BACKOFF_US = 10_000_000
 
 def interfaces_of(config: VrrpInstance) -> frozenset[str]:
     """Every interface whose state matters to this instance."""
-    return frozenset({config.interface, *_address_interfaces(config)} - {""})
+    own = config.vmac.name if config.vmac is not None else ""
+    return frozenset({config.interface, own, *_address_interfaces(config)} - {""})
+
+
+def source_link(config: VrrpInstance, links: Mapping[str, LinkChanged]) -> LinkChanged | None:
+    """The link whose addresses adverts can come from: a VMAC has none of its own over IPv4."""
+    if config.family == INET6:
+        return links.get(config.transport_interface)
+    return links.get(config.interface)
 
 
 def source_of(config: VrrpInstance, link: LinkChanged | None, virtual: frozenset[str]) -> str:
@@ -40,17 +48,22 @@ def obstacle(
 
     ``interface_up`` is the instance's own interface after its debounce delays.
     """
+    if config.fault:
+        return config.fault
     link = links.get(config.interface)
     if config.interface and link is None:
         return f"interface {config.interface} does not exist"
     if config.interface and not interface_up and not config.dont_track_primary:
         return f"interface {config.interface} is down"
+    if reason := _own_interface_obstacle(config, links, source):
+        return reason
     for name in _address_interfaces(config):
         device = links.get(name)
         if name != config.interface and (device is None or not device.up):
             return f"interface {name} of a virtual address is {'missing' if device is None else 'down'}"
     if not source:
         return "no source address"
+    link = source_link(config, links)
     if config.track_src_ip and (link is None or source not in link.addresses):
         return f"source address {source} is not configured"
     if config.unicast and config.unicast_fault_no_peer and not config.unicast_peers:
@@ -58,10 +71,34 @@ def obstacle(
     return ""
 
 
+def _own_interface_obstacle(config: VrrpInstance, links: Mapping[str, LinkChanged], source: str) -> str:
+    """What is wrong with its VMAC or ipvlan. Whether that is up is judged with the base, and debounced."""
+    if config.vmac is None:
+        return ""
+    name = config.vmac.name
+    own = links.get(name)
+    if own is None:
+        return f"interface {name} does not exist"
+    if config.family == INET6 and not config.vmac.xmit_base and source and source not in own.addresses:
+        return f"source address {source} is not on {name}"
+    return ""
+
+
 def _address_interfaces(config: VrrpInstance) -> tuple[str, ...]:
     """Interfaces of tracked virtual addresses; keepalived tracks them with weight 0 too."""
     both = config.virtual_addresses + config.excluded_addresses
-    return tuple(dict.fromkeys(a.interface for a in both if a.interface and not a.no_track))
+    own = config.vmac.name if config.vmac is not None else ""
+    others = (a.interface for a in both if a.interface and a.interface != own and not a.no_track)
+    return tuple(dict.fromkeys(others))
+
+
+def is_up(config: VrrpInstance, links: Mapping[str, LinkChanged]) -> bool:
+    """Its interface is up, and so is its VMAC on top of it."""
+    link = links.get(config.interface)
+    if link is None or not link.up or config.vmac is None:
+        return link is not None and link.up
+    own = links.get(config.vmac.name)
+    return own is None or own.up
 
 
 class Debounce:
@@ -110,8 +147,7 @@ class Conditions:
         now_us: int,
     ) -> str:
         """What is in the way now; empty: nothing."""
-        link = links.get(config.interface)
-        self._debounce.observe(link is not None and link.up, config, now_us)
+        self._debounce.observe(is_up(config, links), config, now_us)
         if self._refused_until_us <= now_us:
             self._refused_until_us = NEVER
         fault = obstacle(config, links, source, interface_up=self._debounce.is_up)

@@ -57,6 +57,8 @@ class Context:
         self.records = ObjectRecords(self.emit, objects)
         self.trackers = Trackers(self)
         self.links: dict[str, LinkChanged] = {}
+        self.bases: dict[str, str] = {}
+        """Interfaces of instances' own -> what they are on top of."""
         self.generation = 0
         self.realtime_ahead_us = 0
         """What CLOCK_REALTIME is ahead of CLOCK_MONOTONIC."""

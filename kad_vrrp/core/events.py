@@ -7,7 +7,7 @@ event (``Engine.handle(event, now_us)``), never inside it.
 from msgspec import Struct
 
 from kad.config.model.track import TrackFile, TrackProcess, TrackScript
-from kad.config.model.vrrp import GarpGroup, SyncGroup, VrrpInstance, VrrpSettings
+from kad.config.model.vrrp import GarpGroup, SyncGroup, VirtualLink, VrrpInstance, VrrpSettings
 from kad.track.process import ProcessesCounted
 from kad.track.script import ScriptEnded
 from kad_vrrp.core.actions import AddressEntry
@@ -42,6 +42,8 @@ class LinkChanged(Struct, frozen=True):
     addresses: tuple[str, ...]
     """Usable source addresses in the kernel's order, both families, none tentative. The engine leaves out
     the virtual ones itself."""
+    master: int = 0
+    """Index of the VRF, bridge or bond it belongs to."""
     forwarding: bool = False
     """IPv6 forwarding: neighbour advertisements say we are a router."""
 
@@ -129,6 +131,8 @@ class ConfigurationChanged(Struct, frozen=True):
     files: tuple[TrackFile, ...] = ()
     processes: tuple[TrackProcess, ...] = ()
     settings: VrrpSettings = VrrpSettings()
+    virtual_links: tuple[VirtualLink, ...] = ()
+    """The interfaces of the instances' own, there already where they can be."""
 
 
 class ClockSet(Struct, frozen=True):

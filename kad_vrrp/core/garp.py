@@ -1,6 +1,7 @@
 """Gratuitous ARP and unsolicited neighbour advertisements: frames, schedule, pacing. Pure."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from struct import Struct as Layout
 
 from kad.addresses import INET6, family_of, packed
@@ -141,11 +142,16 @@ class Pacer:
         self._queues: dict[tuple[str, int], _Queue] = {}
         self._groups: dict[str, tuple[str, GarpGroup]] = {}
 
-    def configure(self, groups: tuple[GarpGroup, ...]) -> None:
-        """garp_group: interfaces that are paced as one. The first interface of a group gives it its name."""
+    def configure(self, groups: tuple[GarpGroup, ...], bases: Mapping[str, str]) -> None:
+        """garp_group: interfaces that are paced as one. The first interface of a group gives it its name.
+
+        ``bases``: a VMAC is paced as the interface it is on top of.
+        """
         self._groups = {
             interface: (group.interfaces[0], group) for group in groups for interface in group.interfaces
         }
+        on_top = {name: self._groups[base] for name, base in bases.items() if base in self._groups}
+        self._groups = on_top | self._groups
 
     def gap_us(self, interface: str, family: int, settings: GarpSettings) -> int:
         """The least gap there: the group's of the interface, else the instance's own; 0: none."""

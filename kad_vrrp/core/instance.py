@@ -21,7 +21,7 @@ from kad_vrrp.core.actions import (
 from kad_vrrp.core.advertiser import Transmitter, advertised_addresses, receive_rules
 from kad_vrrp.core.announcer import Announcer
 from kad_vrrp.core.authentication import authenticator_for
-from kad_vrrp.core.conditions import Conditions, interfaces_of
+from kad_vrrp.core.conditions import Conditions, interfaces_of, is_up
 from kad_vrrp.core.context import NEVER, Context, Ending
 from kad_vrrp.core.election import OwnerConflict
 from kad_vrrp.core.events import PlanDone
@@ -93,8 +93,7 @@ class Instance:
         self.took_part = False
         """It has been past INIT, in this life or a former one."""
         self.resuming = False
-        link = context.links.get(config.interface)
-        self.conditions = Conditions(link is not None and link.up)
+        self.conditions = Conditions(is_up(config, context.links))
         self._last_record = b""
         self._deferred: ChangeAddresses | None = None
         self._guard = DeletionGuard()

@@ -94,7 +94,8 @@ class Lifecycle:
         if self._stopping:
             return
         self._context.generation = event.generation
-        self._context.pacer.configure(event.garp_groups)
+        self._context.bases = {link.name: link.base for link in event.virtual_links}
+        self._context.pacer.configure(event.garp_groups, self._context.bases)
         settings = event.settings
         self._context.has_fifo = settings.notify_fifo is not None or settings.vrrp_notify_fifo is not None
         if self._started:

@@ -2,7 +2,7 @@
 
 from kad.config.model.vrrp import SyncGroup as GroupConfig
 from kad.config.model.vrrp import Tracking, VrrpInstance
-from kad_vrrp.core.conditions import source_of
+from kad_vrrp.core.conditions import source_link, source_of
 from kad_vrrp.core.context import Context
 from kad_vrrp.core.events import AdvertReceived
 from kad_vrrp.core.instance import Instance
@@ -111,10 +111,11 @@ class Registry:
 
     def bind(self, instance: Instance) -> None:
         """Bring sockets and source address of an instance up to date."""
-        link = self._context.links.get(instance.config.interface)
-        source = source_of(instance.config, link, self._context.virtual)
+        links, config = self._context.links, instance.config
+        source = source_of(config, source_link(config, links), self._context.virtual)
+        link = links.get(config.transport_interface)
         old = instance.transmitter.slot
-        slot = self._wanted_slot(instance.config, source, old, 0 if link is None else link.index)
+        slot = self._wanted_slot(config, source, old, 0 if link is None else link.index)
         if slot is old and source == instance.transmitter.source:
             return
         instance.bind(slot, source)

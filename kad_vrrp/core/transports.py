@@ -14,7 +14,7 @@ def transport_for(config: VrrpInstance, source: str) -> Transport:
     return Transport(
         family=config.family,
         protocol=AH_PROTOCOL if config.auth_type is AuthType.AH else PROTOCOL,
-        interface=config.interface,
+        interface=config.transport_interface,
         group="" if config.unicast else config.multicast_group,
         source=source if config.unicast else "",
         unicast_ttl=config.unicast_ttl,

@@ -123,6 +123,11 @@ class Addresses:
         """A plan is under way."""
         return bool(self._plans) or self.requests.busy
 
+    def link(self, name: str) -> LinkChanged | None:
+        """The interface as last told."""
+        link = self.table.link(name)
+        return None if link is None else _link_changed(link)
+
     def close(self) -> None:
         self.monitor.close()
         self.requests.close()
@@ -289,6 +294,7 @@ def _link_changed(link: Link) -> LinkChanged:
         arp=link.arp,
         multicast=link.multicast,
         addresses=link.addresses,
+        master=link.master,
     )
 
 

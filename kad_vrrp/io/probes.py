@@ -20,6 +20,7 @@ _OBJECT = "\n"
 _RUN = f"{_OBJECT}run "
 PIPES = f"{_OBJECT}pipe "
 """Begins the keys of what the FIFOs leave there."""
+_SETTING = f"{_OBJECT}sysctl "
 
 
 def object_key(key: str) -> str:
@@ -32,7 +33,7 @@ def objects_of(records: Mapping[str, bytes]) -> dict[str, bytes]:
     return {
         key[len(_OBJECT) :]: record
         for key, record in records.items()
-        if key.startswith(_OBJECT) and not key.startswith((_RUN, PIPES))
+        if key.startswith(_OBJECT) and not key.startswith((_RUN, PIPES, _SETTING))
     }
 
 
@@ -49,6 +50,16 @@ def runs_of(records: Mapping[str, bytes]) -> dict[str, bytes]:
 def pipes_of(records: Mapping[str, bytes]) -> dict[str, bytes]:
     """What a former life's FIFOs left there, by the journal's keys."""
     return {key: record for key, record in records.items() if key.startswith(PIPES)}
+
+
+def setting_key(path: str) -> str:
+    """The journal's key for what a kernel setting was before."""
+    return f"{_SETTING}{path}"
+
+
+def settings_of(records: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Kernel settings that a former life has changed, by path."""
+    return {key[len(_SETTING) :]: record for key, record in records.items() if key.startswith(_SETTING)}
 
 
 class Probes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -42,6 +41,8 @@ from kad_vrrp.core.actions import (
 )
 from kad_vrrp.core.events import (
     Event,
+    LinkChanged,
+    LinkRemoved,
     NotifyDone,
     PlanDone,
     TransportFailed,
@@ -49,8 +50,10 @@ from kad_vrrp.core.events import (
 )
 from kad_vrrp.io.addresses import Addresses
 from kad_vrrp.io.garp import Announcer
-from kad_vrrp.io.probes import PIPES, Probes, object_key
+from kad_vrrp.io.probes import PIPES, Probes, object_key, setting_key
 from kad_vrrp.io.sockets import Transports
+from kad_vrrp.io.sysctls import Sysctls, interface_setting
+from kad_vrrp.io.virtual_links import KernelThread, VirtualLinks
 from kad_vrrp.io.wall_clock import WallClock
 
 COMPLAINT_LIMIT = 100
@@ -70,6 +73,7 @@ class Shell:
     """Everything outside the engine: sockets, addresses, announcements, scripts, journal, log.
 
     ``on_synced``: all links have been told. ``on_stopped``: the engine has withdrawn everything.
+    ``settings``: kernel settings a former life has changed, from the journal.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class Shell:
         receive_buffer: int = 0,
         packet_fd: int = -1,
         log_address_changes: bool = False,
+        settings: Mapping[str, bytes] | None = None,
     ) -> None:
         self._records = records
         self._environment = environment
@@ -96,8 +101,7 @@ class Shell:
         """Some instance's state, or what it has learnt, may have changed; whoever asks sets it back."""
         self.causes: deque[Cause] = deque(maxlen=CAUSE_LIMIT)
         self.journal_full = 0
-        self._promoted: dict[str, bytes] = {}
-        """promote_secondaries of interfaces as it was before we set it."""
+        self.sysctls = Sysctls(records, settings or {}, setting_key, self._warn)
 
     def attach(self, driver: Driver[Event, Action], pipes_found: Mapping[str, bytes]) -> None:
         """Open what does not depend on the configuration, and begin to listen to the kernel.
@@ -115,6 +119,10 @@ class Shell:
         patient_reader = partial(driver.add_reader, patient=True)
         self.transports = Transports(driver.feed, patient_reader, driver.remove_reader)
         self.runner = ScriptRunner(driver.loop, self._script_ended, logs.error, self._environment)
+        self.thread = KernelThread(driver.loop)
+        self.virtual_links = VirtualLinks(
+            driver.loop, self.thread, self.sysctls, self._catch_up, self._refused, self._tell_link
+        )
         self.probes = Probes(driver.loop, driver.feed, logs.warning, self._environment, self._records)
         self.fifos = Fifos(
             driver.loop, logs.warning, self._environment, self._records, pipes_found, prefix=PIPES
@@ -227,9 +235,29 @@ class Shell:
             case PlanDone():
                 for failure in event.failures:
                     self._complain(f"({event.instance}) {failure.entry.address}: {failure.reason}")
+            case LinkChanged() | LinkRemoved():
+                self.virtual_links.heard(event)
+                if event.name in self.virtual_links.failures:
+                    return
             case _:
                 pass
         self._driver.feed(event)
+
+    def _tell_link(self, name: str) -> None:
+        """An interface of our own can be used, or not any more."""
+        present = None if name in self.virtual_links.failures else self.addresses.link(name)
+        self._driver.feed(LinkRemoved(name) if present is None else present)
+
+    def _catch_up(self) -> None:
+        while self.addresses.monitor.drain():
+            pass
+
+    def _refused(self, text: str) -> None:
+        logs.error(text)
+        self._complain(text)
+
+    def _warn(self, text: str) -> None:
+        logs.warning(text)
 
     def _complain(self, text: str) -> None:
         if len(self.complaints) < COMPLAINT_LIMIT:
@@ -272,21 +300,11 @@ class Shell:
         self.fifos.write(instance_line(action.instance, what, action.priority))
 
     def _set_promote_secondaries(self, action: SetPromoteSecondaries) -> None:
-        """Set it, or put back what was there before."""
-        path = f"/proc/sys/net/ipv4/conf/{action.interface}/promote_secondaries"
-        former = self._promoted.pop(action.interface, b"")
-        if not action.enabled and not former:
-            return
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            try:
-                if action.enabled:
-                    self._promoted[action.interface] = os.read(descriptor, 16)
-                os.pwrite(descriptor, b"1" if action.enabled else former, 0)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            logs.warning(f"cannot set promote_secondaries on {action.interface}: {error.strerror}")
+        path = interface_setting(action.interface, "promote_secondaries")
+        if action.enabled:
+            self.sysctls.hold(path, 1)
+        else:
+            self.sysctls.release(path)
 
     def _script_ended(self, instance: str, serial: int, _statuses: tuple[int | None, ...]) -> None:
         self._driver.feed(NotifyDone(instance, serial))

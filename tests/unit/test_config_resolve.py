@@ -433,13 +433,13 @@ def test_link_debouncing_stays_below_the_master_down_interval() -> None:
 @pytest.mark.parametrize(
     ("words", "mac", "name"),
     [
-        ("", "", ""),
-        ("vrrp.51", "", "vrrp.51"),
+        ("", "00:00:5e:00:01:33", "vrrp.51"),
+        ("eth9", "00:00:5e:00:01:33", "eth9"),
         ("name vrrp.51 00:11:22:33:44:55", "00:11:22:33:44:55", "vrrp.51"),
-        ("00:11:22:33:44", "00:11:22:33:44:33", ""),
-        ("00:00:5e:00:01:05 # bad-mac", "", ""),
-        ("01:11:22:33:44:55 # bad-mac", "", ""),
-        ("a/b # bad-name", "", ""),
+        ("00:11:22:33:44", "00:11:22:33:44:33", "vrrp.51"),
+        ("00:00:5e:00:01:05 # bad-mac", "00:00:5e:00:01:33", "vrrp.51"),
+        ("01:11:22:33:44:55 # bad-mac", "00:00:5e:00:01:33", "vrrp.51"),
+        ("a/b # bad-name", "00:00:5e:00:01:33", "vrrp.51"),
     ],
 )
 def test_a_vmac(words: str, mac: str, name: str) -> None:

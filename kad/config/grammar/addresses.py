@@ -228,7 +228,10 @@ def _options(static: bool) -> tuple[Row, ...]:
     if static:
         group = Row("track_group", Kind("name", take=take_track_group), "Follow the instances of this group.")
         return (*rows, group)
-    return (*rows, Row("use_vmac", option_flag(), "Put the address on a VMAC of its own interface."))
+    return (
+        *rows,
+        Row("use_vmac", option_flag(), "Put the address on a VMAC of its own interface.", acts=True),
+    )
 
 
 ADDRESS_OPTIONS = _options(static=False)

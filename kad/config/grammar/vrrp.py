@@ -830,16 +830,24 @@ INSTANCE_ROWS: tuple[Row, ...] = (
         Kind("[[name] IF] [MAC] [netlink_notify_msg] [group G]", _use_vmac, high="15 characters"),
         "A MAC address of its own, on a macvlan.",
         "vmac",
+        acts=True,
     ),
     Row(
         "use_ipvlan",
         Kind("[[name] IF] [IP] [bridge/private/vepa] [group G]", _use_ipvlan, high="15 characters"),
         "An ipvlan of its own.",
         "vmac",
+        acts=True,
         repeat=Repeat.FIRST,
     ),
-    Row("use_vmac_addr", flag(), "VMACs on the other interfaces of its addresses too.", "use_vmac_addr"),
-    Row("vmac_xmit_base", flag(), "Send adverts from the base interface.", "(xmit_base)"),
+    Row(
+        "use_vmac_addr",
+        flag(),
+        "VMACs on the other interfaces of its addresses too.",
+        "use_vmac_addr",
+        acts=True,
+    ),
+    Row("vmac_xmit_base", flag(), "Send adverts from the base interface.", "(xmit_base)", acts=True),
     # Elections
     Row(
         "preempt",

@@ -114,17 +114,42 @@ class AuthHmac(Struct, frozen=True, omit_defaults=True):
 
 
 class Vmac(Struct, frozen=True, omit_defaults=True):
-    """use_vmac or use_ipvlan."""
+    """use_vmac or use_ipvlan. What becomes of it is a :class:`VirtualLink` of the same name."""
 
     ipvlan: bool = False
     name: str = ""
+    """Never empty in an instance: one is chosen as keepalived does."""
     mac: str = ""
+    """Of a VMAC, six octets; never empty in an instance."""
     address: str = ""
     """ipvlan's own address."""
     ipvlan_mode: str = ""
     netlink_notify_msg: bool = False
     group: str = ""
     xmit_base: bool = False
+
+
+class VirtualLink(Struct, frozen=True, omit_defaults=True):
+    """An interface of a virtual router's own, on top of another: a macvlan in private mode, or an ipvlan."""
+
+    name: str
+    base: str
+    mac: str = ""
+    """Six octets; empty: an ipvlan, which has its base's."""
+    family: int = 4
+    ipvlan_mode: str = "bridge"
+    address: str = ""
+    """ipvlan: ADDRESS[/LEN] of its own."""
+    has_ipv6: bool = False
+    """IPv6 is needed on it; else it is switched off."""
+    link_local: bool = False
+    """Adverts over IPv6 leave from it: it needs a link-local address, which is not made of its MAC (RFC 9568
+    §7.4)."""
+    source: str = ""
+    """That address; empty: the base's, or one made of the base's MAC."""
+    group: str = ""
+    """Interface group, by name or number; empty: the base's."""
+    netlink_notify_msg: bool = False
 
 
 class VrrpInstance(Struct, frozen=True, omit_defaults=True):
@@ -186,6 +211,15 @@ class VrrpInstance(Struct, frozen=True, omit_defaults=True):
     interface_down_delay_us: int = 0
     interface_up_delay_us: int = 0
     sync_group: str = ""
+    fault: str = ""
+    """Why it cannot take part, whatever the machine looks like; empty: it can."""
+
+    @property
+    def transport_interface(self) -> str:
+        """Where adverts leave and arrive."""
+        if self.vmac is not None and not self.vmac.xmit_base:
+            return self.vmac.name
+        return self.interface
 
     @property
     def is_owner(self) -> bool:
@@ -257,6 +291,7 @@ class VrrpConfiguration(Struct, frozen=True, omit_defaults=True):
     scripts: tuple[TrackScript, ...] = ()
     files: tuple[TrackFile, ...] = ()
     processes: tuple[TrackProcess, ...] = ()
+    virtual_links: tuple[VirtualLink, ...] = ()
     garp_groups: tuple[GarpGroup, ...] = ()
     linkbeat_interfaces: tuple[LinkbeatInterface, ...] = ()
     track_groups: tuple[TrackGroup, ...] = ()

@@ -1,0 +1,275 @@
+"""Makes and takes away the interfaces of virtual routers. It waits for the kernel: for a thread of its own.
+
+What is there already is compared and put right, so that it does not matter who made it, or when: a former
+life, keepalived, or nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterable
+from pathlib import Path
+from struct import Struct as Layout
+
+from kad.addresses import INET6, packed, parse_prefix
+from kad.config.model.vrrp import VirtualLink
+from kad.kernel.conversation import (
+    IFLA_AF_SPEC,
+    IFLA_GROUP,
+    IFLA_LINK,
+    IFLA_LINKINFO,
+    INFO_DATA,
+    INFO_KIND,
+    Conversation,
+    LinkFacts,
+    link_body,
+)
+from kad.kernel.encoder import NLM_F_CREATE, NLM_F_EXCL, attribute, nested, text, u8, u16, u32
+from kad.kernel.links import (
+    ADDRESS_REQUEST,
+    AF_INET,
+    AF_INET6,
+    IFA_ADDRESS,
+    IFA_CACHEINFO,
+    IFA_FLAGS,
+    IFA_LOCAL,
+    IFF_UP,
+    IFLA_ADDRESS,
+    IFLA_IFNAME,
+    IFLA_MASTER,
+    RTM_DELADDR,
+    RTM_DELLINK,
+    RTM_GETADDR,
+    RTM_NEWADDR,
+    RTM_NEWLINK,
+    Address,
+    address_body,
+    read_address,
+)
+
+_ETHERNET = 1
+_MACVLAN_PRIVATE = 1
+_IPVLAN_L2 = 0
+_IPVLAN_FLAGS = {"bridge": 0, "private": 1, "vepa": 2}
+_NO_GENERATED_ADDRESS = 1  # IN6_ADDR_GEN_MODE_NONE
+_ADDRESS_GENERATION = 8  # IFLA_INET6_ADDR_GEN_MODE
+_CONFIGURATION = 1  # IFLA_INET_CONF
+_REVERSE_PATH, _ARP_IGNORE, _PROMOTE, _ACCEPT_LOCAL = 8, 19, 20, 23
+_IPV4_SETTINGS = ((_ARP_IGNORE, 1), (_ACCEPT_LOCAL, 1), (_REVERSE_PATH, 0), (_PROMOTE, 1))
+_IPV6_SETTINGS = ((_ARP_IGNORE, 1),)
+_NO_DUPLICATE_DETECTION = 0x02
+_LINK_SCOPE = 253
+_DEPRECATED = Layout("=IIII").pack(0, 0xFFFFFFFF, 0, 0)
+_LINK_LOCAL = b"\xfe\x80"
+_OURS = ("macvlan", "ipvlan")
+_GROUPS = ("/etc/iproute2/group", "/usr/share/iproute2/group", "/usr/lib/iproute2/group")
+
+
+def establish(links: Iterable[VirtualLink]) -> dict[str, str]:
+    """Have them all as they should be. Name -> why it could not be done; a missing base is no failure."""
+    failures: dict[str, str] = {}
+    with Conversation() as kernel:
+        for link in links:
+            try:
+                _Making(kernel, link).run()
+            except OSError as error:
+                reason = f"{errno.errorcode.get(error.errno or 0, '?')}: {error.strerror or error}"
+                failures[link.name] = f"interface {link.name} on {link.base}: {reason}"
+            except _Impossible as error:
+                failures[link.name] = f"interface {link.name} on {link.base}: {error}"
+    return failures
+
+
+def remove(links: Iterable[VirtualLink]) -> dict[str, str]:
+    """Take them away. Name -> why not; what is not there, or is another kind of interface, is left alone."""
+    failures: dict[str, str] = {}
+    with Conversation() as kernel:
+        for link in links:
+            found = kernel.link(link.name)
+            if found is None or found.kind not in _OURS:
+                continue
+            try:
+                kernel.request(RTM_DELLINK, 0, link_body(found.index))
+                if link.netlink_notify_msg:
+                    _notify_base(kernel, link.base)
+            except OSError as error:
+                failures[link.name] = f"cannot remove {link.name}: {error.strerror}"
+    return failures
+
+
+class _Impossible(Exception):
+    """For reasons that are no error of the kernel's."""
+
+
+class _Making:
+    """One interface."""
+
+    def __init__(self, kernel: Conversation, link: VirtualLink) -> None:
+        self._kernel = kernel
+        self._link = link
+
+    def run(self) -> None:
+        kernel, link = self._kernel, self._link
+        base = kernel.link(link.base)
+        if base is None:
+            return
+        if base.hardware != _ETHERNET:
+            raise _Impossible(f"{link.base} is not an Ethernet interface")
+        found = kernel.link(link.name)
+        if found is not None and found.kind not in _OURS:
+            raise _Impossible("there is another interface of that name")
+        if found is not None and not self._is_on(found, base):
+            kernel.request(RTM_DELLINK, 0, link_body(found.index))
+            found = None
+        if found is None:
+            self._create(base)
+        else:
+            self._correct(found, base)
+        made = kernel.link(link.name)
+        if made is None:
+            raise _Impossible("it went away again")
+        self._settle(made, base)
+        if found is None and link.netlink_notify_msg:
+            _notify_base(kernel, link.base)
+
+    @property
+    def _kind(self) -> str:
+        return "macvlan" if self._link.mac else "ipvlan"
+
+    def _is_on(self, found: LinkFacts, base: LinkFacts) -> bool:
+        # On top of a macvlan means on top of what that one is on.
+        return found.kind == self._kind and found.below in (base.index, base.below or base.index)
+
+    def _info(self) -> bytes:
+        if self._link.mac:
+            data = u32(1, _MACVLAN_PRIVATE)
+        else:
+            data = u16(1, _IPVLAN_L2) + u16(2, _IPVLAN_FLAGS[self._link.ipvlan_mode])
+        return nested(IFLA_LINKINFO, text(INFO_KIND, self._kind), nested(INFO_DATA, data))
+
+    def _mac(self) -> bytes:
+        return attribute(IFLA_ADDRESS, _mac_bytes(self._link.mac)) if self._link.mac else b""
+
+    def _create(self, base: LinkFacts) -> None:
+        link = self._link
+        group = _group_number(link.group) if link.group else base.group
+        parts = [u32(IFLA_LINK, base.index), text(IFLA_IFNAME, link.name), self._info(), self._mac()]
+        parts.append(u32(IFLA_GROUP, group))
+        vrf = self._vrf_of(base)
+        if vrf:
+            parts.append(u32(IFLA_MASTER, vrf))
+        self._kernel.request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, link_body() + b"".join(parts))
+
+    def _correct(self, found: LinkFacts, base: LinkFacts) -> None:
+        """Of what was there already: MAC, mode and VRF."""
+        link = self._link
+        request = self._kernel.request
+        is_private = found.mode[:1] == bytes((_MACVLAN_PRIVATE,))
+        if link.mac and (found.mac != _mac_bytes(link.mac) or not is_private):
+            request(RTM_NEWLINK, 0, link_body(found.index) + self._info() + self._mac())
+        vrf = self._vrf_of(base)
+        if found.master != vrf:
+            request(RTM_NEWLINK, 0, link_body(found.index) + u32(IFLA_MASTER, vrf))
+
+    def _vrf_of(self, base: LinkFacts) -> int:
+        master = self._kernel.link_at(base.master)
+        return master.index if master is not None and master.kind == "vrf" else 0
+
+    def _settle(self, made: LinkFacts, base: LinkFacts) -> None:
+        """What cannot be said when it is created, before and after it goes up."""
+        link, request = self._link, self._kernel.request
+        if link.mac:
+            settings = _IPV6_SETTINGS if link.family == INET6 else _IPV4_SETTINGS
+            conf = nested(_CONFIGURATION, *(u32(key, value) for key, value in settings))
+            request(RTM_NEWLINK, 0, link_body(made.index) + nested(IFLA_AF_SPEC, nested(AF_INET, conf)))
+        _switch_ipv6(link.name, link.has_ipv6)
+        if link.mac and link.has_ipv6:
+            spec = nested(AF_INET6, u8(_ADDRESS_GENERATION, _NO_GENERATED_ADDRESS))
+            request(RTM_NEWLINK, 0, link_body(made.index) + nested(IFLA_AF_SPEC, spec))
+        if not made.flags & IFF_UP:
+            request(RTM_NEWLINK, 0, link_body(made.index, IFF_UP, IFF_UP))
+        if link.mac and link.has_ipv6:
+            self._settle_link_local(made, base)
+        if link.address:
+            self._add_own_address(made)
+
+    def _settle_link_local(self, made: LinkFacts, base: LinkFacts) -> None:
+        """The address that adverts leave from, where they do."""
+        wanted = self._source(base)
+        is_there = any(address.key.data == wanted for address in self._addresses(made.index))
+        if self._link.link_local and not is_there:
+            self._change_address(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, made.index, wanted)
+        elif is_there and not self._link.link_local:
+            self._change_address(RTM_DELADDR, 0, made.index, wanted)
+
+    def _source(self, base: LinkFacts) -> bytes:
+        if self._link.source:
+            return packed(self._link.source)
+        for address in self._addresses(base.index):
+            if address.key.data[:2] == _LINK_LOCAL:
+                return address.key.data
+        return link_local_of(base.mac)
+
+    def _addresses(self, index: int) -> list[Address]:
+        """IPv6 addresses of an interface."""
+        replies = self._kernel.dump(RTM_GETADDR, bytes((AF_INET6,)) + ADDRESS_REQUEST[1:])
+        found = (read_address(reply) for reply in replies)
+        return [address for address in found if address is not None and address.key.index == index]
+
+    def _change_address(self, kind: int, flags: int, index: int, data: bytes) -> None:
+        # Deprecated, as with keepalived: nobody else shall choose it as a source.
+        parts = attribute(IFA_LOCAL, data) + attribute(IFA_ADDRESS, data)
+        parts += u32(IFA_FLAGS, _NO_DUPLICATE_DETECTION) + attribute(IFA_CACHEINFO, _DEPRECATED)
+        body = address_body(AF_INET6, 64, _NO_DUPLICATE_DETECTION, _LINK_SCOPE, index, parts)
+        self._kernel.request(kind, flags, body)
+
+    def _add_own_address(self, made: LinkFacts) -> None:
+        prefix = parse_prefix(self._link.address)
+        if prefix is None:
+            raise _Impossible(f"{self._link.address} is not an address")
+        data = packed(prefix.address)
+        family = AF_INET6 if prefix.family == INET6 else AF_INET
+        parts = attribute(IFA_LOCAL, data) + attribute(IFA_ADDRESS, data)
+        with contextlib.suppress(FileExistsError):
+            self._kernel.request(
+                RTM_NEWADDR,
+                NLM_F_CREATE | NLM_F_EXCL,
+                address_body(family, prefix.length, 0, 0, made.index, parts),
+            )
+
+
+def link_local_of(mac: bytes) -> bytes:
+    """RFC 4291 Appendix A: fe80:: and the modified EUI-64 of a MAC."""
+    return _LINK_LOCAL + bytes(6) + bytes((mac[0] ^ 2, *mac[1:3], 0xFF, 0xFE)) + mac[3:]
+
+
+def _mac_bytes(text_: str) -> bytes:
+    return bytes(int(part, 16) for part in text_.split(":"))
+
+
+def _notify_base(kernel: Conversation, name: str) -> None:
+    """A bridge's promiscuity changes without a word from the kernel; setting its group anew brings one."""
+    base = kernel.link(name)
+    if base is not None:
+        kernel.request(RTM_NEWLINK, 0, link_body(base.index) + u32(IFLA_GROUP, base.group))
+
+
+def _switch_ipv6(name: str, wanted: bool) -> None:
+    path = Path("/proc/sys/net/ipv6/conf", name, "disable_ipv6")
+    value = "0" if wanted else "1"
+    with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
+        if path.read_text().strip() != value:
+            path.write_text(value)
+
+
+def _group_number(name: str) -> int:
+    if name.isascii() and name.isdigit():
+        return int(name)
+    for path in _GROUPS:
+        with contextlib.suppress(OSError):
+            for line in Path(path).read_text(errors="replace").splitlines():
+                words = line.partition("#")[0].split()
+                if len(words) == 2 and words[1] == name and words[0].isdigit():
+                    return int(words[0])
+    raise _Impossible(f"there is no interface group '{name}'")
