@@ -119,6 +119,8 @@ class VrrpChild:
         self._link.start()
         if self._stopping:
             # Told to stop before there was anything: what a former life left is withdrawn all the same.
+            if not self._making_links:
+                self._driver.feed(StopRequested())
             return
         self._heartbeat.phase = Phase.READY
 
