@@ -93,6 +93,7 @@ class CheckerState:
         "number",
         "retries",
         "runs",
+        "schedule",
         "server",
         "started_us",
         "step",
@@ -102,15 +103,16 @@ class CheckerState:
     def __init__(self, number: int, config: Checker, server: RealServerState) -> None:
         self.number = number
         self.config = config
+        self.schedule = schedule_of(config)
+        """None: news drive it."""
         self.server = server
         self.digest = digest_of(config)
         alpha = False if isinstance(config, FileCheck) else alpha_of(config)
         self.is_up = not alpha
         self.has_run = isinstance(config, FileCheck)
         """False: no result yet that said anything about the server."""
-        schedule = self.schedule
         # The first failure is believed at once: retrying is for servers that were seen working.
-        self.retries = schedule.retry if schedule is not None else 0
+        self.retries = self.schedule.retry if self.schedule is not None else 0
         self.step = 0
         """HTTP: the URL that is next."""
         self.failed_step = -1
@@ -124,11 +126,6 @@ class CheckerState:
         """Of the last failure, for people; empty after a success."""
         self.runs = 0
         self.failures = 0
-
-    @property
-    def schedule(self) -> Schedule | None:
-        config = self.config
-        return None if isinstance(config, FileCheck | BfdCheck) else config.schedule
 
     @property
     def kind(self) -> str:
@@ -252,11 +249,16 @@ class CheckerState:
     def take_over(self, config: Checker) -> None:
         """The same checker in a new configuration: what it knows stays, when it runs may change."""
         self.config = config
-        schedule = self.schedule
-        if schedule is not None:
-            self.retries = min(self.retries, schedule.retry)
+        self.schedule = schedule_of(config)
+        if self.schedule is not None:
+            self.retries = min(self.retries, self.schedule.retry)
         if isinstance(config, HttpGet):
             self.step = min(self.step, len(config.urls) - 1)
+
+
+def schedule_of(config: Checker) -> Schedule | None:
+    """When it runs; None: it is driven by news."""
+    return None if isinstance(config, FileCheck | BfdCheck) else config.schedule
 
 
 def alpha_of(config: Checker) -> bool:
