@@ -16,7 +16,9 @@ from kad.config import iproute_names
 from kad.config.iproute_names import Names, UnknownName, c_integer
 from kad.config.model.routing import (
     MAIN_TABLE,
+    METRICS,
     PROTOCOL_MARK,
+    ROUTE_TYPES,
     UNICAST,
     Encapsulation,
     NextHop,
@@ -25,42 +27,6 @@ from kad.config.model.routing import (
     Rule,
     RuleAction,
 )
-
-ROUTE_TYPES: Mapping[str, int] = {
-    "unicast": 1,
-    "local": 2,
-    "broadcast": 3,
-    "brd": 3,
-    "anycast": 4,
-    "multicast": 5,
-    "blackhole": 6,
-    "unreachable": 7,
-    "prohibit": 8,
-    "throw": 9,
-    "nat": 10,
-    "xresolve": 11,
-}
-"""RTN_* of rtnetlink(7)."""
-
-METRICS: Mapping[str, int] = {
-    "mtu": 2,
-    "window": 3,
-    "rtt": 4,
-    "rttvar": 5,
-    "ssthresh": 6,
-    "cwnd": 7,
-    "advmss": 8,
-    "reordering": 9,
-    "hoplimit": 10,
-    "initcwnd": 11,
-    "features": 12,
-    "rto_min": 13,
-    "initrwnd": 14,
-    "quickack": 15,
-    "congctl": 16,
-    "fastopen_no_cookie": 17,
-}
-"""RTAX_* of rtnetlink(7)."""
 
 _FEATURE_ECN = 1
 _ROUND_TRIP_UNITS = {"rtt": 8, "rttvar": 4, "rto_min": 1}

@@ -14,6 +14,14 @@ class VirtualAddressReport(Struct, frozen=True, omit_defaults=True):
     """In the kernel by this instance's doing or knowledge."""
 
 
+class ObjectReport(Struct, frozen=True, omit_defaults=True):
+    """One route, rule or static address, in words."""
+
+    text: str
+    present: bool = False
+    """In the kernel by our doing or knowledge."""
+
+
 class InstanceReport(Struct, frozen=True, omit_defaults=True):
     """One VRRP instance at this moment."""
 
@@ -42,6 +50,8 @@ class InstanceReport(Struct, frozen=True, omit_defaults=True):
     """What is in the way, in FAULT."""
     vips_set: bool = False
     addresses: tuple[VirtualAddressReport, ...] = ()
+    routes: tuple[ObjectReport, ...] = ()
+    """Virtual routes and rules."""
     owed_notifications: int = 0
     counters: dict[str, int] = {}
     """keepalived's names and order."""
@@ -79,6 +89,7 @@ class VrrpReport(Struct, frozen=True, omit_defaults=True):
 
     generation: int
     instances: tuple[InstanceReport, ...] = ()
+    statics: tuple[ObjectReport, ...] = ()
     drops: dict[str, int] = {}
     process: ProcessReport | None = None
 

@@ -26,6 +26,7 @@ IFA_F_SECONDARY, IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x01, 0x08, 0x40
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER = 1, 3, 4, 10
 IFA_ADDRESS, IFA_LOCAL, IFA_LABEL, IFA_BROADCAST, IFA_CACHEINFO = 1, 2, 3, 4, 6
 IFA_FLAGS, IFA_PROTO = 8, 11
+IFLA_LINKINFO, IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_VRF_TABLE = 18, 1, 2, 1
 
 _LINK = Layout("=BxHiII")
 _ADDRESS = Layout("=BBBBi")
@@ -105,6 +106,7 @@ class LinkTable:
         self._excluded = excluded
         self._links: dict[int, Link] = {}
         self._names: dict[str, int] = {}
+        self._vrf_tables: dict[int, int] = {}
         self._addresses: dict[int, dict[AddressKey, Address]] = {}
         self._told: dict[str, Link] = {}
         self._touched: dict[int, None] = {}
@@ -124,6 +126,10 @@ class LinkTable:
 
     def address(self, key: AddressKey) -> Address | None:
         return self._addresses.get(key.index, {}).get(key)
+
+    def vrf_table(self, name: str) -> int | None:
+        """The routing table of a VRF; None when there is no VRF of that name."""
+        return self._vrf_tables.get(self._names.get(name, 0))
 
     def link(self, name: str) -> Link | None:
         """The link as last told by :meth:`changes`."""
@@ -196,6 +202,9 @@ class LinkTable:
         old = self._links.get(index)
         if old is not None and old.name != name and self._names.get(old.name) == index:
             del self._names[old.name]
+        table = _vrf_table(found.get(IFLA_LINKINFO, b""))
+        if table is not None:
+            self._vrf_tables[index] = table
         master = read_u32(found.get(IFLA_MASTER, b""))
         self._links[index] = Link(index, name, flags, mac, mtu, master=master)
         self._names[name] = index
@@ -203,6 +212,7 @@ class LinkTable:
 
     def _remove_link(self, index: int) -> None:
         link = self._links.pop(index, None)
+        self._vrf_tables.pop(index, None)
         if link is None:
             return
         if self._names.get(link.name) == index:
@@ -248,6 +258,17 @@ class LinkTable:
         if address.flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED):
             return False
         return not self._excluded(address)
+
+
+def _vrf_table(info: bytes) -> int | None:
+    """The table of a VRF, of a link's IFLA_LINKINFO; None for other links."""
+    if not info:
+        return None
+    found = attributes(info)
+    if read_text(found.get(IFLA_INFO_KIND, b"")) != "vrf":
+        return None
+    table = attributes(found.get(IFLA_INFO_DATA, b"")).get(IFLA_VRF_TABLE)
+    return None if table is None else read_u32(table)
 
 
 def read_address(message: Message) -> Address | None:

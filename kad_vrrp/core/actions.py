@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from kad.config.model.routing import Route, Rule
 from kad.config.model.script import ScriptCommand
 from kad.track.script import EndScript, RunScript
 
@@ -78,8 +79,12 @@ class AddressEntry(Struct, frozen=True):
     no_track: bool = False
 
 
+Entry = AddressEntry | Route | Rule
+"""What a master has and a backup has not."""
+
+
 class ChangeAddresses(Struct, frozen=True):
-    """Remove, then add. Answered by PlanDone with the same serial, always.
+    """Remove, then add: addresses and what goes with them. Answered by PlanDone with the same serial, always.
 
     Exactly these are removed, whoever set them; absent is as good as removed. Additions use EXCL: one that
     exists already is success and named in PlanDone. Who owns what is the engine's knowledge alone.
@@ -87,8 +92,8 @@ class ChangeAddresses(Struct, frozen=True):
 
     instance: str
     serial: int
-    remove: tuple[AddressEntry, ...]
-    add: tuple[AddressEntry, ...]
+    remove: tuple[Entry, ...]
+    add: tuple[Entry, ...]
 
 
 class Announce(Struct, frozen=True):

@@ -15,7 +15,7 @@ REFUSAL_BACKOFF_US = 10_000_000
 def interfaces_of(config: VrrpInstance) -> frozenset[str]:
     """Every interface whose state matters to this instance."""
     own = config.vmac.name if config.vmac is not None else ""
-    return frozenset({config.interface, own, *_address_interfaces(config)} - {""})
+    return frozenset({config.interface, own, *_needed_interfaces(config)} - {""})
 
 
 def source_link(config: VrrpInstance, links: Mapping[str, LinkChanged]) -> LinkChanged | None:
@@ -57,10 +57,10 @@ def obstacle(
         return f"interface {config.interface} is down"
     if reason := _own_interface_obstacle(config, links, source):
         return reason
-    for name in _address_interfaces(config):
+    for name, what in _needed_interfaces(config).items():
         device = links.get(name)
         if name != config.interface and (device is None or not device.up):
-            return f"interface {name} of a virtual address is {'missing' if device is None else 'down'}"
+            return f"interface {name} of a {what} is {'missing' if device is None else 'down'}"
     if not source:
         return "no source address"
     link = source_link(config, links)
@@ -84,12 +84,21 @@ def _own_interface_obstacle(config: VrrpInstance, links: Mapping[str, LinkChange
     return ""
 
 
-def _address_interfaces(config: VrrpInstance) -> tuple[str, ...]:
-    """Interfaces of tracked virtual addresses; keepalived tracks them with weight 0 too."""
+def _needed_interfaces(config: VrrpInstance) -> dict[str, str]:
+    """Interfaces of what is tracked, and what that is; keepalived tracks them with weight 0 too."""
     both = config.virtual_addresses + config.excluded_addresses
     own = config.vmac.name if config.vmac is not None else ""
-    others = (a.interface for a in both if a.interface and a.interface != own and not a.no_track)
-    return tuple(dict.fromkeys(others))
+    needed = {a.interface: "virtual address" for a in both if a.interface and not a.no_track}
+    for route in config.virtual_routes:
+        # Not those of next hops: a route with one of them gone still leads somewhere.
+        if route.interface and not route.no_track:
+            needed.setdefault(route.interface, "virtual route")
+    for rule in config.virtual_rules:
+        if not rule.no_track:
+            needed.update((name, "virtual rule") for name in rule.interfaces if name not in needed)
+    for name in config.static_interfaces:
+        needed.setdefault(name, "static item")
+    return {name: what for name, what in needed.items() if name != own}
 
 
 def is_up(config: VrrpInstance, links: Mapping[str, LinkChanged]) -> bool:

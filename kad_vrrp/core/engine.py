@@ -26,6 +26,8 @@ from kad_vrrp.core.events import (
     LinkRemoved,
     NotifyDone,
     PlanDone,
+    RouteDeleted,
+    RoutesDoubted,
     StopRequested,
     TimeReached,
     TransportFailed,
@@ -140,13 +142,20 @@ class Engine:
             case TimeReached():
                 self._on_time(now_us)
             case LinkChanged():
+                former = self._context.links.get(event.name)
                 self._context.links[event.name] = event
                 self._lifecycle.on_link(event.name, now_us)
+                if _may_drop_routes(former, event):
+                    self._doubt_routes(now_us)
             case LinkRemoved():
                 self._context.links.pop(event.name, None)
                 self._lifecycle.on_link(event.name, now_us)
             case AddressDeleted():
                 self._on_address_deleted(event, now_us)
+            case RouteDeleted():
+                self._on_route_deleted(event, now_us)
+            case RoutesDoubted():
+                self._doubt_routes(now_us)
             case TransportOpened():
                 self._on_transport(self._transports.opened(event.transport), now_us)
             case TransportFailed():
@@ -221,10 +230,23 @@ class Engine:
             instance.on_address_deleted(event.interface, event.address, event.prefix_length, now_us)
             self._deadlines.push(instance)
 
-    def _on_plan_done(self, event: PlanDone, now_us: int) -> None:
-        for instance in self._registry.named(event.instance):
-            instance.on_plan_done(event, now_us)
+    def _on_route_deleted(self, event: RouteDeleted, now_us: int) -> None:
+        for instance in self._registry.with_routes:
+            instance.on_route_deleted(event.entry, event.culprit, now_us)
             self._deadlines.push(instance)
+
+    def _doubt_routes(self, now_us: int) -> None:
+        for instance in self._registry.with_routes:
+            instance.doubt_routes(now_us)
+            self._deadlines.push(instance)
+
+    def _on_plan_done(self, event: PlanDone, now_us: int) -> None:
+        took_addresses = False
+        for instance in self._registry.named(event.instance):
+            took_addresses |= instance.on_plan_done(event, now_us)
+            self._deadlines.push(instance)
+        if took_addresses:
+            self._doubt_routes(now_us)
         self._lifecycle.finish_endings(now_us)
 
     def _on_notify_done(self, event: NotifyDone, now_us: int) -> None:
@@ -234,3 +256,10 @@ class Engine:
         if group is not None:
             group.on_notify_done(event.serial)
         self._lifecycle.finish_endings(now_us)
+
+
+def _may_drop_routes(former: LinkChanged | None, link: LinkChanged) -> bool:
+    """The kernel drops routes of a link that goes down or loses an address, and says nothing of IPv4 ones."""
+    if not link.up:
+        return False
+    return former is None or not former.up or not set(former.addresses) <= set(link.addresses)

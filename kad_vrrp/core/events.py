@@ -6,11 +6,12 @@ event (``Engine.handle(event, now_us)``), never inside it.
 
 from msgspec import Struct
 
+from kad.config.model.routing import Route, Rule
 from kad.config.model.track import TrackFile, TrackProcess, TrackScript
 from kad.config.model.vrrp import GarpGroup, SyncGroup, VirtualLink, VrrpInstance, VrrpSettings
 from kad.track.process import ProcessesCounted
 from kad.track.script import ScriptEnded
-from kad_vrrp.core.actions import AddressEntry
+from kad_vrrp.core.actions import Entry
 
 
 class AdvertReceived(Struct, frozen=True, gc=False):
@@ -60,6 +61,20 @@ class AddressDeleted(Struct, frozen=True):
     prefix_length: int
 
 
+class RouteDeleted(Struct, frozen=True):
+    """A tracked route or rule of one of our plans vanished, and it was not us who deleted it.
+
+    ``culprit``: who did, for people; empty: the kernel by itself, or unknown.
+    """
+
+    entry: Route | Rule
+    culprit: str = ""
+
+
+class RoutesDoubted(Struct, frozen=True):
+    """Words of the kernel about routes were lost: any of ours may be gone."""
+
+
 class TransportOpened(Struct, frozen=True):
     transport: int
 
@@ -74,7 +89,7 @@ class TransportFailed(Struct, frozen=True):
 class AddressFailure(Struct, frozen=True):
     """One command of a plan that the kernel refused. ``reason`` names the error, for people."""
 
-    entry: AddressEntry
+    entry: Entry
     adding: bool
     reason: str
 
@@ -88,7 +103,7 @@ class PlanDone(Struct, frozen=True):
 
     instance: str
     serial: int
-    existed: tuple[AddressEntry, ...] = ()
+    existed: tuple[Entry, ...] = ()
     failures: tuple[AddressFailure, ...] = ()
 
 
@@ -156,6 +171,8 @@ Event = (
     | LinkChanged
     | LinkRemoved
     | AddressDeleted
+    | RouteDeleted
+    | RoutesDoubted
     | TransportOpened
     | TransportFailed
     | PlanDone

@@ -1,24 +1,25 @@
-"""The addresses one instance holds, as far as the kernel has told, and the one plan in flight. Pure."""
+"""What one instance holds, as far as the kernel has told, and the one plan in flight. Pure.
+
+Addresses, and the routes and rules that go with them.
+"""
 
 from msgspec import Struct
 
-from kad.config.model.vrrp import VrrpInstance
-from kad_vrrp.core.actions import AddressEntry, ChangeAddresses
+from kad_vrrp.core.actions import AddressEntry, ChangeAddresses, Entry
 from kad_vrrp.core.context import NEVER
 from kad_vrrp.core.events import AddressFailure, PlanDone
-from kad_vrrp.core.record import Record
-from kad_vrrp.core.resources import Holding, Plan, digest, entries_of, from_bits, plan, to_bits
+from kad_vrrp.core.resources import Holding, Plan, digest, from_bits, plan, to_bits
 
 DELETION_BACKOFF_US = 10_000_000
-"""A deleted address makes a master step down at most this often; in between it is just put back."""
+"""A deleted object makes a master step down at most this often; in between it is just put back."""
 RESTORE_GAP_US = 1_000_000
-"""Least gap between two times an address is put back."""
+"""Least gap between two times it is put back."""
 
 
 class DeletionGuard:
-    """What a master does about addresses of its own that others delete, and how often."""
+    """What a master does about objects of its own that others delete, and how often."""
 
-    __slots__ = ("_address", "_last_us", "restore_us", "step_down_us")
+    __slots__ = ("_last_us", "_loss", "restore_us", "step_down_us")
 
     def __init__(self) -> None:
         self._last_us = -NEVER
@@ -26,7 +27,7 @@ class DeletionGuard:
 
     def calm(self) -> None:
         """Nothing is to be done."""
-        self._address = ""
+        self._loss = ""
         self.step_down_us = NEVER
         self.restore_us = NEVER
 
@@ -34,12 +35,14 @@ class DeletionGuard:
     def deadline_us(self) -> int:
         return min(self.step_down_us, self.restore_us)
 
-    def deleted(self, address: str, now_us: int) -> bool:
-        """Step down when everything that came with it is known, unless that was done lately. True: the
-        address is put back instead, after a while, and this is the first of those.
+    def deleted(self, loss: str, now_us: int) -> bool:
+        """Step down when everything that came with it is known, unless that was done lately. True: it is put
+        back instead, after a while, and this is the first of those.
+
+        ``loss`` tells people what was deleted, and by whom.
         """
         if now_us - self._last_us >= DELETION_BACKOFF_US:
-            self._address = address
+            self._loss = loss
             self.step_down_us = now_us
             return False
         first = self.restore_us == NEVER
@@ -48,19 +51,27 @@ class DeletionGuard:
         return first
 
     def stepping_down(self, now_us: int) -> str:
-        """It is being done; returns the address that was deleted."""
-        address = self._address
+        """It is being done; returns what was deleted."""
+        loss = self._loss
         self._last_us = now_us
         self.calm()
-        return address
+        return loss
+
+
+def is_tracked(entry: Entry) -> bool:
+    """Whether its loss, or a refusal, matters. Addresses are refused for everybody."""
+    return isinstance(entry, AddressEntry) or entry.is_tracked
 
 
 class PlanOutcome(Struct, frozen=True):
     """What a finished plan brought."""
 
-    added: tuple[AddressEntry, ...]
+    added: tuple[Entry, ...]
     """In place now, whoever set them first."""
     refused: tuple[AddressFailure, ...]
+    """Refused additions of what is not tracked are no obstacle: they are told, and not asked again."""
+    took_addresses: bool
+    """Addresses were removed: the kernel may have dropped routes that needed them, without a word."""
 
 
 class Holdings:
@@ -69,51 +80,63 @@ class Holdings:
     While a plan is in flight nothing is judged: its answer tells which additions existed already.
     """
 
-    def __init__(self, config: VrrpInstance) -> None:
-        self.entries = entries_of(config)
-        self.held: dict[AddressEntry, Holding] = {}
+    def __init__(self, entries: tuple[Entry, ...]) -> None:
+        self.entries = entries
+        self.held: dict[Entry, Holding] = {}
         self._digest = digest(self.entries)
         self._in_flight: ChangeAddresses | None = None
         self.last_serial = 0
         """Of the latest plan."""
-        self._again: set[AddressEntry] = set()
+        self._again: set[Entry] = set()
         """Held according to a record, to be added once more to be sure."""
-        self._stuck: set[AddressEntry] = set()
+        self._stuck: set[Entry] = set()
         """The kernel would not remove them; not asked again before the next change of state."""
+        self._given_up: set[Entry] = set()
+        """The kernel would not add them, and nobody depends on them; not asked again before that either."""
 
     @property
     def in_flight(self) -> bool:
         return self._in_flight is not None
 
     @property
-    def present(self) -> tuple[AddressEntry, ...]:
-        """Configured addresses in place, in configuration order."""
+    def present(self) -> tuple[Entry, ...]:
+        """What is configured and in place, in configuration order."""
         return tuple(entry for entry in self.entries if entry in self.held and entry not in self._again)
 
+    @property
+    def addresses(self) -> tuple[AddressEntry, ...]:
+        """The addresses among :attr:`present`."""
+        return tuple(entry for entry in self.present if isinstance(entry, AddressEntry))
+
     def assume_all(self) -> None:
-        """Nothing is known: every configured address may be there; a plan removes it, or adds it again."""
+        """Nothing is known: every configured object may be there; a plan removes it, or adds it again."""
         for entry in self.entries:
             self.held.setdefault(entry, Holding.OURS)
         self._again = set(self.held)
 
     def disown_none(self) -> None:
-        """Foreign addresses are ours from now on (-X: they go when we leave MASTER)."""
+        """Foreign objects are ours from now on (-X: they go when we leave MASTER)."""
         self.held = dict.fromkeys(self.held, Holding.OURS)
 
     def doubt(self) -> None:
         """What is held may have vanished unnoticed (an interface made anew): add it once more, to be sure."""
         self._again = set(self.held)
 
+    def doubt_routes(self) -> None:
+        """Routes go without a word when their interface or the address they need does."""
+        self._again.update(entry for entry in self.held if not isinstance(entry, AddressEntry))
+        self._given_up.clear()
+
     def forgive(self) -> None:
-        """A change of state: removals the kernel refused are worth another try."""
+        """A change of state: what the kernel refused is worth another try."""
         self._stuck.clear()
+        self._given_up.clear()
 
-    def configure(self, config: VrrpInstance, *, holding: bool) -> bool:
-        """Take a new list of addresses. True when it differs.
+    def configure(self, entries: tuple[Entry, ...], *, holding: bool) -> bool:
+        """Take a new list. True when it differs.
 
-        Not ``holding`` (anything but MASTER): a newly configured address that is there is to be removed.
+        Not ``holding`` (anything but MASTER): what is newly configured and there is to be removed.
         """
-        entries = entries_of(config)
         if entries == self.entries:
             return False
         if not holding:
@@ -123,14 +146,15 @@ class Holdings:
         self._digest = digest(entries)
         return True
 
-    def next_plan(self, desired: tuple[AddressEntry, ...], *, removals_only: bool = False) -> Plan | None:
+    def next_plan(self, desired: tuple[Entry, ...], *, removals_only: bool = False) -> Plan | None:
         """The way to ``desired``; None while one is in flight or when there is nothing to do."""
         if self._in_flight is not None:
             return None
         to_repeat = self._again.intersection(desired)
         wanted = plan(desired, {e: whose for e, whose in self.held.items() if e not in to_repeat})
         removable = tuple(entry for entry in wanted.remove if entry not in self._stuck)
-        wanted = Plan(removable, () if removals_only else wanted.add)
+        addable = tuple(entry for entry in wanted.add if entry not in self._given_up)
+        wanted = Plan(removable, () if removals_only else addable)
         return wanted if wanted else None
 
     def begin(self, action: ChangeAddresses) -> None:
@@ -157,6 +181,8 @@ class Holdings:
             self._again.discard(entry)
             if (entry, True) in failed:
                 self.held.pop(entry, None)
+                if not is_tracked(entry):
+                    self._given_up.add(entry)
                 continue
             added.append(entry)
             if entry in existed:
@@ -164,22 +190,26 @@ class Holdings:
                 self.held.setdefault(entry, Holding.FOREIGN)
             else:
                 self.held[entry] = Holding.OURS
-        return PlanOutcome(tuple(added), done.failures)
+        took_addresses = any(isinstance(entry, AddressEntry) for entry in action.remove)
+        return PlanOutcome(tuple(added), done.failures, took_addresses)
 
     def find(self, interface: str, address: str, prefix_length: int) -> AddressEntry | None:
         """The held entry of this name, if any."""
+        wanted = (address, prefix_length, interface)
         for entry in self.held:
-            if (entry.address, entry.prefix_length, entry.interface) == (address, prefix_length, interface):
+            if not isinstance(entry, AddressEntry):
+                continue
+            if (entry.address, entry.prefix_length, entry.interface) == wanted:
                 return entry
         return None
 
-    def lose(self, entry: AddressEntry) -> None:
+    def lose(self, entry: Entry) -> None:
         """Someone else deleted it."""
         self.held.pop(entry, None)
         self._again.discard(entry)
 
     def drop_unconfigured(self) -> None:
-        """Foreign addresses that are not configured any more are none of our business."""
+        """Foreign objects that are not configured any more are none of our business."""
         configured = set(self.entries)
         self.held = {e: w for e, w in self.held.items() if e in configured or w is Holding.OURS}
 
@@ -196,28 +226,28 @@ class Holdings:
             to_bits(self.entries, foreign),
         )
 
-    def restore(self, record: Record, previous: VrrpInstance | None) -> None:
+    def restore(self, named: bytes, ours: bytes | None, foreign: bytes, former: tuple[Entry, ...]) -> None:
         """Take over what a record says is held, which may be about the list of the generation before.
 
-        Addresses only the former list has may be there or not, whichever list the record is about: they are
-        taken for ours, so that the next plan removes them.
+        ``named``: the digest of the list that the bits are about; ``former``: the list before. What only the
+        former list has may be there or not, whichever list the record is about: it is taken for ours, so that
+        the next plan removes it.
         """
         self.held.clear()
-        old_entries = entries_of(previous) if previous is not None else ()
-        if record.addresses_digest == self._digest:
-            self._hold(self.entries, record)
-        elif old_entries and record.addresses_digest == digest(old_entries):
-            self._hold(old_entries, record)
+        if named == self._digest:
+            self._hold(self.entries, ours, foreign)
+        elif former and named == digest(former):
+            self._hold(former, ours, foreign)
         else:
             self.assume_all()
         known = set(self.entries)
-        for entry in old_entries:
+        for entry in former:
             if entry not in known:
                 self.held.setdefault(entry, Holding.OURS)
         # The record says what should be, not what is.
         self.doubt()
 
-    def _hold(self, entries: tuple[AddressEntry, ...], record: Record) -> None:
-        ours = entries if record.ours is None else from_bits(entries, record.ours)
-        self.held.update(dict.fromkeys(ours, Holding.OURS))
-        self.held.update(dict.fromkeys(from_bits(entries, record.foreign), Holding.FOREIGN))
+    def _hold(self, entries: tuple[Entry, ...], ours: bytes | None, foreign: bytes) -> None:
+        mine = entries if ours is None else from_bits(entries, ours)
+        self.held.update(dict.fromkeys(mine, Holding.OURS))
+        self.held.update(dict.fromkeys(from_bits(entries, foreign), Holding.FOREIGN))

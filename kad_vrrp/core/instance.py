@@ -5,11 +5,13 @@ new intention, the news of the change, the adverts, the addresses; and once the 
 announcements and the notifications. Whatever is killed in between, the record says what is still to be done.
 """
 
+from kad.config.model.routing import Route, Rule
 from kad.config.model.vrrp import Tracking, VrrpInstance, WantedState
 from kad.notify.policy import NotifyState
 from kad_vrrp.core import participation
 from kad_vrrp.core import record as records
 from kad_vrrp.core.actions import (
+    AddressEntry,
     ChangeAddresses,
     LogLevel,
     PriorityChanged,
@@ -23,13 +25,15 @@ from kad_vrrp.core.announcer import Announcer
 from kad_vrrp.core.authentication import authenticator_for
 from kad_vrrp.core.conditions import Conditions, interfaces_of, is_up
 from kad_vrrp.core.context import NEVER, Context, Ending
+from kad_vrrp.core.descriptions import describe
 from kad_vrrp.core.election import OwnerConflict
 from kad_vrrp.core.events import PlanDone
 from kad_vrrp.core.familiar import Familiar
-from kad_vrrp.core.holdings import DeletionGuard, Holdings
-from kad_vrrp.core.memory import describe
+from kad_vrrp.core.holdings import DeletionGuard, Holdings, is_tracked
+from kad_vrrp.core.memory import record_of
 from kad_vrrp.core.notices import Notices, notify_state
 from kad_vrrp.core.priority import OWNER, STOPPING, effective_priority
+from kad_vrrp.core.resources import entries_of
 from kad_vrrp.core.stats import Statistics
 from kad_vrrp.core.sync_group import SyncGroup
 from kad_vrrp.core.timers import early_window_us, intervals
@@ -72,7 +76,7 @@ class Instance:
         """The current master's unchanged packet, by which it is recognised without parsing."""
         self.conflict = OwnerConflict()
         self.announcer = Announcer(context)
-        self.holdings = Holdings(config)
+        self.holdings = Holdings(entries_of(config))
         self.holdings.assume_all()
         self.notices = Notices()
         self.tracking = config.tracking
@@ -159,7 +163,7 @@ class Instance:
             self.reconcile(now_us)
         self.check(now_us)
         if self.state is State.MASTER:
-            self.announcer.on_time(self.config, self.holdings.present, now_us)
+            self.announcer.on_time(self.config, self.holdings.addresses, now_us)
         self.arm()
 
     # Conditions ----------------------------------------------------------------------------------------
@@ -339,7 +343,7 @@ class Instance:
         self.log(LogLevel.WARNING, f"no advert left us for {gap_us} us; announcing our addresses again")
         self.announcer.owe(now_us + self.config.advert_int_us)
         if not self.holdings.in_flight:
-            self.announcer.settle(self.config, self.holdings.present, now_us)
+            self.announcer.settle(self.config, self.holdings.addresses, now_us)
         self.arm()
 
     def resume_master(self, now_us: int) -> None:
@@ -388,28 +392,32 @@ class Instance:
         elif not self.holdings.in_flight:
             self._settle(now_us)
 
-    def on_plan_done(self, done: PlanDone, now_us: int) -> None:
+    def on_plan_done(self, done: PlanDone, now_us: int) -> bool:
+        """True: addresses were removed, and the kernel may have dropped routes with them."""
         outcome = self.holdings.finish(done)
         if outcome is None:
-            return
+            return False
         refused_addition = False
         for failure in outcome.refused:
             verb = "add" if failure.adding else "remove"
-            self.log(LogLevel.ERROR, f"cannot {verb} {failure.entry.address}: {failure.reason}")
-            refused_addition |= failure.adding
+            self.log(LogLevel.ERROR, f"cannot {verb} {describe(failure.entry)}: {failure.reason}")
+            refused_addition |= failure.adding and is_tracked(failure.entry)
         if refused_addition and self.state is State.MASTER:
             self.conditions.refused(now_us)
             self.check(now_us)
-            return
+            return outcome.took_addresses
         if self.state is State.MASTER and outcome.added:
-            self.announcer.added(self.config, outcome.added, now_us)
+            added = tuple(entry for entry in outcome.added if isinstance(entry, AddressEntry))
+            if added:
+                self.announcer.added(self.config, added, now_us)
         self.reconcile(now_us)
         self.arm()
+        return outcome.took_addresses
 
     def _settle(self, now_us: int) -> None:
         """The kernel is as the state wants it: tell the hosts, then the scripts."""
         if self.state is State.MASTER and self.running:
-            self.announcer.settle(self.config, self.holdings.present, now_us)
+            self.announcer.settle(self.config, self.holdings.addresses, now_us)
         self.holdings.drop_unconfigured()
         if self.ending is not Ending.WITHDRAW:
             self.context.actions.extend(self.notices.start(self.config, has_fifo=self.context.has_fifo))
@@ -426,25 +434,43 @@ class Instance:
         self.holdings.lose(entry)
         if entry.no_track:
             return
-        if self._guard.deleted(address, now_us):
-            self.log(LogLevel.WARNING, f"{address} was deleted again; putting it back")
+        self._mind_deletion(f"{address} was deleted by another", now_us)
+
+    def on_route_deleted(self, entry: Route | Rule, culprit: str, now_us: int) -> None:
+        """The same for a route or rule of ours."""
+        if entry not in self.holdings.held or self.state is not State.MASTER:
+            return
+        self.holdings.lose(entry)
+        if entry.is_tracked:
+            self._mind_deletion(f"{describe(entry)} was deleted by {culprit or 'another'}", now_us)
+
+    def _mind_deletion(self, loss: str, now_us: int) -> None:
+        if self._guard.deleted(loss, now_us):
+            self.log(LogLevel.WARNING, f"{loss} again; putting it back")
         self.arm()
 
+    def doubt_routes(self, now_us: int) -> None:
+        """Routes may have gone without a word: set them once more, to be sure."""
+        if self.state is State.MASTER and self.running and self.ending is None:
+            self.holdings.doubt_routes()
+            if not self.holdings.in_flight:
+                self.reconcile(now_us)
+
     def _give_way_after_deletion(self, now_us: int) -> None:
-        """keepalived's answer to a deleted address: step down, and stand again after the skew time."""
-        address = self._guard.stepping_down(now_us)
-        self.enter_backup(f"{address} was deleted by another", now_us, self.intervals.skew_us, farewell=True)
-        self.expiry_reason = "coming back after an address was deleted"
+        """keepalived's answer to a deletion: step down, and stand again after the skew time."""
+        loss = self._guard.stepping_down(now_us)
+        self.enter_backup(loss, now_us, self.intervals.skew_us, farewell=True)
+        self.expiry_reason = "coming back after a deletion"
 
     def announce_lower_priority(self, now_us: int) -> None:
-        self.announcer.heard_lower_priority(self.config, self.holdings.present, now_us)
+        self.announcer.heard_lower_priority(self.config, self.holdings.addresses, now_us)
         self.arm()
 
     # The journal ---------------------------------------------------------------------------------------
 
     def remember(self, *, stamp: bool = False) -> None:
         """Write down what is intended and what is owed, if that is news."""
-        data = records.encode(describe(self))
+        data = records.encode(record_of(self))
         if stamp or data != self._last_record:
             self._last_record = data
             self.context.emit(Remember(self.config.name, data, stamp))

@@ -8,12 +8,13 @@ from kad.config.model.vrrp import VrrpInstance
 from kad_vrrp.core.actions import State
 from kad_vrrp.core.priority import REDUCED_OWNER
 from kad_vrrp.core.record import RECORD_VERSION, Record
+from kad_vrrp.core.resources import entries_of
 
 if TYPE_CHECKING:
     from kad_vrrp.core.instance import Instance
 
 
-def describe(instance: Instance) -> Record:
+def record_of(instance: Instance) -> Record:
     """The record of what the instance intends and owes at this moment."""
     addresses_digest, ours, foreign = instance.holdings.recorded()
     return Record(
@@ -55,7 +56,8 @@ def restore(
         instance.priority = REDUCED_OWNER
     instance.preempt_at_us = record.preempt_at_us
     instance.transmitter.old_checksum = record.old_checksum and not config.old_unicast_checksum
-    instance.holdings.restore(record, previous)
+    former = entries_of(previous) if previous is not None else ()
+    instance.holdings.restore(record.addresses_digest, record.ours, record.foreign, former)
     if record.state is not State.MASTER:
         instance.holdings.assume_all()
     authenticator = instance.transmitter.authenticator

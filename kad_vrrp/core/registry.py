@@ -2,6 +2,7 @@
 
 from kad.config.model.vrrp import SyncGroup as GroupConfig
 from kad.config.model.vrrp import Tracking, VrrpInstance
+from kad_vrrp.core.actions import AddressEntry
 from kad_vrrp.core.conditions import source_link, source_of
 from kad_vrrp.core.context import Context
 from kad_vrrp.core.events import AdvertReceived
@@ -23,6 +24,8 @@ class Registry:
         self.leaving: list[Instance] = []
         """Removed by a reload, until the kernel and their scripts are done."""
         self.groups: dict[str, SyncGroup] = {}
+        self.with_routes: list[Instance] = []
+        """Those that have routes or rules."""
         self._by_name: dict[str, Instance] = {}
         self._by_interface: dict[str, list[Instance]] = {}
         self._by_address: dict[str, list[Instance]] = {}
@@ -39,13 +42,17 @@ class Registry:
         self._by_interface = {}
         self._by_address = {}
         self._by_followed = {}
+        self.with_routes = []
         for instance in instances:
             for what in followed(instance.tracking):
                 self._by_followed.setdefault(what, []).append(instance)
             for name in instance.interfaces:
                 self._by_interface.setdefault(name, []).append(instance)
             for entry in instance.holdings.entries:
-                self._by_address.setdefault(entry.address, []).append(instance)
+                if isinstance(entry, AddressEntry):
+                    self._by_address.setdefault(entry.address, []).append(instance)
+                elif not self.with_routes or self.with_routes[-1] is not instance:
+                    self.with_routes.append(instance)
         self._context.virtual = frozenset(self._by_address)
 
     def arrange(self, configs: tuple[GroupConfig, ...], instances: list[Instance]) -> list[Instance]:

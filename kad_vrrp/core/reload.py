@@ -7,6 +7,7 @@ from kad_vrrp.core.actions import State
 from kad_vrrp.core.context import NEVER
 from kad_vrrp.core.instance import Instance
 from kad_vrrp.core.priority import effective_priority
+from kad_vrrp.core.resources import entries_of
 
 Identity = tuple[int, int, str, bool]
 
@@ -58,7 +59,7 @@ def configure(instance: Instance, config: VrrpInstance, now_us: int) -> None:
         instance.transmitter.old_checksum = False
     instance.derive()
     instance.transmitter.rebuild(config)
-    instance.holdings.configure(config, holding=instance.state is State.MASTER)
+    instance.holdings.configure(entries_of(config), holding=instance.state is State.MASTER)
     instance.remember()
     if instance.state is State.BACKUP and instance.timer_us != NEVER:
         instance.timer_us = max(now_us, instance.timer_us + instance.intervals.master_down_us - old_down_us)

@@ -1,7 +1,8 @@
 """What the engine tells about its instances. Pure."""
 
-from kad.ipc.reports import InstanceReport, VirtualAddressReport
-from kad_vrrp.core.actions import State
+from kad.ipc.reports import InstanceReport, ObjectReport, VirtualAddressReport
+from kad_vrrp.core.actions import AddressEntry, State
+from kad_vrrp.core.descriptions import describe
 from kad_vrrp.core.instance import Instance
 
 
@@ -19,6 +20,7 @@ def report_of(instance: Instance) -> InstanceReport:
             present=entry in present,
         )
         for number, entry in enumerate(instance.holdings.entries)
+        if isinstance(entry, AddressEntry)
     )
     is_master = instance.state is State.MASTER
     return InstanceReport(
@@ -41,6 +43,11 @@ def report_of(instance: Instance) -> InstanceReport:
         fault=instance.obstacle,
         vips_set=is_master and not instance.holdings.in_flight,
         addresses=addresses,
+        routes=tuple(
+            ObjectReport(describe(entry), entry in present)
+            for entry in instance.holdings.entries
+            if not isinstance(entry, AddressEntry)
+        ),
         owed_notifications=len(instance.notices.owed),
         counters=instance.stats.as_dict(),
         drops={reason.value: count for reason, count in instance.stats.drops.items()},

@@ -1,7 +1,8 @@
-"""Which addresses an instance should have, which it has, and how to get from one to the other. Pure.
+"""Which addresses, routes and rules should be there, which are, and how to get from one to the other. Pure.
 
 Level before edge: ``plan`` compares what should be with what is. Every prefix of a plan is safe: removals
-come first, so that no address is ever held under two configurations at once.
+come first, so that no address is ever held under two configurations at once. Routes and rules may need the
+addresses: they are added after them and removed before them, as with keepalived.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,12 +12,13 @@ from hashlib import blake2b
 import msgspec
 from msgspec import Struct
 
+from kad.config.model.routing import Route, Rule
 from kad.config.model.vrrp import VirtualAddress, VrrpInstance
-from kad_vrrp.core.actions import AddressEntry
+from kad_vrrp.core.actions import AddressEntry, Entry
 
 
 class Holding(Enum):
-    """Whose an address is that the kernel has."""
+    """Whose an object is that the kernel has."""
 
     OURS = 1
     """We added it, or may have: the journal was written before the kernel was asked."""
@@ -27,8 +29,8 @@ class Holding(Enum):
 class Plan(Struct, frozen=True):
     """Kernel changes in order: ``remove``, then ``add``."""
 
-    remove: tuple[AddressEntry, ...]
-    add: tuple[AddressEntry, ...]
+    remove: tuple[Entry, ...]
+    add: tuple[Entry, ...]
 
     def __bool__(self) -> bool:
         return bool(self.remove or self.add)
@@ -50,37 +52,48 @@ def entry_of(address: VirtualAddress, interface: str) -> AddressEntry:
     )
 
 
-def entries_of(config: VrrpInstance) -> tuple[AddressEntry, ...]:
-    """Every address a master holds: virtual_ipaddress first, then virtual_ipaddress_excluded."""
+def entries_of(config: VrrpInstance) -> tuple[Entry, ...]:
+    """Everything a master holds: virtual_ipaddress, virtual_ipaddress_excluded, then routes, then rules."""
     both = config.virtual_addresses + config.excluded_addresses
-    return tuple(dict.fromkeys(entry_of(address, config.interface) for address in both))
+    addresses = dict.fromkeys(entry_of(address, config.interface) for address in both)
+    return (*addresses, *dict.fromkeys(config.virtual_routes), *dict.fromkeys(config.virtual_rules))
 
 
-def plan(desired: Iterable[AddressEntry], actual: Mapping[AddressEntry, Holding]) -> Plan:
+_ORDER_OF_REMOVAL = (Rule, Route, AddressEntry)
+
+
+def in_order_of_removal(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Rules, routes, addresses; among themselves as they are."""
+    return tuple(sorted(entries, key=lambda entry: _ORDER_OF_REMOVAL.index(type(entry))))
+
+
+def plan(desired: Iterable[Entry], actual: Mapping[Entry, Holding]) -> Plan:
     """What to remove and add, in configuration order; an entry that changed in any detail is both.
 
-    Foreign addresses that are not desired stay: leaving them is what FOREIGN means.
+    Foreign ones that are not desired stay: leaving them is what FOREIGN means.
     """
     wanted = dict.fromkeys(desired)
     return Plan(
-        remove=tuple(e for e, whose in actual.items() if e not in wanted and whose is Holding.OURS),
+        remove=in_order_of_removal(
+            e for e, whose in actual.items() if e not in wanted and whose is Holding.OURS
+        ),
         add=tuple(e for e in wanted if e not in actual),
     )
 
 
-def digest(entries: tuple[AddressEntry, ...]) -> bytes:
+def digest(entries: tuple[Entry, ...]) -> bytes:
     """Names a list of addresses, so that a journal record can tell which list its bits are about."""
     return blake2b(msgspec.msgpack.encode(entries), digest_size=8).digest()
 
 
-def to_bits(entries: tuple[AddressEntry, ...], chosen: Iterable[AddressEntry]) -> bytes:
+def to_bits(entries: tuple[Entry, ...], chosen: Iterable[Entry]) -> bytes:
     """One bit an entry, the first entry the lowest; trailing zero bytes are left off."""
     chosen = frozenset(chosen)
     number = sum(1 << i for i, entry in enumerate(entries) if entry in chosen)
     return number.to_bytes((number.bit_length() + 7) // 8, "little")
 
 
-def from_bits(entries: tuple[AddressEntry, ...], bits: bytes) -> tuple[AddressEntry, ...]:
+def from_bits(entries: tuple[Entry, ...], bits: bytes) -> tuple[Entry, ...]:
     """Inverse of :func:`to_bits`; bits beyond the list mean nothing."""
     number = int.from_bytes(bits, "little")
     return tuple(entry for i, entry in enumerate(entries) if number >> i & 1)

@@ -1,4 +1,4 @@
-"""Adds and removes virtual addresses, and notices when somebody else does.
+"""Adds and removes virtual addresses, routes and rules, and notices when somebody else does.
 
 A plan goes to the kernel as one batch, each command with its own answer. While it is under way nothing is
 judged; after its last answer everything the kernel said meanwhile is read, and only then the plan is done.
@@ -18,6 +18,7 @@ from struct import Struct as Layout
 from msgspec import Struct
 
 from kad.addresses import packed, unpacked
+from kad.config.model.routing import PROTOCOL_MARK
 from kad.kernel.batch import Outcome, Request, RequestQueue
 from kad.kernel.encoder import NLM_F_CREATE, NLM_F_EXCL, attribute, text, u8, u32
 from kad.kernel.links import (
@@ -40,7 +41,8 @@ from kad.kernel.links import (
     address_body,
 )
 from kad.kernel.monitor import LinkMonitor
-from kad_vrrp.core.actions import AddressEntry, ChangeAddresses
+from kad.kernel.routes import MissingInterface
+from kad_vrrp.core.actions import AddressEntry, ChangeAddresses, Entry
 from kad_vrrp.core.events import (
     AddressDeleted,
     AddressFailure,
@@ -48,10 +50,10 @@ from kad_vrrp.core.events import (
     LinkChanged,
     LinkRemoved,
     PlanDone,
+    RoutesDoubted,
 )
-
-PROTOCOL_MARK = 18
-"""IFA_PROTO of addresses kad sets: the number keepalived's have too."""
+from kad_vrrp.io.culprit import process_at
+from kad_vrrp.io.routing import Routing
 
 FOREVER = 0xFFFFFFFF
 _CACHE_INFO = Layout("=IIII")
@@ -62,9 +64,11 @@ _ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENXIO})
 class _Step(Struct, frozen=True):
     """One command of a plan."""
 
-    key: AddressKey
-    entry: AddressEntry
+    entry: Entry
     adding: bool
+    request: Request
+    key: AddressKey | None = None
+    """Of an address."""
 
 
 class _Plan:
@@ -111,6 +115,7 @@ class Addresses:
         self.table = LinkTable(self._is_virtual)
         self.monitor = LinkMonitor(self.table, self._on_news, receive_buffer=receive_buffer)
         self.requests = RequestQueue()
+        self.routing = Routing(self.table, self.requests.port_id, feed)
         self.put_back = 0
         """Addresses restored after a removal of ours took them along."""
 
@@ -142,10 +147,22 @@ class Addresses:
         for entry in action.add:
             self._add_step(plan, entry, adding=True)
         self._plans.append(plan)
-        requests = [_request(step) for step in plan.steps]
+        requests = [step.request for step in plan.steps]
         self.requests.submit(requests, lambda outcomes: self._finish(plan, outcomes))
 
-    def _add_step(self, plan: _Plan, entry: AddressEntry, *, adding: bool) -> None:
+    def _add_step(self, plan: _Plan, entry: Entry, *, adding: bool) -> None:
+        if isinstance(entry, AddressEntry):
+            self._add_address_step(plan, entry, adding=adding)
+            return
+        if entry.is_tracked:
+            self.monitor.watch_routes()
+        try:
+            plan.steps.append(_Step(entry, adding, self.routing.request(entry, adding=adding)))
+        except MissingInterface as error:
+            if adding:
+                plan.failures.append(AddressFailure(entry, True, str(error)))
+
+    def _add_address_step(self, plan: _Plan, entry: AddressEntry, *, adding: bool) -> None:
         index = self.table.index_of(entry.interface)
         if index is None:
             # Without its interface an address is as good as removed.
@@ -153,7 +170,7 @@ class Addresses:
                 plan.failures.append(AddressFailure(entry, True, f"no interface {entry.interface}"))
             return
         key = AddressKey(index, packed(entry.address), entry.prefix_length)
-        plan.steps.append(_Step(key, entry, adding))
+        plan.steps.append(_Step(entry, adding, _request(key, entry, adding=adding), key))
         if adding:
             self._adding[key] += 1
             self._held[key] = entry
@@ -169,30 +186,43 @@ class Addresses:
         if outcomes:
             while self.monitor.drain():
                 pass
-        existed: list[AddressEntry] = []
+        existed: list[Entry] = []
         for step, outcome in zip(plan.steps, outcomes, strict=True):
-            self._weigh(plan, step, outcome, existed)
+            if isinstance(step.entry, AddressEntry):
+                self._weigh(plan, step, step.entry, outcome, existed)
+            elif not self.routing.is_success(outcome, adding=step.adding):
+                plan.failures.append(AddressFailure(step.entry, step.adding, outcome.reason))
+            elif step.adding and self.routing.was_foreign(step.entry, outcome):
+                existed.append(step.entry)
         for step in plan.steps:
-            _decrease(self._adding if step.adding else self._removing, step.key)
+            if step.key is not None:
+                _decrease(self._adding if step.adding else self._removing, step.key)
         self._plans.remove(plan)
         action = plan.action
         self._feed(PlanDone(action.instance, action.serial, tuple(existed), tuple(plan.failures)))
+        for step, outcome in zip(plan.steps, outcomes, strict=True):
+            if step.adding and not isinstance(step.entry, AddressEntry):
+                added = self.routing.is_success(outcome, adding=True)
+                self.routing.settle(step.entry, step.request, added=added)
         if plan.lost:
             # By whom, and whether before or after we set it, only the kernel's present state can tell.
             self.monitor.resync()
 
-    def _weigh(self, plan: _Plan, step: _Step, outcome: Outcome, existed: list[AddressEntry]) -> None:
+    def _weigh(
+        self, plan: _Plan, step: _Step, entry: AddressEntry, outcome: Outcome, existed: list[Entry]
+    ) -> None:
         error, key = outcome.error, step.key
+        assert key is not None
         if error == 0 or (not step.adding and error in _ABSENT):
             return
         if step.adding and error == errno.EEXIST:
             present = self.table.address(key)
             if present is None or present.protocol != PROTOCOL_MARK:
                 self._foreign.add(key)
-                existed.append(step.entry)
+                existed.append(entry)
             return
-        plan.failures.append(AddressFailure(step.entry, step.adding, outcome.reason))
-        if step.adding and self._held.get(key) is step.entry:
+        plan.failures.append(AddressFailure(entry, step.adding, outcome.reason))
+        if step.adding and self._held.get(key) is entry:
             self._let_go(key)
 
     def _let_go(self, key: AddressKey) -> None:
@@ -220,8 +250,12 @@ class Addresses:
             self._feed(_link_changed(link))
         for loss in self.table.losses():
             self._judge(loss)
+        for heard in self.monitor.route_losses():
+            self.routing.judge(heard, process_at)
         if resynced:
             self._compare()
+            if self.monitor.watches_routes:
+                self._feed(RoutesDoubted())
 
     def _log_addresses(self, link: Link) -> None:
         """-a, in keepalived's words. Virtual addresses are not among them."""
@@ -298,10 +332,10 @@ def _link_changed(link: Link) -> LinkChanged:
     )
 
 
-def _request(step: _Step) -> Request:
-    if step.adding:
-        return Request(RTM_NEWADDR, _ADD_FLAGS, addition(step.key, step.entry))
-    return Request(RTM_DELADDR, 0, deletion(step.key, step.entry))
+def _request(key: AddressKey, entry: AddressEntry, *, adding: bool) -> Request:
+    if adding:
+        return Request(RTM_NEWADDR, _ADD_FLAGS, addition(key, entry))
+    return Request(RTM_DELADDR, 0, deletion(key, entry))
 
 
 def addition(key: AddressKey, entry: AddressEntry) -> bytes:

@@ -39,6 +39,7 @@ from kad_vrrp.core.actions import (
     Stopped,
     WriteFifo,
 )
+from kad_vrrp.core.descriptions import describe
 from kad_vrrp.core.events import (
     Event,
     LinkChanged,
@@ -234,7 +235,7 @@ class Shell:
         match event:
             case PlanDone():
                 for failure in event.failures:
-                    self._complain(f"({event.instance}) {failure.entry.address}: {failure.reason}")
+                    self._complain(f"({event.instance}) {describe(failure.entry)}: {failure.reason}")
             case LinkChanged() | LinkRemoved():
                 self.virtual_links.heard(event)
                 if event.name in self.virtual_links.failures:

@@ -7,6 +7,7 @@ it die in the middle of a list of actions, as kill -9 would.
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from kad.config.model.routing import Route, Rule
 from kad.config.model.script import ScriptCommand
 from kad.config.model.track import TrackFile, TrackProcess, TrackScript
 from kad.config.model.vrrp import NotifyScripts, SyncGroup, VirtualAddress, VrrpInstance, VrrpSettings
@@ -18,6 +19,7 @@ from kad_vrrp.core.actions import (
     Announce,
     ChangeAddresses,
     CloseTransport,
+    Entry,
     Forget,
     ForgetObject,
     GroupChanged,
@@ -88,10 +90,14 @@ class Killed(Exception):
 
 
 AddressKey = tuple[str, str, int]
+ObjectKey = AddressKey | Route | Rule
 
 
-def key_of(entry: AddressEntry) -> AddressKey:
-    return entry.interface, entry.address, entry.prefix_length
+def key_of(entry: Entry) -> ObjectKey:
+    """What is one and the same for the kernel."""
+    if isinstance(entry, AddressEntry):
+        return entry.interface, entry.address, entry.prefix_length
+    return entry
 
 
 class Host:
@@ -107,9 +113,9 @@ class Host:
         self.now_us = now_us
         self.realtime_ahead_us = 0
         """What its wall clock is ahead of ``now_us``; told at boot, and by :meth:`set_clock`."""
-        self.kernel: set[AddressKey] = set()
+        self.kernel: set[ObjectKey] = set()
         self.refuses: set[str] = set()
-        """Addresses the kernel does not accept."""
+        """Addresses and destinations the kernel does not accept."""
         self.journal: dict[str, bytes] = {}
         self.objects: dict[str, bytes] = {}
         """The journal's records of trackers and sync groups."""
@@ -309,7 +315,7 @@ class Host:
         for entry in action.remove:
             self.kernel.discard(key_of(entry))
         for entry in action.add:
-            if entry.address in self.refuses:
+            if _name(entry) in self.refuses:
                 failures.append(AddressFailure(entry, True, "EINVAL"))
             elif key_of(entry) in self.kernel:
                 existed.append(entry)
@@ -325,4 +331,19 @@ class Host:
     @property
     def addresses(self) -> list[str]:
         """What the kernel has, sorted."""
-        return sorted(address for _, address, _ in self.kernel)
+        return sorted(key[1] for key in self.kernel if isinstance(key, tuple))
+
+    @property
+    def routes(self) -> list[str]:
+        """Destinations of the routes and preferences of the rules that the kernel has, sorted."""
+        return sorted(_name(key) for key in self.kernel if not isinstance(key, tuple))
+
+
+def _name(entry: Entry) -> str:
+    match entry:
+        case AddressEntry():
+            return entry.address
+        case Route():
+            return entry.destination
+        case Rule():
+            return str(entry.preference)

@@ -53,7 +53,7 @@ def test_the_digest_tells_lists_apart() -> None:
 
 def held(config_addresses: int = 2) -> Holdings:
     vips = tuple(VirtualAddress(f"10.0.0.{number}", 24) for number in range(1, config_addresses + 1))
-    return Holdings(instance(virtual_addresses=vips))
+    return Holdings(entries_of(instance(virtual_addresses=vips)))
 
 
 def run(holdings: Holdings, desired: tuple[AddressEntry, ...], **answer: object) -> ChangeAddresses:

@@ -15,9 +15,8 @@ from msgspec import Struct
 from kad.addresses import INET, INET6, family_of, parse_address, parse_prefix
 from kad.config.grammar.addresses import take_track_group
 from kad.config.iproute_names import UnknownName, c_integer
-from kad.config.model.routing import PROTOCOL_MARK, Encapsulation, Route, Rule
+from kad.config.model.routing import PROTOCOL_MARK, ROUTE_TYPES, Encapsulation, Route, Rule
 from kad.config.routing import (
-    ROUTE_TYPES,
     encapsulation_of,
     labels_of,
     locator_of,

@@ -3,6 +3,7 @@
 Numbers are the kernel's (rtnetlink(7), fib_rules.h). None, or an empty text, is what was not said.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 from msgspec import Struct
@@ -12,6 +13,43 @@ UNICAST = 1
 """RTN_UNICAST."""
 PROTOCOL_MARK = 18
 """RTPROT_KEEPALIVED: who set a route, rule or address of ours."""
+
+
+ROUTE_TYPES: Mapping[str, int] = {
+    "unicast": 1,
+    "local": 2,
+    "broadcast": 3,
+    "brd": 3,
+    "anycast": 4,
+    "multicast": 5,
+    "blackhole": 6,
+    "unreachable": 7,
+    "prohibit": 8,
+    "throw": 9,
+    "nat": 10,
+    "xresolve": 11,
+}
+"""RTN_* of rtnetlink(7)."""
+
+METRICS: Mapping[str, int] = {
+    "mtu": 2,
+    "window": 3,
+    "rtt": 4,
+    "rttvar": 5,
+    "ssthresh": 6,
+    "cwnd": 7,
+    "advmss": 8,
+    "reordering": 9,
+    "hoplimit": 10,
+    "initcwnd": 11,
+    "features": 12,
+    "rto_min": 13,
+    "initrwnd": 14,
+    "quickack": 15,
+    "congctl": 16,
+    "fastopen_no_cookie": 17,
+}
+"""RTAX_* of rtnetlink(7)."""
 
 
 class Placing(StrEnum):

@@ -207,6 +207,8 @@ class VrrpInstance(Struct, frozen=True, omit_defaults=True):
     tracking: Tracking = Tracking()
     virtual_routes: tuple[Route, ...] = ()
     virtual_rules: tuple[Rule, ...] = ()
+    static_interfaces: tuple[str, ...] = ()
+    """Interfaces of static addresses, routes and rules whose track_group it is in."""
     linkbeat_polling: bool = False
     interface_down_delay_us: int = 0
     interface_up_delay_us: int = 0

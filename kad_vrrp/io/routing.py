@@ -1,0 +1,137 @@
+"""Routes and rules of plans: their requests, what the kernel's answers mean, and who deletes them.
+
+``Addresses`` carries plans out; this is what it asks about the entries that are no addresses.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from collections.abc import Callable
+
+from kad.addresses import INET
+from kad.config.model.routing import PROTOCOL_MARK, Placing, Route, Rule
+from kad.kernel import routes, rules
+from kad.kernel.batch import Outcome, Request
+from kad.kernel.encoder import MalformedMessage, Message
+from kad.kernel.links import LinkTable
+from kad.kernel.routes import RTM_DELROUTE, RTM_NEWROUTE, MissingInterface
+from kad.kernel.rules import RTM_DELRULE, RTM_NEWRULE
+from kad_vrrp.core.events import RouteDeleted
+
+Object = Route | Rule
+
+_ABSENT = frozenset(
+    {
+        errno.ESRCH,
+        errno.ENOENT,
+        errno.ENODEV,
+        errno.EINVAL,
+        errno.EOPNOTSUPP,
+        errno.EAFNOSUPPORT,
+        errno.ENETUNREACH,
+        errno.EHOSTUNREACH,
+    }
+)
+"""Answers to a removal that mean that there is nothing, or cannot be."""
+
+
+class Routing:
+    """Which routes and rules plans have added and not removed, and what is heard of them."""
+
+    def __init__(self, table: LinkTable, own_port: int, feed: Callable[[RouteDeleted], None]) -> None:
+        self._table = table
+        self._own_port = own_port
+        self._feed = feed
+        self._held: dict[object, dict[Object, bytes]] = {}
+        """By the key of their messages: each with the body it was asked for by."""
+        self._adding: Counter[Object] = Counter()
+        self._lost: dict[Object, str] = {}
+        """Those whose deletion by somebody else was heard of while they were being added; by whom."""
+        self.malformed = 0
+
+    # Plans -----------------------------------------------------------------------------------------------
+
+    def request(self, entry: Object, *, adding: bool) -> Request:
+        """One command of a plan, about to be sent. Raises MissingInterface."""
+        if isinstance(entry, Rule):
+            body = rules.body(entry)
+            if adding:
+                self._hold(entry, rules.key_of(body), body)
+                return Request(RTM_NEWRULE, rules.ADDITION_FLAGS, body)
+            self._let_go(entry, rules.key_of(body))
+            return Request(RTM_DELRULE, 0, body)
+        table = self._table_of(entry)
+        if adding:
+            body = routes.addition(entry, table, self._table.index_of)
+            self._hold(entry, routes.key_of(body), body)
+            return Request(RTM_NEWROUTE, routes.addition_flags(entry), body)
+        body = routes.deletion(entry, table, self._table.index_of)
+        self._let_go(entry, routes.key_of(body))
+        return Request(RTM_DELROUTE, 0, body)
+
+    def _table_of(self, route: Route) -> int:
+        if not route.vrf:
+            return route.table
+        table = self._table.vrf_table(route.vrf)
+        if table is None:
+            raise MissingInterface(f"no VRF {route.vrf}")
+        return table
+
+    def _hold(self, entry: Object, key: object, body: bytes) -> None:
+        self._adding[entry] += 1
+        if entry.is_tracked:
+            self._held.setdefault(key, {})[entry] = body
+
+    def _let_go(self, entry: Object, key: object) -> None:
+        entries = self._held.get(key, {})
+        entries.pop(entry, None)
+        if not entries:
+            self._held.pop(key, None)
+
+    def is_success(self, outcome: Outcome, *, adding: bool) -> bool:
+        """It is as asked, whoever made it so."""
+        return outcome.error == 0 or (outcome.error == errno.EEXIST if adding else outcome.error in _ABSENT)
+
+    def was_foreign(self, entry: Object, outcome: Outcome) -> bool:
+        """An addition found it there, and it need not be what a former life of ours has left."""
+        if outcome.error != errno.EEXIST:
+            return False
+        if entry.protocol != PROTOCOL_MARK:
+            return True
+        # The kernel compares protocols of rules and of IPv4 routes, but asked for EXCL only destinations.
+        return isinstance(entry, Route) and (entry.family != INET or entry.placing is Placing.ADD)
+
+    def settle(self, entry: Object, request: Request, *, added: bool) -> None:
+        """The kernel has answered one addition."""
+        self._adding[entry] -= 1
+        if self._adding[entry] <= 0:
+            del self._adding[entry]
+        key = rules.key_of(request.body) if isinstance(entry, Rule) else routes.key_of(request.body)
+        if not added:
+            self._let_go(entry, key)
+        culprit = self._lost.pop(entry, None)
+        if culprit is not None and added:
+            self._let_go(entry, key)
+            self._feed(RouteDeleted(entry, culprit))
+
+    # News ------------------------------------------------------------------------------------------------
+
+    def judge(self, heard: Message, culprit: Callable[[int], str]) -> None:
+        """A route or rule of our protocol was deleted. ``culprit`` names a port."""
+        if heard.port_id == self._own_port:
+            return
+        kind = rules if heard.kind == RTM_DELRULE else routes
+        try:
+            key = kind.key_of(heard.body)
+            entries = self._held.get(key, {})
+            lost = [entry for entry, body in entries.items() if kind.is_about(heard.body, body)]
+        except MalformedMessage:
+            self.malformed += 1
+            return
+        for entry in lost:
+            if entry in self._adding:
+                self._lost[entry] = culprit(heard.port_id)
+            else:
+                self._let_go(entry, key)
+                self._feed(RouteDeleted(entry, culprit(heard.port_id)))
