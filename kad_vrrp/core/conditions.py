@@ -9,7 +9,7 @@ from kad_vrrp.core.events import LinkChanged
 
 _LINK_LOCAL_PREFIX = "fe80:"
 REFUSAL_BACKOFF_US = 10_000_000
-"""How long an instance stays in FAULT after the kernel refused one of its addresses."""
+"""How long an instance stays in FAULT after the kernel refused an address, route or rule of it."""
 
 
 def interfaces_of(config: VrrpInstance) -> frozenset[str]:
@@ -163,5 +163,5 @@ class Conditions:
         if not fault and socket_failure:
             fault = f"sockets: {socket_failure}"
         if not fault and self._refused_until_us != NEVER:
-            fault = "the kernel refused an address"
+            fault = "the kernel refused an address, route or rule"
         return fault

@@ -11,6 +11,7 @@ from typing import assert_never
 from kad.ipc.reports import VrrpReport
 from kad.track.process import ProcessesCounted
 from kad.track.script import ScriptEnded
+from kad_vrrp.core import deletions
 from kad_vrrp.core.actions import Action, LogLevel, State
 from kad_vrrp.core.context import NEVER, Context, EngineSettings
 from kad_vrrp.core.deadlines import Deadlines
@@ -227,17 +228,17 @@ class Engine:
 
     def _on_address_deleted(self, event: AddressDeleted, now_us: int) -> None:
         for instance in self._registry.with_address(event.address):
-            instance.on_address_deleted(event.interface, event.address, event.prefix_length, now_us)
+            deletions.on_address_deleted(instance, event, now_us)
             self._deadlines.push(instance)
 
     def _on_route_deleted(self, event: RouteDeleted, now_us: int) -> None:
         for instance in self._registry.with_routes:
-            instance.on_route_deleted(event.entry, event.culprit, now_us)
+            deletions.on_route_deleted(instance, event, now_us)
             self._deadlines.push(instance)
 
     def _doubt_routes(self, now_us: int) -> None:
         for instance in self._registry.with_routes:
-            instance.doubt_routes(now_us)
+            deletions.doubt_routes(instance, now_us)
             self._deadlines.push(instance)
 
     def _on_plan_done(self, event: PlanDone, now_us: int) -> None:

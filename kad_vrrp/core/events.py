@@ -59,6 +59,8 @@ class AddressDeleted(Struct, frozen=True):
     interface: str
     address: str
     prefix_length: int
+    culprit: str = ""
+    """Who did it, for people; empty: unknown."""
 
 
 class RouteDeleted(Struct, frozen=True):

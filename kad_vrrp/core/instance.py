@@ -5,10 +5,9 @@ new intention, the news of the change, the adverts, the addresses; and once the 
 announcements and the notifications. Whatever is killed in between, the record says what is still to be done.
 """
 
-from kad.config.model.routing import Route, Rule
 from kad.config.model.vrrp import Tracking, VrrpInstance, WantedState
 from kad.notify.policy import NotifyState
-from kad_vrrp.core import participation
+from kad_vrrp.core import deletions, participation
 from kad_vrrp.core import record as records
 from kad_vrrp.core.actions import (
     AddressEntry,
@@ -100,7 +99,7 @@ class Instance:
         self.conditions = Conditions(is_up(config, context.links))
         self._last_record = b""
         self._deferred: ChangeAddresses | None = None
-        self._guard = DeletionGuard()
+        self.guard = DeletionGuard()
         self.has_news = False
         """A reload changed what its adverts say."""
         self.derive()
@@ -142,7 +141,7 @@ class Instance:
         self.side_us = min(
             self.announcer.deadline_us,
             self.conditions.deadline_us,
-            self._guard.deadline_us,
+            self.guard.deadline_us,
         )
 
     def on_time(self, now_us: int) -> None:
@@ -156,10 +155,10 @@ class Instance:
             self._on_side_timers(now_us)
 
     def _on_side_timers(self, now_us: int) -> None:
-        if self._guard.step_down_us <= now_us:
-            self._give_way_after_deletion(now_us)
-        if self._guard.restore_us <= now_us:
-            self._guard.calm()
+        if self.guard.step_down_us <= now_us:
+            deletions.give_way(self, now_us)
+        if self.guard.restore_us <= now_us:
+            self.guard.calm()
             self.reconcile(now_us)
         self.check(now_us)
         if self.state is State.MASTER:
@@ -256,7 +255,7 @@ class Instance:
         self.stats.release_master += 1
         self.announcer.cancel(self.config)
         self.conflict.forget()
-        self._guard.calm()
+        self.guard.calm()
         if self.context.settings.release_vips:
             self.holdings.disown_none()
         return self.transmitter.send(STOPPING, now_us) if farewell else ()
@@ -425,42 +424,6 @@ class Instance:
                 self.group.start_notices()
         self.remember()
         self.arm()
-
-    def on_address_deleted(self, interface: str, address: str, prefix_length: int, now_us: int) -> None:
-        """Someone deleted an address of ours. Judged when everything else that came with it is known."""
-        entry = self.holdings.find(interface, address, prefix_length)
-        if entry is None or self.state is not State.MASTER:
-            return
-        self.holdings.lose(entry)
-        if entry.no_track:
-            return
-        self._mind_deletion(f"{address} was deleted by another", now_us)
-
-    def on_route_deleted(self, entry: Route | Rule, culprit: str, now_us: int) -> None:
-        """The same for a route or rule of ours."""
-        if entry not in self.holdings.held or self.state is not State.MASTER:
-            return
-        self.holdings.lose(entry)
-        if entry.is_tracked:
-            self._mind_deletion(f"{describe(entry)} was deleted by {culprit or 'another'}", now_us)
-
-    def _mind_deletion(self, loss: str, now_us: int) -> None:
-        if self._guard.deleted(loss, now_us):
-            self.log(LogLevel.WARNING, f"{loss} again; putting it back")
-        self.arm()
-
-    def doubt_routes(self, now_us: int) -> None:
-        """Routes may have gone without a word: set them once more, to be sure."""
-        if self.state is State.MASTER and self.running and self.ending is None:
-            self.holdings.doubt_routes()
-            if not self.holdings.in_flight:
-                self.reconcile(now_us)
-
-    def _give_way_after_deletion(self, now_us: int) -> None:
-        """keepalived's answer to a deletion: step down, and stand again after the skew time."""
-        loss = self._guard.stepping_down(now_us)
-        self.enter_backup(loss, now_us, self.intervals.skew_us, farewell=True)
-        self.expiry_reason = "coming back after a deletion"
 
     def announce_lower_priority(self, now_us: int) -> None:
         self.announcer.heard_lower_priority(self.config, self.holdings.addresses, now_us)

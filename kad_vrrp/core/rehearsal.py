@@ -6,6 +6,7 @@ days of waiting, and must not pay for that: so it is played through before it ma
 exist nowhere and actions that nobody performs.
 """
 
+from kad.config.model.routing import Route, Rule
 from kad.config.model.vrrp import VirtualAddress, VrrpInstance
 from kad_vrrp.core.actions import Action, ChangeAddresses, Notify, OpenTransport, Remember, SendAdvert
 from kad_vrrp.core.context import EngineSettings
@@ -38,6 +39,8 @@ def _instances() -> tuple[VrrpInstance, ...]:
             interface=_LINK.name,
             version=version,
             virtual_addresses=(VirtualAddress(f"192.0.2.{100 + version}", 24),),
+            virtual_routes=(Route(4, "198.51.100.0", 24, interface=_LINK.name),),
+            virtual_rules=(Rule(4, 100, table=version),),
         )
         for version in (2, 3)
     )

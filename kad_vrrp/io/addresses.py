@@ -279,7 +279,8 @@ class Addresses:
             for plan in self._plans:
                 plan.lost |= any(step.adding and step.key == key for step in plan.steps)
         elif key in self._held:
-            self._tell_deleted(key)
+            # IPv6 losses carry nobody's port.
+            self._tell_deleted(key, process_at(loss.port_id) if loss.port_id else "")
 
     def _compare(self) -> None:
         """After a whole dump: what we hold must be there."""
@@ -290,10 +291,10 @@ class Addresses:
             on_synced, self._on_synced = self._on_synced, None
             on_synced()
 
-    def _tell_deleted(self, key: AddressKey) -> None:
+    def _tell_deleted(self, key: AddressKey, culprit: str = "") -> None:
         entry = self._held[key]
         self._let_go(key)
-        self._feed(AddressDeleted(entry.interface, entry.address, entry.prefix_length))
+        self._feed(AddressDeleted(entry.interface, entry.address, entry.prefix_length, culprit))
 
     def _restore(self, loss: Loss) -> None:
         """The kernel's own description of what it removed is a request to set it again."""

@@ -315,7 +315,7 @@ class Host:
         for entry in action.remove:
             self.kernel.discard(key_of(entry))
         for entry in action.add:
-            if _name(entry) in self.refuses:
+            if name_of(entry) in self.refuses:
                 failures.append(AddressFailure(entry, True, "EINVAL"))
             elif key_of(entry) in self.kernel:
                 existed.append(entry)
@@ -336,10 +336,11 @@ class Host:
     @property
     def routes(self) -> list[str]:
         """Destinations of the routes and preferences of the rules that the kernel has, sorted."""
-        return sorted(_name(key) for key in self.kernel if not isinstance(key, tuple))
+        return sorted(name_of(key) for key in self.kernel if not isinstance(key, tuple))
 
 
-def _name(entry: Entry) -> str:
+def name_of(entry: Entry) -> str:
+    """An address, a destination or a preference."""
     match entry:
         case AddressEntry():
             return entry.address

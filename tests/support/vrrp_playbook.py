@@ -31,7 +31,7 @@ from kad_vrrp.core.advertiser import Adverts
 from kad_vrrp.core.engine import EngineSettings
 from kad_vrrp.core.events import AdvertReceived, LinkChanged
 from kad_vrrp.core.record import decode
-from tests.support.vrrp_host import ORDINARY, Host
+from tests.support.vrrp_host import ORDINARY, Host, name_of
 
 
 def describe(action: Action) -> str:
@@ -47,9 +47,9 @@ def describe(action: Action) -> str:
         case ChangeAddresses(remove=remove, add=add):
             parts = []
             if remove:
-                parts.append("remove " + " ".join(entry.address for entry in remove))
+                parts.append("remove " + " ".join(map(name_of, remove)))
             if add:
-                parts.append("add " + " ".join(entry.address for entry in add))
+                parts.append("add " + " ".join(map(name_of, add)))
             return ", ".join(parts)
         case Announce(frames=frames):
             return f"announce {len(frames)}"

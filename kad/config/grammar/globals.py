@@ -997,8 +997,13 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         "Exceed the system's limit for it.",
         "process_monitor_buffer_force",
     ),
-    Row("iproute_usr_dir", word("path"), "Where the vendor's names of tables, scopes and so on are."),
-    Row("iproute_etc_dir", word("path"), "Where the local ones are."),
+    Row(
+        "iproute_usr_dir",
+        word("path"),
+        "Where the vendor's names of tables, scopes and so on are.",
+        acts=True,
+    ),
+    Row("iproute_etc_dir", word("path"), "Where the local ones are.", acts=True),
     # Firewall
     Row(
         "vrrp_iptables",

@@ -24,7 +24,7 @@ from kad.config.routing import (
     route_of,
     rule_of,
 )
-from kad.config.schema import NOTHING, Block, Frame, Kind, Reading, Row
+from kad.config.schema import NOTHING, Block, Frame, Kind, Reading, Row, acting
 from kad.config.tree import Statement
 from kad.config.values import UNSIGNED_MAX, option_flag, option_text, unknown_option
 
@@ -179,7 +179,7 @@ def _take_as(reading: Reading, frame: Frame, statement: Statement, index: int) -
     return NOTHING, index + (3 if to else 2)
 
 
-ENCAP_OPTIONS = (
+_ENCAP_OPTIONS = (
     Row("id", _value("integer", _number(2**64 - 1)), "Tunnel id."),
     Row("dst", _value("address", _address), "Far end of the tunnel."),
     Row("src", _value("address", _address), "Near end of the tunnel."),
@@ -191,6 +191,7 @@ ENCAP_OPTIONS = (
     Row("mpls LABEL[/LABEL..]", Kind("labels"), "Labels to push."),
     Row("ila LOCATOR", Kind("64-bit locator"), "Identifier locator addressing."),
 )
+ENCAP_OPTIONS = acting(_ENCAP_OPTIONS)
 ENCAP = Block("routes/encap", ENCAP_OPTIONS)
 _ENCAP_TABLE = {row.name: row for row in ENCAP_OPTIONS if row.kind.take is not None}
 
@@ -381,8 +382,8 @@ def _route_rows(static: bool) -> tuple[Row, ...]:
     )
     if static:
         group = Row("track_group", Kind("name", take=take_track_group), "Follow the instances of this group.")
-        return (*rows, group)
-    return rows
+        return (*acting(rows), group)
+    return acting(rows)
 
 
 def _rule_rows(static: bool) -> tuple[Row, ...]:
@@ -449,8 +450,8 @@ def _rule_rows(static: bool) -> tuple[Row, ...]:
     )
     if static:
         group = Row("track_group", Kind("name", take=take_track_group), "Follow the instances of this group.")
-        return (*rows, group)
-    return rows
+        return (*acting(rows), group)
+    return acting(rows)
 
 
 def _drop(frame: Frame) -> None:
@@ -661,7 +662,13 @@ def list_block(
         frame.parent.fields.setdefault(field, []).extend(frame.items)
         return NOTHING
 
-    return Block(path, (), item=Row(name, Kind("…", item, options=options), help), close=close, model=model)
+    return Block(
+        path,
+        (),
+        item=Row(name, Kind("…", item, options=options), help, acts=not static),
+        close=close,
+        model=model,
+    )
 
 
 VIRTUAL_ROUTES = list_block(

@@ -745,8 +745,8 @@ INSTANCE_ROWS: tuple[Row, ...] = (
         acts=True,
     ),
     Row("no_virtual_ipaddress", flag(), "It is meant to have no address.", acts=True),
-    Row("virtual_routes", opens(VIRTUAL_ROUTES), "Routes that move."),
-    Row("virtual_rules", opens(VIRTUAL_RULES), "Rules that move."),
+    Row("virtual_routes", opens(VIRTUAL_ROUTES), "Routes that move.", acts=True),
+    Row("virtual_rules", opens(VIRTUAL_RULES), "Rules that move.", acts=True),
     Row("promote_secondaries", flag(), "Keep secondary addresses when a primary one goes.", acts=True),
     # Where adverts go and come from
     Row(

@@ -1,0 +1,53 @@
+"""What a master does when somebody else deletes what it holds, and when things may have gone unsaid. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kad_vrrp.core.actions import LogLevel, State
+from kad_vrrp.core.descriptions import describe
+from kad_vrrp.core.events import AddressDeleted, RouteDeleted
+
+if TYPE_CHECKING:
+    from kad_vrrp.core.instance import Instance
+
+
+def on_address_deleted(instance: Instance, event: AddressDeleted, now_us: int) -> None:
+    """Someone deleted an address of ours. Judged when everything else that came with it is known."""
+    entry = instance.holdings.find(event.interface, event.address, event.prefix_length)
+    if entry is None or instance.state is not State.MASTER:
+        return
+    instance.holdings.lose(entry)
+    if not entry.no_track:
+        _mind(instance, f"{event.address} was deleted by {event.culprit or 'another'}", now_us)
+
+
+def on_route_deleted(instance: Instance, event: RouteDeleted, now_us: int) -> None:
+    """The same for a route or rule."""
+    entry = event.entry
+    if entry not in instance.holdings.held or instance.state is not State.MASTER:
+        return
+    instance.holdings.lose(entry)
+    if entry.is_tracked:
+        _mind(instance, f"{describe(entry)} was deleted by {event.culprit or 'another'}", now_us)
+
+
+def _mind(instance: Instance, loss: str, now_us: int) -> None:
+    if instance.guard.deleted(loss, now_us):
+        instance.log(LogLevel.WARNING, f"{loss} again; putting it back")
+    instance.arm()
+
+
+def give_way(instance: Instance, now_us: int) -> None:
+    """keepalived's answer to a deletion: step down, and stand again after the skew time."""
+    loss = instance.guard.stepping_down(now_us)
+    instance.enter_backup(loss, now_us, instance.intervals.skew_us, farewell=True)
+    instance.expiry_reason = "coming back after a deletion"
+
+
+def doubt_routes(instance: Instance, now_us: int) -> None:
+    """Routes may have gone without a word: set them once more, to be sure."""
+    if instance.state is State.MASTER and instance.running and instance.ending is None:
+        instance.holdings.doubt_routes()
+        if not instance.holdings.in_flight:
+            instance.reconcile(now_us)
