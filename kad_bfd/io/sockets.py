@@ -17,13 +17,14 @@ from collections import Counter
 from collections.abc import Callable
 
 from kad.kernel.batch import force_receive_buffer
+from kad.kernel.datagrams import BATCH
 from kad.runtime.clock import monotonic_us
 from kad_bfd.core.actions import Listener, SendPacket, Transport
 from kad_bfd.core.context import TAG_BITS
 from kad_bfd.core.events import Origin
 from kad_bfd.core.packet import LENGTH
 from kad_bfd.io.pace import Pace
-from kad_bfd.io.reading import BATCH, BatchReader
+from kad_bfd.io.reading import BatchReader
 
 READ_LIMIT = 512
 """Packets read from a neighbours' socket before the next has its turn. With the driver's rounds it is more

@@ -1,6 +1,6 @@
 """Which instance is due next, without touching the queue for every packet. Pure."""
 
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heapreplace
 
 from kad_vrrp.core.context import NEVER
 from kad_vrrp.core.instance import Instance
@@ -27,14 +27,18 @@ class Deadlines:
         heap = self._heap
         while heap:
             at_us, _, instance = heap[0]
-            if instance.queued_us == at_us:
-                if instance.deadline_us == at_us:
-                    return at_us
+            deadline_us = instance.deadline_us
+            if instance.queued_us != at_us:
+                heappop(heap)
+            elif deadline_us == at_us:
+                return at_us
+            elif deadline_us == NEVER:
                 instance.queued_us = NEVER
                 heappop(heap)
-                self.push(instance)
             else:
-                heappop(heap)
+                instance.queued_us = deadline_us
+                self._pushed += 1
+                heapreplace(heap, (deadline_us, self._pushed, instance))
         return NEVER
 
     @property

@@ -18,6 +18,7 @@ from kad_vrrp.core.deadlines import Deadlines
 from kad_vrrp.core.events import (
     AddressDeleted,
     AdvertReceived,
+    AdvertsReceived,
     BfdChanged,
     ClockSet,
     ConfigurationChanged,
@@ -35,7 +36,7 @@ from kad_vrrp.core.events import (
     TransportOpened,
 )
 from kad_vrrp.core.garp import Pacer
-from kad_vrrp.core.hearing import hear
+from kad_vrrp.core.hearing import hear, hear_again
 from kad_vrrp.core.instance import Instance
 from kad_vrrp.core.lifecycle import Lifecycle
 from kad_vrrp.core.packet import DropReason, PacketError
@@ -71,8 +72,8 @@ class Engine:
 
     def handle(self, event: Event, now_us: int) -> list[Action]:
         """Take one event and say what is to be done, in order."""
-        if type(event) is AdvertReceived:
-            self._receive(event, now_us)
+        if type(event) is AdvertsReceived:
+            self._receive_all(event, now_us)
         elif type(event) is TimeReached:
             self._on_time(now_us)
         else:
@@ -138,6 +139,8 @@ class Engine:
 
     def _dispatch(self, event: Event, now_us: int) -> None:
         match event:
+            case AdvertsReceived():
+                self._receive_all(event, now_us)
             case AdvertReceived():
                 self._receive(event, now_us)
             case TimeReached():
@@ -178,6 +181,17 @@ class Engine:
                 assert_never(event)
 
     # Packets and time ----------------------------------------------------------------------------------
+
+    def _receive_all(self, event: AdvertsReceived, now_us: int) -> None:
+        """Nearly all are what their master said last, word for word: then only time has passed."""
+        receive = self._receive
+        vrid_at, candidates = self._registry.candidates(event.transport)
+        for packet, arrived_us in zip(event.packets, event.arrived_us, strict=True):
+            at_us = arrived_us if arrived_us > now_us else now_us
+            data = packet.data
+            sole = candidates.get(data[vrid_at]) if len(data) > vrid_at else None
+            if sole is None or len(sole) != 1 or not hear_again(sole[0], packet, at_us):
+                receive(packet, at_us)
 
     def _receive(self, event: AdvertReceived, now_us: int) -> None:
         """The one place where a packet's faults end: counted, said once, and without effect."""

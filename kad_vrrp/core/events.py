@@ -1,7 +1,7 @@
 """What can happen to the VRRP engine. ``actions.py`` is the counterpart: what the engine wants done.
 
 Events carry facts and no judgement. All times are CLOCK_MONOTONIC microseconds and are handed beside the
-event (``Engine.handle(event, now_us)``), never inside it.
+event (``Engine.handle(event, now_us)``), never inside it; but for packets, which have lain in a socket.
 """
 
 from msgspec import Struct
@@ -26,6 +26,18 @@ class AdvertReceived(Struct, frozen=True, gc=False):
     source: str
     hop_limit: int = 255
     destination: str = ""
+
+
+class AdvertsReceived(Struct, frozen=True):
+    """What was read from one socket at once, in order.
+
+    ``arrived_us``: when each arrived, CLOCK_MONOTONIC microseconds; 0: just now. It may lie before what the
+    engine was told last, but not before another of the same socket.
+    """
+
+    transport: int
+    packets: list[AdvertReceived]
+    arrived_us: list[int]
 
 
 class LinkChanged(Struct, frozen=True):
@@ -170,6 +182,7 @@ class TimeReached(Struct, frozen=True):
 
 Event = (
     AdvertReceived
+    | AdvertsReceived
     | LinkChanged
     | LinkRemoved
     | AddressDeleted

@@ -26,15 +26,22 @@ _REACTIONS_PER_INTERVAL = 4
 """How many adverts within one interval others can provoke a master to send."""
 
 
+def hear_again(instance: Instance, event: AdvertReceived, now_us: int) -> bool:
+    """Whether it is what the master said last, word for word: then nothing but time has passed."""
+    familiar = instance.familiar
+    if familiar is None or not familiar.matches(event):
+        return False
+    instance.stats.advert_rcvd += 1
+    instance.timer_us = now_us + instance.intervals.master_down_us
+    return True
+
+
 def hear(instance: Instance, event: AdvertReceived, now_us: int) -> bool:
     """A packet for this virtual router. PacketError when it is not believed: then no timer moves.
 
     False: the deadline has only moved later.
     """
-    familiar = instance.familiar
-    if familiar is not None and familiar.matches(event):
-        instance.stats.advert_rcvd += 1
-        instance.timer_us = now_us + instance.intervals.master_down_us
+    if hear_again(instance, event, now_us):
         return False
     if instance.state not in (State.MASTER, State.BACKUP) or not instance.running:
         raise PacketError(DropReason.NOT_LISTENING, instance.state.value)

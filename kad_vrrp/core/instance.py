@@ -134,7 +134,7 @@ class Instance:
 
     @property
     def deadline_us(self) -> int:
-        return min(self.timer_us, self.side_us)
+        return self.timer_us if self.timer_us < self.side_us else self.side_us
 
     def arm(self) -> None:
         """Recompute what waits beside the protocol's own timer."""

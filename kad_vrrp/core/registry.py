@@ -1,5 +1,6 @@
 """The instances of an engine, found by name, interface, address, or packet. Pure."""
 
+from kad.addresses import INET, INET6
 from kad.config.model.vrrp import SyncGroup as GroupConfig
 from kad.config.model.vrrp import Tracking, VrrpInstance
 from kad_vrrp.core.actions import AddressEntry
@@ -7,10 +8,13 @@ from kad_vrrp.core.conditions import source_link, source_of
 from kad_vrrp.core.context import Context
 from kad_vrrp.core.events import AdvertReceived
 from kad_vrrp.core.instance import Instance
-from kad_vrrp.core.packet import PROTOCOL, DropReason, PacketError, virtual_router_id
+from kad_vrrp.core.packet import IPV4_HEADER_LENGTH, PROTOCOL, DropReason, PacketError, virtual_router_id
 from kad_vrrp.core.sync_group import SyncGroup
 from kad_vrrp.core.trackers import Followed, followed, merged
 from kad_vrrp.core.transports import Slot, Transports, transport_for
+
+_VRID_AT = {INET: IPV4_HEADER_LENGTH + 1, INET6: 1}
+"""Where a packet has its VRID if its IP header is plain."""
 
 
 class Registry:
@@ -30,7 +34,8 @@ class Registry:
         self._by_interface: dict[str, list[Instance]] = {}
         self._by_address: dict[str, list[Instance]] = {}
         self._by_followed: dict[Followed, list[Instance]] = {}
-        self._by_route: dict[int, list[Instance]] = {}
+        self._by_route: dict[int, dict[int, list[Instance]]] = {}
+        """By transport, then by VRID."""
         self._by_slot: dict[int, list[Instance]] = {}
         self._families: dict[int, int] = {}
         """Of each transport; its protocol, where that is not VRRP itself."""
@@ -106,13 +111,17 @@ class Registry:
         if family is None:
             raise PacketError(DropReason.NOT_LISTENING, "transport is closed")
         vrid = virtual_router_id(event.data, family)
-        candidates = self._by_route.get(event.transport << 8 | vrid, ())
+        candidates = self._by_route[event.transport].get(vrid, ())
         if len(candidates) == 1:
             return candidates[0]
         for instance in candidates:
             if event.source in instance.rules.peers:
                 return instance
         raise PacketError(DropReason.UNKNOWN_VRID, f"VRID {vrid}")
+
+    def candidates(self, transport: int) -> tuple[int, dict[int, list[Instance]]]:
+        """Whom the packets of a transport may be for, by one of their bytes; which one, and the instances."""
+        return _VRID_AT.get(self._families.get(transport, 0), 0), self._by_route.get(transport, {})
 
     # Sockets -------------------------------------------------------------------------------------------
 
@@ -145,18 +154,18 @@ class Registry:
         spec = slot.spec
         self._families[slot.number] = spec.family if spec.protocol == PROTOCOL else spec.protocol
         self._by_slot.setdefault(slot.number, []).append(instance)
-        route = slot.number << 8 | instance.config.virtual_router_id
-        self._by_route.setdefault(route, []).append(instance)
+        routes = self._by_route.setdefault(slot.number, {})
+        routes.setdefault(instance.config.virtual_router_id, []).append(instance)
 
     def expel(self, instance: Instance, slot: Slot | None) -> None:
         """The instance does not use these sockets any more."""
         if slot is None:
             return
-        route = slot.number << 8 | instance.config.virtual_router_id
-        for index, key in ((self._by_slot, slot.number), (self._by_route, route)):
+        routes, vrid = self._by_route[slot.number], instance.config.virtual_router_id
+        for index, key in ((self._by_slot, slot.number), (routes, vrid)):
             index[key].remove(instance)
             if not index[key]:
                 del index[key]
         if slot.number not in self._by_slot:
-            del self._families[slot.number]
+            del self._families[slot.number], self._by_route[slot.number]
         self._transports.release(slot)

@@ -10,17 +10,14 @@ Errors of sending are counted and not fatal: the link events tell the engine wha
 from __future__ import annotations
 
 import errno
-import fcntl
 import socket
 import struct
 from collections import Counter
 from collections.abc import Callable
 
 from kad.kernel.batch import force_receive_buffer
-from kad.runtime.clock import monotonic_us, realtime_us
-from kad.runtime.driver import BATCH
 from kad_vrrp.core.actions import SendAdvert, Transport
-from kad_vrrp.core.events import AdvertReceived
+from kad_vrrp.io.receiving import Deliver, Receiver, stamp_packets
 
 _IP_FREEBIND = 15
 _IP_MULTICAST_ALL = 49
@@ -32,38 +29,22 @@ _PRIORITY_CONTROL = 7
 _INTERNET_CONTROL = 0xC0
 _HOP_LIMIT_MULTICAST = 255
 
-_READ_SIZE = 8192
-"""More than the longest advertisement (255 IPv6 addresses and a trailer); what is longer is cut, and bad."""
 
 _RECEIVE_BUFFER = 1 << 20
 """Room for the adverts of 255 virtual routers, all in one moment, several times over. The default (208 KiB)
 holds just one such burst."""
 
-_ANCILLARY_SIZE = 256
 _PACKET_INFO = struct.Struct("=16sI")
-_INT = struct.Struct("=i")
-
-_SIOCGSTAMPNS = 0x8907
-_TIMESPEC = struct.Struct("=qq")
-_NO_STAMP = bytes(16)
-WAKING_LIMIT_US = 20_000
-"""What arrived longer ago lay there for another reason: we were stopped, or a clock was set."""
-
-Deliver = Callable[[AdvertReceived, int], None]
-"""The event, and when it arrived (CLOCK_MONOTONIC; 0: just now)."""
 
 
 class OpenSocket:
     """One transport, open."""
 
-    def __init__(self, number: int, transport: Transport, deliver: Deliver) -> None:
+    def __init__(self, number: int, transport: Transport, receiver: Receiver) -> None:
         self.number = number
         self.transport = transport
         self.receive_errors: Counter[str] = Counter()
-        self._deliver = deliver
-        self._buffer = bytearray(_READ_SIZE)
-        self._view = memoryview(self._buffer)
-        self._sources: dict[bytes, str] = {}
+        self._receiver = receiver
         self._packet_info: dict[str, list[tuple[int, int, bytes]]] = {}
         self._index = socket.if_nametoindex(transport.interface) if transport.interface else 0
         family = socket.AF_INET6 if transport.family == 6 else socket.AF_INET
@@ -74,7 +55,6 @@ class OpenSocket:
         except OSError:
             self.socket.close()
             raise
-        self.drain = self._drain6 if transport.family == 6 else self._drain4
 
     def close(self) -> None:
         self.socket.close()
@@ -104,6 +84,7 @@ class OpenSocket:
         made, transport = self.socket, self.transport
         made.setblocking(False)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, _PRIORITY_CONTROL)
+        stamp_packets(made)
         force_receive_buffer(made, transport.rx_buffer or _RECEIVE_BUFFER)
         if device := transport.interface or transport.vrf:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode() + b"\0")
@@ -149,79 +130,14 @@ class OpenSocket:
 
     # Receiving -------------------------------------------------------------------------------------------
 
-    def _drain4(self) -> bool:
-        receive, view, number = self.socket.recv_into, self._view, self.number
-        now_us = monotonic_us()
-        offset_us = now_us - realtime_us()
-        for _ in range(BATCH):
-            try:
-                length = receive(view)
-            except BlockingIOError:
-                return False
-            except OSError as error:
-                self._count(error)
-                continue
-            data = bytes(view[:length])
-            arrived_us = self._arrival(now_us, offset_us)
-            self._deliver(AdvertReceived(number, data, self._text4(data[12:16])), arrived_us)
-        return True
-
-    def _text4(self, packed: bytes) -> str:
-        """The few neighbours' addresses are written once."""
-        text = self._sources.get(packed)
-        if text is None:
-            if len(self._sources) > 1024:  # forged sources may not fill the memory
-                self._sources.clear()
-            text = self._sources[packed] = socket.inet_ntoa(packed.ljust(4, b"\0"))
-        return text
-
-    def _drain6(self) -> bool:
-        receive, buffers, view = self.socket.recvmsg_into, [self._buffer], self._view
-        now_us = monotonic_us()
-        offset_us = now_us - realtime_us()
-        for _ in range(BATCH):
-            try:
-                length, ancillary, _, sender = receive(buffers, _ANCILLARY_SIZE)
-            except BlockingIOError:
-                return False
-            except OSError as error:
-                self._count(error)
-                continue
-            hop_limit, destination = _read_ancillary(ancillary)
-            # The scope of a link-local address is the interface's, and known.
-            source = sender[0].partition("%")[0]
-            event = AdvertReceived(self.number, bytes(view[:length]), source, hop_limit, destination)
-            self._deliver(event, self._arrival(now_us, offset_us))
-        return True
-
-    def _arrival(self, now_us: int, offset_us: int) -> int:
-        """When the packet just read arrived: at least a tenth of a millisecond ago, while we woke up.
-
-        0 where that cannot be said. The kernel's stamp is CLOCK_REALTIME; ``offset_us`` is what
-        CLOCK_MONOTONIC is ahead of it.
-        """
+    def drain(self) -> bool:
+        """Take a batch of packets; True when more may be waiting."""
         try:
-            seconds, nanoseconds = _TIMESPEC.unpack(fcntl.ioctl(self._descriptor, _SIOCGSTAMPNS, _NO_STAMP))
-        except OSError:
-            return 0  # the first one only makes the kernel begin to stamp
-        arrived_us = int(seconds * 1_000_000 + nanoseconds // 1000 + offset_us)
-        return arrived_us if now_us - WAKING_LIMIT_US < arrived_us <= now_us else 0
-
-    def _count(self, error: OSError) -> None:
-        self.receive_errors[errno.errorcode.get(error.errno or 0, "?")] += 1
-
-
-def _read_ancillary(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, str]:
-    """(hop limit, destination); -1 and "" where the kernel did not say."""
-    hop_limit, destination = -1, ""
-    for level, kind, data in ancillary:
-        if level != socket.IPPROTO_IPV6:
-            continue
-        if kind == socket.IPV6_HOPLIMIT:
-            hop_limit = _INT.unpack(data)[0]
-        elif kind == socket.IPV6_PKTINFO:
-            destination = socket.inet_ntop(socket.AF_INET6, data[:16])
-    return hop_limit, destination
+            return self._receiver.drain(self._descriptor, self.number)
+        except OSError as error:
+            # Reported once: there may be packets behind it.
+            self.receive_errors[errno.errorcode.get(error.errno or 0, "?")] += 1
+            return True
 
 
 class Transports:
@@ -233,7 +149,10 @@ class Transports:
         add_reader: Callable[[int, Callable[[], bool]], object],
         remove_reader: Callable[[int], None],
     ) -> None:
-        self._deliver = deliver
+        self._receivers = {
+            4: Receiver(socket.AF_INET, deliver),
+            6: Receiver(socket.AF_INET6, deliver),
+        }
         self._add_reader = add_reader
         self._remove_reader = remove_reader
         self._open: dict[int, OpenSocket] = {}
@@ -243,7 +162,7 @@ class Transports:
         """ "" or why it could not be opened. A number in use is opened anew."""
         self.close(number)
         try:
-            made = OpenSocket(number, transport, self._deliver)
+            made = OpenSocket(number, transport, self._receivers[transport.family])
         except OSError as error:
             return f"{transport.interface or transport.source}: {error.strerror or error}"
         self._open[number] = made

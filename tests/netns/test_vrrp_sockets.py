@@ -11,7 +11,7 @@ from kad.config.model.vrrp import UnicastPeer
 from kad.runtime.clock import monotonic_us
 from kad_vrrp.core.actions import SendAdvert, Transport
 from kad_vrrp.core.advertiser import Adverts
-from kad_vrrp.core.events import AdvertReceived
+from kad_vrrp.core.events import AdvertReceived, AdvertsReceived
 from kad_vrrp.io.garp import FRAMES_A_TURN, QUEUE_LIMIT, Announcer
 from kad_vrrp.io.sockets import Transports
 from tests.support.capture import Capture
@@ -36,9 +36,10 @@ class Ears:
     def __post_init__(self) -> None:
         self.transports = Transports(self._hear, self.drains.__setitem__, self.drains.pop)
 
-    def _hear(self, event: AdvertReceived, arrived_us: int) -> None:
-        self.heard.append(event)
-        self.arrivals.append(arrived_us)
+    def _hear(self, event: AdvertsReceived, arrived_us: int) -> None:
+        assert arrived_us == event.arrived_us[0]
+        self.heard += event.packets
+        self.arrivals += event.arrived_us
 
     def open(self, number: int, transport: Transport) -> str:
         with self.node.entered():
