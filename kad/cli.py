@@ -55,8 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         case Mode.SIGNUM:
             return _print_signal(line.signum)
         case Mode.GENHASH:
-            print("kad is no genhash yet", file=sys.stderr)
-            return FAILURE
+            return _be_genhash(sys.argv[1:] if arguments is None else arguments)
         case Mode.TEST:
             status = _test(line)
             if arguments is None:
@@ -88,6 +87,17 @@ def _print_signal(name: str) -> int:
     number, offset = SIGNALS[name]
     print(int(getattr(signal, number)) + offset)
     return 0
+
+
+def _be_genhash(words: Sequence[str]) -> int:
+    if words[0] not in ("-T", "--genhash"):
+        print("--genhash must be the first option", file=sys.stderr)
+        return FAILURE
+    from importlib import import_module
+
+    # By name: kad imports no child.
+    status: int = import_module("kad_check.genhash").main(words[1:])
+    return status
 
 
 # -t ------------------------------------------------------------------------------------------------------

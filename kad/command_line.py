@@ -154,7 +154,6 @@ OPTIONS: tuple[Option, ...] = (
         "M", "core-dump-pattern", _MAYBE, _LATER, "PATTERN", "where core dumps go",
         not_acting="core dumps are left as they are",
     ),
-    Option("T", "genhash", _NO, _LATER, "", "be genhash (first option)"),
     Option(
         "", "perf", _MAYBE, _LATER, "WHEN", "performance data", not_acting="no performance data is taken"
     ),
@@ -179,6 +178,10 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "", "signum", _VALUE, _OTHER, "NAME",
         "print the number of a signal: STOP, RELOAD, DATA, STATS, STATS_CLEAR, JSON",
+    ),
+    Option(
+        "T", "genhash", _NO, _OTHER, "",
+        "be genhash: print the digest of a page (first option; --genhash -h tells more)",
     ),
     Option("v", "version", _NO, _OTHER, "", "print the version"),
     Option("h", "help", _NO, _OTHER, "", "print this"),
