@@ -10,7 +10,6 @@ import getopt
 import socket
 import ssl
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from hashlib import md5
 from typing import Literal, NoReturn
@@ -20,6 +19,7 @@ from msgspec.structs import replace
 
 from kad.addresses import parse_address
 from kad.config.model.check import Connection, HttpGet, Schedule, Url
+from kad.runtime.clock import monotonic_us
 from kad_check.core.dialogues.http import request_of
 from kad_check.core.dialogues.http_response import HttpResponse, MalformedResponseError
 from kad_check.io.tls import client_context
@@ -171,20 +171,20 @@ def _number(text: str, what: str, low: int, high: int) -> int:
 
 def fetch(order: Order) -> Page:
     """One request. Raises FetchError."""
-    began = time.monotonic()
+    began_us = monotonic_us()
     url = Url(order.url, virtualhost=order.virtualhost)
     check = HttpGet(Schedule(), Connection(order.server, order.port), (url,), protocol=order.protocol)
     try:
         with _connect(order) as connected:
             connected.sendall(request_of(check, url))
-            header, body = _read(connected, order, began)
+            header, body = _read(connected, order, began_us)
     except MalformedResponseError as error:
         raise FetchError(str(error)) from None
     except ssl.SSLError as error:
         raise FetchError(f"TLS: {error.reason}") from None
     except OSError as error:
         raise FetchError(error.strerror or str(error)) from None
-    return Page(header, body, int((time.monotonic() - began) * _MILLION))
+    return Page(header, body, monotonic_us() - began_us)
 
 
 def _connect(order: Order) -> socket.socket:
@@ -203,16 +203,16 @@ def _connect(order: Order) -> socket.socket:
         raise
 
 
-def _read(connected: socket.socket, order: Order, began: float) -> tuple[bytes, bytes]:
+def _read(connected: socket.socket, order: Order, began_us: int) -> tuple[bytes, bytes]:
     """(header, body as it came)."""
     received, body = bytearray(), bytearray()
     response = HttpResponse(lambda raw, _decoded: body.extend(raw))
     while True:
         if order.timeout_us:
-            left = began + order.timeout_us / _MILLION - time.monotonic()
-            if left <= 0:
+            left_us = began_us + order.timeout_us - monotonic_us()
+            if left_us <= 0:
                 raise TimeoutError("timed out")
-            connected.settimeout(left)
+            connected.settimeout(left_us / _MILLION)
         data = connected.recv(READ_SIZE)
         received += data
         if response.receive(data) if data else response.end():
