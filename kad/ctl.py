@@ -220,7 +220,7 @@ def _instance_rows(instances: Sequence[InstanceStatus], now: float) -> list[list
                 instance.interface,
                 str(instance.virtual_router_id),
                 " ".join(shown),
-                instance.fault or instance.reason,
+                instance.fault or (f"ERROR: {instance.error}" if instance.error else instance.reason),
             ]
         )
     return rows

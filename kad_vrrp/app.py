@@ -15,7 +15,7 @@ from kad.ipc.bfd_feed import BfdFeed
 from kad.ipc.child_link import ChildLink
 from kad.ipc.mastership import MastershipPublisher
 from kad.ipc.messages import Generation, Role
-from kad.ipc.reports import ProcessReport
+from kad.ipc.reports import InstanceReport, ProcessReport
 from kad.runtime import logs
 from kad.runtime.clock import boottime_us, monotonic_us
 from kad.runtime.driver import Driver
@@ -156,7 +156,7 @@ class VrrpChild:
             run()
             return
         self._making_links = True
-        self._shell.virtual_links.configure(configuration.virtual_links, previous.virtual_links, run)
+        self._shell.prepare(configuration, previous, run)
 
     def _run_with(self, event: ConfigurationChanged, configuration: VrrpConfiguration) -> None:
         """Every interface the configuration needs is there, as far as it can be."""
@@ -210,7 +210,7 @@ class VrrpChild:
             self._leave_when_out()
         else:
             self._driver.loop.call_later(REMOVAL_PATIENCE_S, self._driver.stop)
-            self._shell.virtual_links.close(self._leave_when_out)
+            self._shell.dismantle(self._leave_when_out)
 
     def _leave_when_out(self) -> None:
         self._driver.loop.call_later(LEAVING_PATIENCE_S, self._driver.stop)
@@ -233,7 +233,14 @@ class VrrpChild:
             counters=self._shell.counters(),
             causes=tuple(self._shell.causes),
         )
-        return msgspec.msgpack.encode(msgspec.structs.replace(report, process=process))
+        instances = tuple(map(self._with_error, report.instances))
+        return msgspec.msgpack.encode(msgspec.structs.replace(report, process=process, instances=instances))
+
+    def _with_error(self, report: InstanceReport) -> InstanceReport:
+        error = self._shell.packet_filter.error
+        if not error or not self._shell.packet_filter.concerns(report.name):
+            return report
+        return msgspec.structs.replace(report, error=f"the packet filter is not in place: {error}")
 
 
 def followed_sessions(configuration: VrrpConfiguration) -> frozenset[str]:

@@ -130,6 +130,8 @@ def with_vrrp_settings(vrrp: VrrpConfiguration, settings: Globals) -> VrrpConfig
         vrrp_notify_fifo=settings.vrrp_notify_fifo,
         vrrp_notify_fifo_script=settings.vrrp_notify_fifo_script,
         fifo_write_states_on_reload=settings.fifo_write_vrrp_states_on_reload,
+        firewall=settings.firewall,
+        disable_local_igmp=settings.disable_local_igmp,
     )
     return msgspec.structs.replace(vrrp, settings=own)
 

@@ -53,6 +53,8 @@ class InstanceStatus(Struct, frozen=True):
     reason: str
     fault: str
     master_address: str
+    error: str = ""
+    """What the kernel would not do for it, though it runs."""
     addresses: tuple[AddressStatus, ...] = ()
 
 
@@ -182,6 +184,7 @@ def _instance_status(instance: InstanceReport, clocks: Clocks) -> InstanceStatus
         reason=instance.reason,
         fault=instance.fault,
         master_address=instance.master_address,
+        error=instance.error,
         addresses=tuple(
             AddressStatus(f"{virtual.address}/{virtual.prefix_length}", virtual.present)
             for virtual in instance.addresses

@@ -48,6 +48,8 @@ class InstanceReport(Struct, frozen=True, omit_defaults=True):
     """Why it entered this state, in words."""
     fault: str = ""
     """What is in the way, in FAULT."""
+    error: str = ""
+    """What the kernel would not do for it, though it runs: the packet filter."""
     vips_set: bool = False
     addresses: tuple[VirtualAddressReport, ...] = ()
     routes: tuple[ObjectReport, ...] = ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from struct import Struct as Layout
 
@@ -66,13 +66,22 @@ _OURS = ("macvlan", "ipvlan")
 _GROUPS = ("/etc/iproute2/group", "/usr/share/iproute2/group", "/usr/lib/iproute2/group")
 
 
-def establish(links: Iterable[VirtualLink]) -> dict[str, str]:
-    """Have them all as they should be. Name -> why it could not be done; a missing base is no failure."""
+def make(links: Iterable[VirtualLink]) -> dict[str, str]:
+    """Have them all there. Name -> why it could not be done; a missing base is no failure."""
+    return _each(links, _Making.make)
+
+
+def raise_(links: Iterable[VirtualLink]) -> dict[str, str]:
+    """Have those that are there up, with the addresses of their own."""
+    return _each(links, _Making.raise_)
+
+
+def _each(links: Iterable[VirtualLink], work: Callable[[_Making], None]) -> dict[str, str]:
     failures: dict[str, str] = {}
     with Conversation() as kernel:
         for link in links:
             try:
-                _Making(kernel, link).run()
+                work(_Making(kernel, link))
             except OSError as error:
                 reason = f"{errno.errorcode.get(error.errno or 0, '?')}: {error.strerror or error}"
                 failures[link.name] = f"interface {link.name} on {link.base}: {reason}"
@@ -109,7 +118,7 @@ class _Making:
         self._kernel = kernel
         self._link = link
 
-    def run(self) -> None:
+    def make(self) -> None:
         kernel, link = self._kernel, self._link
         base = kernel.link(link.base)
         if base is None:
@@ -129,9 +138,21 @@ class _Making:
         made = kernel.link(link.name)
         if made is None:
             raise _Impossible("it went away again")
-        self._settle(made, base)
+        self._settle(made)
         if found is None and link.netlink_notify_msg:
             _notify_base(kernel, link.base)
+
+    def raise_(self) -> None:
+        kernel, link = self._kernel, self._link
+        base, made = kernel.link(link.base), kernel.link(link.name)
+        if base is None or made is None or made.kind not in _OURS:
+            return
+        if not made.flags & IFF_UP:
+            kernel.request(RTM_NEWLINK, 0, link_body(made.index, IFF_UP, IFF_UP))
+        if link.mac and link.has_ipv6:
+            self._settle_link_local(made, base)
+        if link.address:
+            self._add_own_address(made)
 
     @property
     def _kind(self) -> str:
@@ -176,8 +197,8 @@ class _Making:
         master = self._kernel.link_at(base.master)
         return master.index if master is not None and master.kind == "vrf" else 0
 
-    def _settle(self, made: LinkFacts, base: LinkFacts) -> None:
-        """What cannot be said when it is created, before and after it goes up."""
+    def _settle(self, made: LinkFacts) -> None:
+        """What cannot be said when it is created, before it goes up."""
         link, request = self._link, self._kernel.request
         if link.mac:
             settings = _IPV6_SETTINGS if link.family == INET6 else _IPV4_SETTINGS
@@ -187,12 +208,6 @@ class _Making:
         if link.mac and link.has_ipv6:
             spec = nested(AF_INET6, u8(_ADDRESS_GENERATION, _NO_GENERATED_ADDRESS))
             request(RTM_NEWLINK, 0, link_body(made.index) + nested(IFLA_AF_SPEC, spec))
-        if not made.flags & IFF_UP:
-            request(RTM_NEWLINK, 0, link_body(made.index, IFF_UP, IFF_UP))
-        if link.mac and link.has_ipv6:
-            self._settle_link_local(made, base)
-        if link.address:
-            self._add_own_address(made)
 
     def _settle_link_local(self, made: LinkFacts, base: LinkFacts) -> None:
         """The address that adverts leave from, where they do."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import assert_never
 
-from kad.config.model.vrrp import VrrpSettings
+from kad.config.model.vrrp import VrrpConfiguration, VrrpSettings
 from kad.ipc.reports import Cause
 from kad.notify.pipes import Fifos
 from kad.notify.policy import NotifyEvent, instance_line
@@ -51,6 +51,7 @@ from kad_vrrp.core.events import (
 )
 from kad_vrrp.io.addresses import Addresses
 from kad_vrrp.io.garp import Announcer
+from kad_vrrp.io.packet_filter import PacketFilter
 from kad_vrrp.io.probes import PIPES, Probes, object_key, setting_key
 from kad_vrrp.io.sockets import Transports
 from kad_vrrp.io.sysctls import Sysctls, interface_setting
@@ -59,6 +60,7 @@ from kad_vrrp.io.wall_clock import WallClock
 
 COMPLAINT_LIMIT = 100
 """Refusals of the kernel kept for the answer to a reload."""
+_LOCAL_IGMP = "net/ipv4/igmp_link_local_mcast_reports"
 CAUSE_LIMIT = 64
 """Transitions kept for the status of all instances together."""
 
@@ -121,8 +123,15 @@ class Shell:
         self.transports = Transports(driver.feed, patient_reader, driver.remove_reader)
         self.runner = ScriptRunner(driver.loop, self._script_ended, logs.error, self._environment)
         self.thread = KernelThread(driver.loop)
+        self.packet_filter = PacketFilter(driver.loop, self.thread, self._refused)
         self.virtual_links = VirtualLinks(
-            driver.loop, self.thread, self.sysctls, self._catch_up, self._refused, self._tell_link
+            driver.loop,
+            self.thread,
+            self.sysctls,
+            self._catch_up,
+            self._refused,
+            self._tell_link,
+            self.packet_filter.program,
         )
         self.probes = Probes(driver.loop, driver.feed, logs.warning, self._environment, self._records)
         self.fifos = Fifos(
@@ -238,11 +247,35 @@ class Shell:
                     self._complain(f"({event.instance}) {describe(failure.entry)}: {failure.reason}")
             case LinkChanged() | LinkRemoved():
                 self.virtual_links.heard(event)
+                self.packet_filter.heard(event)
                 if event.name in self.virtual_links.failures:
                     return
             case _:
                 pass
         self._driver.feed(event)
+
+    def prepare(
+        self, configuration: VrrpConfiguration, former: VrrpConfiguration, done: Callable[[], None]
+    ) -> None:
+        """Have there what instances stand on: settings, interfaces, the packet filter; then ``done``.
+
+        ``former``: of a generation whose end a former life may not have lived to see.
+        """
+        if configuration.settings.disable_local_igmp:
+            self.sysctls.hold(_LOCAL_IGMP, 0)
+        else:
+            self.sysctls.release(_LOCAL_IGMP)
+        self.packet_filter.configure(configuration, former)
+        self.virtual_links.configure(
+            configuration.virtual_links,
+            former.virtual_links,
+            lambda: self.packet_filter.program(done),
+        )
+
+    def dismantle(self, done: Callable[[], None]) -> None:
+        """Take all of that away again."""
+        self.sysctls.release(_LOCAL_IGMP)
+        self.packet_filter.close(lambda: self.virtual_links.close(done))
 
     def _tell_link(self, name: str) -> None:
         """An interface of our own can be used, or not any more."""

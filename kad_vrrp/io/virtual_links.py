@@ -48,7 +48,8 @@ class KernelThread:
 class VirtualLinks:
     """``catch_up`` reads everything the kernel has said so far; ``complain`` takes lines for people.
 
-    ``on_turned``: an interface could not be made, or can be used again; :attr:`failures` says which.
+    ``before_up``: what has to be there before an interface says its first word; it calls back. ``on_turned``:
+    an interface could not be made, or can be used again; :attr:`failures` says which.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class VirtualLinks:
         catch_up: Done,
         complain: Callable[[str], None],
         on_turned: Callable[[str], None],
+        before_up: Callable[[Done], None],
     ) -> None:
         self._loop = loop
         self._thread = thread
@@ -66,6 +68,7 @@ class VirtualLinks:
         self._catch_up = catch_up
         self._complain = complain
         self._on_turned = on_turned
+        self._before_up = before_up
         self._wanted: dict[str, VirtualLink] = {}
         self._made: dict[str, VirtualLink] = {}
         """Those that may be there by our doing, wanted or not any more."""
@@ -144,16 +147,22 @@ class VirtualLinks:
     def _make(self, links: list[VirtualLink], done: Done) -> None:
         self._hold_settings()
 
-        def work() -> None:
-            failures.update(link_maker.establish(links))
+        failures: dict[str, str] = {}
+
+        def made() -> None:
+            self._catch_up()
+            self._before_up(raise_them)
+
+        def raise_them() -> None:
+            able = [link for link in links if link.name not in failures]
+            self._thread.run(lambda: failures.update(link_maker.raise_(able)), finish)
 
         def finish() -> None:
             self._catch_up()
             self._judge(links, failures)
             done()
 
-        failures: dict[str, str] = {}
-        self._thread.run(work, finish)
+        self._thread.run(lambda: failures.update(link_maker.make(links)), made)
 
     def _judge(self, links: list[VirtualLink], failures: dict[str, str]) -> None:
         for link in links:

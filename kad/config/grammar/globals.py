@@ -912,7 +912,12 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         "Interface of static addresses that name none.",
         "settings.default_interface",
     ),
-    Row("disable_local_igmp", flag(), "Switch off membership reports for link-local groups while running."),
+    Row(
+        "disable_local_igmp",
+        flag(),
+        "Switch off membership reports for link-local groups while running.",
+        acts=True,
+    ),
     Row(
         "vrrp_startup_delay",
         STARTUP_DELAY,
@@ -1010,6 +1015,7 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         Kind("[IN [OUT]]", _names("chain", 28, 2, ("INPUT", "OUTPUT")), high="28 characters"),
         "iptables chains; kad uses nftables.",
         "firewall.iptables",
+        acts=True,
         deprecated="nftables",
     ),
     Row(
@@ -1017,6 +1023,7 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         Kind("[SET …]", _names("set", 30, 6, ()), high="30 characters"),
         "Names of ipsets; kad uses nftables.",
         "firewall.ipsets",
+        acts=True,
         deprecated="nftables",
     ),
     Row(
@@ -1024,6 +1031,7 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         optional_word("table", "keepalived"),
         "Table for the firewall rules.",
         "firewall.nftables",
+        acts=True,
         repeat=Repeat.FIRST,
     ),
     Row(
@@ -1031,15 +1039,23 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         integer(INT_MIN, INT_MAX),
         "Priority of its chains.",
         "firewall.nftables_priority",
+        acts=True,
     ),
     Row(
         "nftables_counters",
         flag(),
         "Count packets in its rules.",
         "firewall.nftables_counters",
+        acts=True,
         roles=VRRP_CHECK,
     ),
-    Row("nftables_ifindex", flag(), "Key link-local sets by interface number.", "firewall.nftables_ifindex"),
+    Row(
+        "nftables_ifindex",
+        flag(),
+        "Key link-local sets by interface number.",
+        "firewall.nftables_ifindex",
+        acts=True,
+    ),
     Row(
         "nftables_ipvs",
         optional_word("table", "keepalived_ipvs"),
@@ -1299,7 +1315,14 @@ ROOT_ROWS: tuple[Row, ...] = (
         repeat=Repeat.FIRST,
         default="net_namespace",
     ),
-    Row("namespace_with_ipsets", flag(), "Use ipsets in a namespace on old kernels.", roles=VRRP, early=True),
+    Row(
+        "namespace_with_ipsets",
+        flag(),
+        "ipsets in a namespace on old kernels: nothing to do, kad uses nftables.",
+        roles=VRRP,
+        acts=True,
+        early=True,
+    ),
     Row(
         "use_pid_dir",
         flag(),

@@ -924,7 +924,7 @@ INSTANCE_ROWS: tuple[Row, ...] = (
         acts=True,
         default="on",
     ),
-    Row("no_accept", flag(value=False), "Drop packets to its addresses unless owner.", "accept"),
+    Row("no_accept", flag(value=False), "Drop packets to its addresses unless owner.", "accept", acts=True),
     # Announcements
     Row(
         "garp_master_delay",

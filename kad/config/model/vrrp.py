@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from kad.config.model.globals import Fifo
+from kad.config.model.globals import Fifo, Firewall
 from kad.config.model.routing import Route, Rule
 from kad.config.model.script import ScriptCommand
 from kad.config.model.track import TrackFile, TrackProcess, TrackScript
@@ -259,6 +259,8 @@ class VrrpSettings(Struct, frozen=True, omit_defaults=True):
     fifo_write_states_on_reload: bool = False
     child_wait_us: int = 5_000_000
     """How long scripts and withdrawals may take at the end."""
+    firewall: Firewall = Firewall()
+    disable_local_igmp: bool = False
     followed_instance: str = ""
     """The check process is told whether this one is master: its sync daemon follows it. Empty: none."""
 
