@@ -21,6 +21,7 @@ from kad.config.model.globals import Firewall
 from kad.config.model.vrrp import VirtualLink, VrrpInstance
 from kad.kernel import nftables as nf
 from kad.kernel.nftables import Command, Family, Header, Hook, KeyType, Meta
+from kad_vrrp.core.actions import AddressEntry
 from kad_vrrp.core.events import LinkChanged
 from kad_vrrp.core.resources import entries_of
 
@@ -91,6 +92,7 @@ def filter_spec(
         for instance in instances
         if instance.no_accept
         for entry in entries_of(instance)
+        if isinstance(entry, AddressEntry)
     }
     vmacs = []
     for link in links:
