@@ -49,7 +49,11 @@ class BfdChild:
         silent_us = monotonic_us() - self._heartbeat.ticked_at_us
         seed = int.from_bytes(os.urandom(SEED_BYTES), "big")
         self._engine = Engine(seed, records.load(), silent_us)
-        self._shell = Shell(records, on_stopped=self._leave)
+        self._shell = Shell(
+            records,
+            on_stopped=self._leave,
+            longest_patience_us=lambda: self._engine.longest_patience_us,
+        )
         self._driver: Driver[Event, Action] = Driver(
             self._engine, self._shell.perform, self._heartbeat, TimeReached(), quiet=SendPacket
         )

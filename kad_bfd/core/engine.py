@@ -34,8 +34,11 @@ from kad_bfd.core.packet import ControlPacket, DropReason, PacketError, State, d
 from kad_bfd.core.record import encode
 from kad_bfd.core.report import report_of
 from kad_bfd.core.session import Session
-from kad_bfd.core.timers import LEAST_STALL_US, LONGEST_EARLY_US, NEVER
+from kad_bfd.core.timers import LEAST_STALL_US, NEVER
 
+LONGEST_PATIENCE_US = 8_000
+PATIENCE_PARTS = 16
+"""A packet may lie for this part of the shortest detection time."""
 PULSES = 2
 """Times in the shortest detection time that this process shows it is alive at the least: its subscribers
 take its silence for so long as the loss of the sessions."""
@@ -62,7 +65,10 @@ class Engine:
         self._told_us = 0
         self._due_us = NEVER
         self._pulse_us = NEVER
-        self._pulse_is_known = True
+        self._early_us = 0
+        self.longest_patience_us = 0
+        """How long a packet may lie unread: by so much its neighbour is found lost later."""
+        self._pace_is_known = True
 
     def handle(self, event: Event, now_us: int) -> list[Action]:
         """Take one event and say what is to be done, in order."""
@@ -84,8 +90,8 @@ class Engine:
     @property
     def deadline_us(self) -> int | None:
         """When to be woken if nothing happens before: CLOCK_MONOTONIC microseconds, or None."""
-        if not self._pulse_is_known:
-            self._find_pulse()
+        if not self._pace_is_known:
+            self._find_pace()
         first_us = min(self._deadlines.first_us, self._listeners.deadline_us, self._told_us + self._pulse_us)
         self._due_us = first_us
         return first_us if first_us < NEVER else None
@@ -180,7 +186,7 @@ class Engine:
         Without ``may_judge``, while packets may be waiting, nobody is declared lost.
         """
         actions, push = self._context.actions, self._deadlines.push
-        for session in self._deadlines.take(now_us + LONGEST_EARLY_US):
+        for session in self._deadlines.take(now_us + self._early_us):
             if session.detect_us > now_us:
                 session.on_time(now_us)
                 if not session.has_left:
@@ -198,7 +204,7 @@ class Engine:
         if self._lifecycle.stopping:
             return
         self._settle_all(self._lifecycle.configure(event, now_us))
-        self._pulse_is_known = False
+        self._pace_is_known = False
 
     def _on_transport(self, event: TransportOpened | TransportFailed, now_us: int) -> None:
         session = self._lifecycle.by_number.get(event.transport)
@@ -234,16 +240,20 @@ class Engine:
         if publication != session.published:
             session.published = publication
             self._context.actions.insert(mark, publication)
-            self._pulse_is_known = False
+            self._pace_is_known = False
         record = record_of(session)
         if record != session.written:
             session.written = record
             self._context.actions.insert(mark, Remember(session.config.name, encode(record)))
 
-    def _find_pulse(self) -> None:
-        self._pulse_is_known = True
-        times = [s.detection_time_us for s in self._lifecycle.sessions.values() if s.is_up]
-        self._pulse_us = min(times) // PULSES if times else NEVER
+    def _find_pace(self) -> None:
+        """The most pressing session sets it: how often we show life, how long packets lie or leave early."""
+        self._pace_is_known = True
+        sessions = self._lifecycle.sessions.values()
+        shortest_us = min((s.detection_time_us for s in sessions if s.is_up), default=NEVER)
+        self._pulse_us = shortest_us // PULSES if shortest_us < NEVER else NEVER
+        self.longest_patience_us = min(shortest_us // PATIENCE_PARTS, LONGEST_PATIENCE_US)
+        self._early_us = min((s.early_us for s in sessions), default=0)
 
 
 def _make_familiar(session: Session, packet: ControlPacket, data: bytes, origin: Origin) -> None:

@@ -40,9 +40,9 @@ class Session:
     # More than the keys that dictionaries share: without slots every access would cost more.
     # fmt: off
     __slots__ = (
-        "_context", "_draw", "_early_us", "_farewell_gap_us", "_farewells_left", "_jitter_us",
-        "_last_final_us", "_last_transmit_us", "_least_gap_us", "_owes_packet", "_period_us", "_periodic",
-        "_stalled", "config", "detect_mult", "detect_us", "detection_time_us", "failure", "familiar_data",
+        "_context", "_draw", "_farewell_gap_us", "_farewells_left", "_jitter_us", "_last_final_us",
+        "_last_transmit_us", "_least_gap_us", "_owes_packet", "_period_us", "_periodic", "_stalled",
+        "config", "detect_mult", "detect_us", "detection_time_us", "early_us", "failure", "familiar_data",
         "familiar_origin", "has_left", "intervals", "is_open", "local_diag", "local_discr",
         "next_transmit_us", "number", "port", "published", "queued_us", "reason", "remote_demand",
         "remote_diag", "remote_discr", "remote_state", "retry_us", "since_us", "state", "stats", "written"
@@ -92,7 +92,7 @@ class Session:
         self._last_transmit_us = now_us - RETRY_US
         self._last_final_us = now_us - RETRY_US
         self._period_us = NEVER
-        self._early_us = 0
+        self.early_us = 0
         self._least_gap_us = self._jitter_us = 0
         self._periodic: SendPacket | None = None
         self._owes_packet = False
@@ -238,7 +238,7 @@ class Session:
         """Whatever is due, what is lost before what is sent."""
         if self.detect_us <= now_us:
             self._expire(now_us)
-        if self.next_transmit_us <= now_us + self._early_us:
+        if self.next_transmit_us <= now_us + self.early_us:
             if self._farewells_left:
                 self._bid_farewell(now_us)
             else:
@@ -388,13 +388,13 @@ class Session:
             return
         period_us = self.intervals.transmit_interval_us if self._may_speak_periodically else NEVER
         self._least_gap_us, self._jitter_us = jitter_range_us(period_us, self.detect_mult)
+        self.early_us = early_window_us(period_us, self.detect_mult)
         if period_us == self._period_us:
             return
         self._period_us = period_us
         if period_us == NEVER:
             self.next_transmit_us = NEVER
             return
-        self._early_us = early_window_us(period_us)
         gap_us = self._least_gap_us + (self._jitter_us * self._draw() >> 16)
         self.next_transmit_us = max(now_us, self._last_transmit_us + gap_us)
 
@@ -444,7 +444,7 @@ class Session:
         self._periodic, self._owes_packet = None, False
         self.detect_us = self.retry_us = NEVER
         self._farewell_gap_us = gap_us
-        self._early_us = 0
+        self.early_us = 0
         self._farewells_left = FAREWELLS
         self._bid_farewell(now_us)
 

@@ -1,15 +1,13 @@
-"""How eagerly to read: at once while packets are few, every 1.25 ms while they are many. Pure.
+"""How eagerly to read: at once while packets are few, now and then while they are many. Pure.
 
-A wake-up costs many times what reading a packet does. What only refreshes a detection time may lie so
-long; detection itself is never late for it, since the sockets are emptied before timers are judged.
+A wake-up costs many times what reading a packet does. For so long a packet may lie, and so much later its
+neighbour is found lost: the detection time begins when it is read.
 """
 
 from __future__ import annotations
 
-PATIENCE_US = 1_250
-MANY_PER_SECOND = 2_000
-"""Packets from which on it pays."""
-FEW_PER_SECOND = 1_000
+MANY = 4
+"""Packets in one patience from which on it pays."""
 WINDOW_US = 100_000
 
 
@@ -21,15 +19,15 @@ class Pace:
         self._packets = 0
         self._patience_us = 0
 
-    def patience_us(self, packets: int, now_us: int) -> int:
-        """``packets``: how many there have been so far."""
+    def patience_us(self, packets: int, longest_us: int, now_us: int) -> int:
+        """``packets``: how many there have been so far. ``longest_us``: how long one may lie."""
         elapsed_us = now_us - self._since_us
         if elapsed_us < WINDOW_US:
             return self._patience_us
-        rate = (packets - self._packets) * 1_000_000 // elapsed_us
-        if rate >= MANY_PER_SECOND:
-            self._patience_us = PATIENCE_US
-        elif rate < FEW_PER_SECOND:
+        enough = MANY // 2 if self._patience_us else MANY
+        if (packets - self._packets) * longest_us >= enough * elapsed_us:
+            self._patience_us = longest_us
+        else:
             self._patience_us = 0
         self._since_us, self._packets = now_us, packets
         return self._patience_us

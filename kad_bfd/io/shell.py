@@ -54,9 +54,16 @@ _WRITERS = {
 class Shell:
     """Everything outside the engine: sockets, journal, log, subscribers."""
 
-    def __init__(self, records: Records, *, on_stopped: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        records: Records,
+        *,
+        on_stopped: Callable[[], None],
+        longest_patience_us: Callable[[], int],
+    ) -> None:
         self._records = records
         self._on_stopped = on_stopped
+        self._longest_patience_us = longest_patience_us
         self.causes: deque[Cause] = deque(maxlen=CAUSE_LIMIT)
         self.journal_full = 0
         self.published: dict[str, Publish] = {}
@@ -66,7 +73,13 @@ class Shell:
     def attach(self, driver: Driver[Event, Action]) -> None:
         self._driver = driver
         self._driver.each_turn(self.next_turn)
-        self.listeners = Listeners(self._hear, self._add_reader, driver.remove_reader, self._set_patience)
+        self.listeners = Listeners(
+            self._hear,
+            self._add_reader,
+            driver.remove_reader,
+            self._longest_patience_us,
+            self._set_patience,
+        )
         self.transports = Transports(self._lose_transport)
 
     def perform(self, action: Action) -> None:

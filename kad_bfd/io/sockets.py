@@ -30,8 +30,8 @@ READ_LIMIT = 512
 """Packets read from a neighbours' socket before the next has its turn. With the driver's rounds it is more
 than the receive buffer holds: nothing that waits is left unread when timers are judged."""
 STRANGERS_READ_LIMIT = 32
-"""And from a strangers' socket in one turn: with a turn a millisecond, 32,000 a second are looked at and
-counted by reason, whatever the flood. The kernel counts the rest."""
+"""And from a strangers' socket in one turn: some ten thousand a second are looked at and counted by reason,
+whatever the flood. The kernel counts the rest."""
 
 FIRST_PORT, PORTS = 49152, 16384
 """RFC 5881 §4: the source port is in the range 49152 to 65535."""
@@ -193,18 +193,23 @@ def origin_of(way: bytes, listener: Listener) -> Origin:
 
 
 class Listeners:
-    """All receiving sockets, by what they listen to. ``set_patience``: see :class:`Pace`."""
+    """All receiving sockets, by what they listen to.
+
+    ``longest_patience_us``: how long a packet may lie now; ``set_patience``: how long they shall.
+    """
 
     def __init__(
         self,
         deliver: Deliver,
         add_reader: Callable[[int, Callable[[], bool]], None],
         remove_reader: Callable[[int], None],
+        longest_patience_us: Callable[[], int],
         set_patience: Callable[[int], None],
     ) -> None:
         self._deliver = deliver
         self._add_reader = add_reader
         self._remove_reader = remove_reader
+        self._longest_patience_us = longest_patience_us
         self._set_patience = set_patience
         self._open: dict[Listener, tuple[ListeningSocket, ListeningSocket]] = {}
         self._pace = Pace()
@@ -251,7 +256,8 @@ class Listeners:
 
     def _drain(self, made: ListeningSocket) -> bool:
         more = made.drain()
-        self._set_patience(self._pace.patience_us(self.packets, monotonic_us()))
+        longest_us = self._longest_patience_us()
+        self._set_patience(self._pace.patience_us(self.packets, longest_us, monotonic_us()))
         return more
 
     def _take(self, packets: Arrived) -> None:

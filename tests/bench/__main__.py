@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.bench import checks
+from tests.bench import bfd, checks
 from tests.bench import measurements as m
 from tests.bench.stage import PROGRAMS, NotMeasuredError, Program, Row, at_most, within
 from tests.support.namespaces import reason_not_possible
@@ -89,6 +89,61 @@ measure(
     ("memory", "checker, 10,000 real servers, PSS each", "bytes", "", None),
     ("reload", "  … reload with one changed", "ms", "<= 2000", at_most(2000)),
 )
+for count, interval in ((1, 50), (10, 50), (100, 50), (1, 10), (10, 10), (100, 10)):
+    half = count == 100
+    measure(
+        f"bfd-cpu-{count}x{interval}",
+        partial(bfd.cpu, count=count, interval_ms=interval),
+        (
+            "cpu",
+            f"bfd cpu, {count} neighbours at {interval} ms",
+            "s/min",
+            "<= 0.5x" if half else "",
+            within(0.5) if half else None,
+        ),
+        ("lost", "  … sessions lost meanwhile", "", "0", at_most(0)),
+    )
+for count, interval in ((150, 10), (400, 50), (1000, 300)):
+    measure(
+        f"bfd-capacity-{interval}",
+        partial(bfd.capacity, count=count, interval_ms=interval),
+        ("carried", f"neighbours at {interval} ms that half a core carries", "", "", None),
+        ("lost", f"  … sessions lost, of {count}", "", "0", at_most(0)),
+    )
+for interval in (10, 50):
+    measure(
+        f"bfd-act-{interval}",
+        partial(bfd.act, interval_ms=interval),
+        ("late", f"loss at {interval} ms x3 -> vrrp leaves, late", "ms", "<= 0.5", at_most(0.5)),
+        ("worst", "  … the worst", "ms", "", None),
+    )
+    measure(
+        f"bfd-told-{interval}",
+        partial(bfd.told, interval_ms=interval),
+        ("late", f"loss at {interval} ms x3 -> subscriber told, late", "ms", "<= 0.5", at_most(0.5)),
+        ("worst", "  … the worst", "ms", "", None),
+    )
+    measure(
+        f"bfd-hung-{interval}",
+        partial(bfd.hung, interval_ms=interval),
+        (
+            "took",
+            f"bfd hangs at {interval} ms x3 -> subscriber told",
+            "ms",
+            f"<= {3 * interval}.5",
+            at_most(3 * interval + 0.5),
+        ),
+        ("worst", "  … the worst", "ms", "", None),
+    )
+for hogs, realtime in ((False, False), (True, False), (False, True), (True, True)):
+    name = f"{'hogs' if hogs else 'idle'}{'-realtime' if realtime else ''}"
+    measure(
+        f"bfd-lateness-{name}",
+        partial(bfd.lateness, hogs=hogs, realtime=realtime),
+        ("p50", f"bfd timers, 10 at 10 ms, {name}, late, p50", "us", "", None),
+        ("p99", "  … p99", "us", "", None),
+        ("worst", "  … the worst", "us", "", None),
+    )
 
 
 def values_of(name: str, function: Measure, program: Program) -> m.Values:

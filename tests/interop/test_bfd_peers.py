@@ -337,7 +337,7 @@ def test_kad_is_killed_and_back_in_time(meeting: tuple[Stage, BfdNode, Peer]) ->
     kad.configure(slow)
     poll(lambda: not kad.session("peer").polling, "the end of our poll sequence")
     poll(lambda: peer.sees_interval_ms() == 300, "our interval at the peer")
-    for _ in range(5):
+    for _ in range(2):
         kad.kill()
         kad.start()
         poll(lambda: kad.session("peer").counters["packets_received"] > 3, "packets")

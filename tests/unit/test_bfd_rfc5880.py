@@ -446,7 +446,7 @@ def test_6_8_7_with_a_multiplier_of_one_at_most_nine_tenths() -> None:
 def test_6_8_7_jitter_for_any_interval(interval_us: int, multiplier: int) -> None:
     high = interval_us * 9 // 10 if multiplier == 1 else interval_us
     least_us, more_us = jitter_range_us(interval_us, multiplier)
-    assert least_us - early_window_us(interval_us) == interval_us * 3 // 4
+    assert least_us - early_window_us(interval_us, multiplier) == interval_us * 3 // 4
     assert least_us + more_us == high
     assert more_us > 0
 
