@@ -16,6 +16,7 @@ from kad.ipc.child_link import ChildLink
 from kad.ipc.mastership import MastershipPublisher
 from kad.ipc.messages import Generation, Role
 from kad.ipc.reports import InstanceReport, ProcessReport
+from kad.kernel.batch import ReceiveBuffer
 from kad.runtime import logs
 from kad.runtime.clock import boottime_us, monotonic_us
 from kad.runtime.driver import Driver
@@ -83,7 +84,9 @@ class VrrpChild:
             packet_fd=context.packet_fd,
             log_address_changes=context.options.log_address_changes,
             settings=settings_of(found),
-            receive_buffer=configuration.settings.netlink_monitor_rcv_bufs,
+            receive_buffer=ReceiveBuffer(
+                configuration.settings.netlink.monitor, configuration.settings.netlink.monitor_force
+            ),
         )
         self._driver: Driver[Event, Action] = Driver(
             self._engine, self._shell.perform, self._heartbeat, TimeReached(), quiet=SendAdvert

@@ -20,6 +20,7 @@ from kad.config.model.vrrp import (
     VrrpInstance,
     VrrpSettings,
 )
+from kad.config.receive_buffers import with_receive_buffers
 from kad.config.resolve import (
     InstanceResolver,
     tracking_of,
@@ -132,8 +133,12 @@ def with_vrrp_settings(vrrp: VrrpConfiguration, settings: Globals) -> VrrpConfig
         fifo_write_states_on_reload=settings.fifo_write_vrrp_states_on_reload,
         firewall=settings.firewall,
         disable_local_igmp=settings.disable_local_igmp,
+        linkbeat_use_polling=settings.linkbeat_use_polling,
+        netlink=settings.vrrp_netlink,
+        process_monitor_buffer=settings.process_monitor_buffer,
+        process_monitor_buffer_force=settings.process_monitor_buffer_force,
     )
-    return msgspec.structs.replace(vrrp, settings=own)
+    return msgspec.structs.replace(vrrp, settings=own, instances=with_receive_buffers(vrrp.instances, own))
 
 
 def _settings(reading: Reading, root: Frame) -> VrrpSettings:
@@ -142,8 +147,6 @@ def _settings(reading: Reading, root: Frame) -> VrrpSettings:
         for name, value in reading.globals.items()
         if name.startswith("settings.")
     }
-    if "vrrp_netlink.monitor" in reading.globals:
-        own["netlink_monitor_rcv_bufs"] = reading.globals["vrrp_netlink.monitor"]
     if "child_wait_us" in root.fields:
         own["child_wait_us"] = root.fields["child_wait_us"]
     return assemble(VrrpSettings, own)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from struct import Struct as Layout
 
 from kad.config.model.routing import PROTOCOL_MARK
-from kad.kernel.batch import ReceiveBuffer, force_receive_buffer, set_receive_buffer
+from kad.kernel.batch import ReceiveBuffer, set_receive_buffer
 from kad.kernel.encoder import (
     NLM_F_DUMP,
     NLM_F_DUMP_INTR,
@@ -86,12 +86,18 @@ class LinkMonitor:
     ``resynced`` in it is True when a dump has just ended.
     """
 
-    def __init__(self, table: LinkTable, on_news: Callable[[bool], None], *, receive_buffer: int = 0) -> None:
+    def __init__(
+        self,
+        table: LinkTable,
+        on_news: Callable[[bool], None],
+        *,
+        receive_buffer: ReceiveBuffer | None = None,
+    ) -> None:
         self.table = table
         self._on_news = on_news
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         self._socket = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
-        force_receive_buffer(self._socket, receive_buffer or _RECEIVE_BUFFER)
+        self.set_receive_buffer(receive_buffer or ReceiveBuffer())
         self._socket.bind((0, _GROUPS))
         self._port_id: int = self._socket.getsockname()[0]
         self._buffer = memoryview(bytearray(_READ_SIZE))

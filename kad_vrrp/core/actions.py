@@ -36,7 +36,9 @@ class Transport(Struct, frozen=True):
     source: str = ""
     unicast_ttl: int = 255
     vrf: str = ""
-    rx_buffer: int = 0
+    receive_buffer: int = 0
+    """Bytes, and so many times the interface's MTU; both 0: the usual."""
+    receive_buffer_mtus: int = 0
 
 
 class OpenTransport(Struct, frozen=True):

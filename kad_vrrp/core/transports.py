@@ -19,7 +19,8 @@ def transport_for(config: VrrpInstance, source: str) -> Transport:
         source=source if config.unicast else "",
         unicast_ttl=config.unicast_ttl,
         vrf=config.vrf,
-        rx_buffer=config.kernel_rx_buf_size,
+        receive_buffer=config.receive_buffer,
+        receive_buffer_mtus=config.receive_buffer_mtus,
     )
 
 

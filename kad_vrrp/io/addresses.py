@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from kad.addresses import packed, unpacked
 from kad.config.model.routing import PROTOCOL_MARK
-from kad.kernel.batch import Outcome, Request, RequestQueue
+from kad.kernel.batch import Outcome, ReceiveBuffer, Request, RequestQueue
 from kad.kernel.encoder import NLM_F_CREATE, NLM_F_EXCL, attribute, text, u8, u32
 from kad.kernel.links import (
     AF_INET,
@@ -97,7 +97,7 @@ class Addresses:
         log: Callable[[str], None],
         on_synced: Callable[[], None],
         *,
-        receive_buffer: int = 0,
+        receive_buffer: ReceiveBuffer | None = None,
         log_changes: bool = False,
     ) -> None:
         self._feed = feed

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from kad.config.model.vrrp import VrrpConfiguration
+from kad.kernel.batch import ReceiveBuffer
 from kad.runtime.journal import Records
 from kad.track.io.files import FileWatch, initialise
 from kad.track.io.processes import ProcessWatch
@@ -93,6 +94,10 @@ class Probes:
                 problem = initialise(file.path, file.initial_value, overwrite=file.overwrite)
                 if problem:
                     self._report(problem)
+        settings = configuration.settings
+        self.processes.set_receive_buffer(
+            ReceiveBuffer(settings.process_monitor_buffer, settings.process_monitor_buffer_force)
+        )
         self.files.watch(file.path for file in files)
         processes = [each for each in configuration.processes if ("process", each.name) in used]
         self.processes.watch(pattern_of(process) for process in processes)

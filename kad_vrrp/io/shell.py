@@ -7,8 +7,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import assert_never
 
+import msgspec
+
 from kad.config.model.vrrp import VrrpConfiguration, VrrpSettings
 from kad.ipc.reports import Cause
+from kad.kernel.batch import ReceiveBuffer
 from kad.notify.pipes import Fifos
 from kad.notify.policy import NotifyEvent, instance_line
 from kad.notify.runner import ScriptRunner
@@ -51,6 +54,7 @@ from kad_vrrp.core.events import (
 )
 from kad_vrrp.io.addresses import Addresses
 from kad_vrrp.io.garp import Announcer
+from kad_vrrp.io.linkbeat import Linkbeat, polled_interfaces
 from kad_vrrp.io.packet_filter import PacketFilter
 from kad_vrrp.io.probes import PIPES, Probes, object_key, setting_key
 from kad_vrrp.io.sockets import Transports
@@ -86,7 +90,7 @@ class Shell:
         *,
         on_synced: Callable[[], None],
         on_stopped: Callable[[], None],
-        receive_buffer: int = 0,
+        receive_buffer: ReceiveBuffer | None = None,
         packet_fd: int = -1,
         log_address_changes: bool = False,
         settings: Mapping[str, bytes] | None = None,
@@ -94,7 +98,7 @@ class Shell:
         self._records = records
         self._environment = environment
         self._on_stopped = on_stopped
-        self._receive_buffer = receive_buffer
+        self._receive_buffer = receive_buffer or ReceiveBuffer()
         self._log_address_changes = log_address_changes
         self._on_synced = on_synced
         self.announcer = Announcer(packet_fd)
@@ -123,6 +127,7 @@ class Shell:
         self.transports = Transports(driver.feed, patient_reader, driver.remove_reader)
         self.runner = ScriptRunner(driver.loop, self._script_ended, logs.error, self._environment)
         self.thread = KernelThread(driver.loop)
+        self.linkbeat = Linkbeat(driver.loop, self._tell_linkbeat, logs.info)
         self.packet_filter = PacketFilter(driver.loop, self.thread, self._refused)
         self.virtual_links = VirtualLinks(
             driver.loop,
@@ -250,6 +255,7 @@ class Shell:
                 self.packet_filter.heard(event)
                 if event.name in self.virtual_links.failures:
                     return
+                event = self._as_linkbeat_says(event)
             case _:
                 pass
         self._driver.feed(event)
@@ -261,7 +267,13 @@ class Shell:
 
         ``former``: of a generation whose end a former life may not have lived to see.
         """
-        if configuration.settings.disable_local_igmp:
+        settings = configuration.settings
+        buffers = settings.netlink
+        monitor, requests = self.addresses.monitor, self.addresses.requests
+        monitor.set_receive_buffer(ReceiveBuffer(buffers.monitor, buffers.monitor_force))
+        requests.set_receive_buffer(ReceiveBuffer(buffers.command, buffers.command_force))
+        self.linkbeat.watch(polled_interfaces(configuration))
+        if settings.disable_local_igmp:
             self.sysctls.hold(_LOCAL_IGMP, 0)
         else:
             self.sysctls.release(_LOCAL_IGMP)
@@ -274,13 +286,24 @@ class Shell:
 
     def dismantle(self, done: Callable[[], None]) -> None:
         """Take all of that away again."""
+        self.linkbeat.close()
         self.sysctls.release(_LOCAL_IGMP)
         self.packet_filter.close(lambda: self.virtual_links.close(done))
 
     def _tell_link(self, name: str) -> None:
         """An interface of our own can be used, or not any more."""
         present = None if name in self.virtual_links.failures else self.addresses.link(name)
-        self._driver.feed(LinkRemoved(name) if present is None else present)
+        self._driver.feed(LinkRemoved(name) if present is None else self._as_linkbeat_says(present))
+
+    def _tell_linkbeat(self, name: str) -> None:
+        present = self.addresses.link(name)
+        if present is not None:
+            self._driver.feed(self._as_linkbeat_says(present))
+
+    def _as_linkbeat_says(self, event: LinkChanged | LinkRemoved) -> LinkChanged | LinkRemoved:
+        if isinstance(event, LinkChanged) and event.up and self.linkbeat.is_down(event.name):
+            return msgspec.structs.replace(event, up=False)
+        return event
 
     def _catch_up(self) -> None:
         while self.addresses.monitor.drain():

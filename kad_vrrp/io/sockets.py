@@ -10,6 +10,7 @@ Errors of sending are counted and not fatal: the link events tell the engine wha
 from __future__ import annotations
 
 import errno
+import fcntl
 import socket
 import struct
 from collections import Counter
@@ -34,6 +35,9 @@ _RECEIVE_BUFFER = 1 << 20
 """Room for the adverts of 255 virtual routers, all in one moment, several times over. The default (208 KiB)
 holds just one such burst."""
 
+_SIOCGIFMTU = 0x8921
+_USUAL_MTU = 1500
+_INTERFACE_REQUEST = struct.Struct("=16si20x")
 _PACKET_INFO = struct.Struct("=16sI")
 
 
@@ -85,7 +89,10 @@ class OpenSocket:
         made.setblocking(False)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, _PRIORITY_CONTROL)
         stamp_packets(made)
-        force_receive_buffer(made, transport.rx_buffer or _RECEIVE_BUFFER)
+        size = transport.receive_buffer
+        if transport.receive_buffer_mtus:
+            size += transport.receive_buffer_mtus * _mtu_of(made, transport.interface or transport.vrf)
+        force_receive_buffer(made, size or _RECEIVE_BUFFER)
         if device := transport.interface or transport.vrf:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode() + b"\0")
         if transport.family == 6:
@@ -138,6 +145,14 @@ class OpenSocket:
             # Reported once: there may be packets behind it.
             self.receive_errors[errno.errorcode.get(error.errno or 0, "?")] += 1
             return True
+
+
+def _mtu_of(made: socket.socket, interface: str) -> int:
+    """Ethernet's where there is no interface."""
+    if not interface:
+        return _USUAL_MTU
+    request = _INTERFACE_REQUEST.pack(interface.encode(), 0)
+    return int(_INTERFACE_REQUEST.unpack(fcntl.ioctl(made, _SIOCGIFMTU, request))[1])
 
 
 class Transports:

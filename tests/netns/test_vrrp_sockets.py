@@ -1,5 +1,6 @@
 """Raw sockets and announcements: what is heard, what is not, and errors that are only counted."""
 
+import os
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -181,6 +182,20 @@ def test_a_long_packet_is_cut_and_does_no_harm(pair: tuple[Ears, Ears]) -> None:
     assert len(two.heard[0].data) == 8192
     assert len(two.heard[1].data) == 20
     raw.close()
+
+
+def test_receive_buffers_are_as_large_as_asked(pair: tuple[Ears, Ears]) -> None:
+    one, _ = pair
+    one.node.ip("link", "set", "eth0", "mtu", "1400")
+
+    def size(**fields: int) -> int:
+        assert one.open(1, Transport(4, 112, "eth0", group="224.0.0.18", **fields)) == ""
+        with socket.socket(fileno=os.dup(next(iter(one.drains)))) as made:
+            return made.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2  # the kernel doubles it
+
+    assert size(receive_buffer=300_000) == 300_000
+    assert size(receive_buffer=1000, receive_buffer_mtus=100) == 1000 + 100 * 1400
+    assert size() == 1 << 20
 
 
 def test_what_cannot_be_opened_says_why(pair: tuple[Ears, Ears]) -> None:

@@ -944,6 +944,7 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         Kind("MTU / ADVERT / integer", _rx_bufs_policy, "bytes"),
         "How the receive buffers of sockets are sized.",
         "settings.rx_bufs_policy",
+        acts=True,
         default="the system's",
     ),
     Row(
@@ -951,6 +952,7 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         integer(1, UNSIGNED_MAX, soft=True),
         "How many packets of that size fit.",
         "settings.rx_bufs_multiplier",
+        acts=True,
     ),
     Row("vmac_prefix", PATH, "First part of the names of VMACs.", acts=True, repeat=Repeat.FIRST),
     Row(
@@ -967,6 +969,7 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         BUFFER,
         "Receive buffer of the command socket.",
         "vrrp_netlink.command",
+        acts=True,
         default="the system's",
     ),
     Row(
@@ -974,6 +977,7 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         boolean(),
         "Exceed the system's limit for it.",
         "vrrp_netlink.command_force",
+        acts=True,
     ),
     Row(
         "vrrp_netlink_monitor_rcv_bufs",
@@ -988,12 +992,14 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         boolean(),
         "Exceed the system's limit for it.",
         "vrrp_netlink.monitor_force",
+        acts=True,
     ),
     Row(
         "process_monitor_rcv_bufs",
         BUFFER,
         "Receive buffer of the process events.",
         "process_monitor_buffer",
+        acts=True,
         default="the system's",
     ),
     Row(
@@ -1001,6 +1007,7 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         boolean(),
         "Exceed the system's limit for it.",
         "process_monitor_buffer_force",
+        acts=True,
     ),
     Row(
         "iproute_usr_dir",
@@ -1295,7 +1302,14 @@ ROOT_ROWS: tuple[Row, ...] = (
         acts=True,
         early=True,
     ),
-    Row("linkbeat_use_polling", flag(), "Poll the link of every VRRP interface.", roles=VRRP, early=True),
+    Row(
+        "linkbeat_use_polling",
+        flag(),
+        "Poll the link of every VRRP interface.",
+        roles=VRRP,
+        acts=True,
+        early=True,
+    ),
     Row(
         "net_namespace",
         word("name", soft=True),

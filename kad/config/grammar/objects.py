@@ -151,6 +151,7 @@ LINKBEAT_INTERFACES = Block(
         "<IFNAME> [MII/ETHTOOL/IOCTL]",
         Kind("interface [method]", _linkbeat),
         "Poll the link of this interface.",
+        acts=True,
         default="the first method that works",
     ),
     close=lambda reading, frame: tuple(frame.items),

@@ -999,6 +999,7 @@ INSTANCE_ROWS: tuple[Row, ...] = (
         flag(),
         "Poll the link of its interface.",
         "linkbeat_polling",
+        acts=True,
         deprecated="a linkbeat_interfaces block",
     ),
     # Notification
@@ -1161,6 +1162,7 @@ ROOT_ROWS: tuple[Row, ...] = (
         "linkbeat_interfaces",
         opens(LINKBEAT_INTERFACES),
         "Interfaces whose link is polled.",
+        acts=True,
         repeat=Repeat.ADD,
     ),
     Row(

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from kad.config.model.globals import Fifo, Firewall
+from kad.config.model.globals import Fifo, Firewall, NetlinkBuffers
 from kad.config.model.routing import Route, Rule
 from kad.config.model.script import ScriptCommand
 from kad.config.model.track import TrackFile, TrackProcess, TrackScript
@@ -194,6 +194,10 @@ class VrrpInstance(Struct, frozen=True, omit_defaults=True):
     higher_prio_send_advert: bool = False
     owner_ignore_adverts: bool = False
     kernel_rx_buf_size: int = 0
+    receive_buffer: int = 0
+    """Bytes its socket is to have for all that share it, and so many times the interface's MTU; both 0: the
+    usual."""
+    receive_buffer_mtus: int = 0
     garp: GarpSettings = GarpSettings()
     auth_type: AuthType = AuthType.NONE
     auth_pass: bytes = b""
@@ -249,7 +253,9 @@ class VrrpSettings(Struct, frozen=True, omit_defaults=True):
     log_unknown_vrids: bool = False
     rx_bufs_policy: str = ""
     rx_bufs_multiplier: int = 3
-    netlink_monitor_rcv_bufs: int = 0
+    netlink: NetlinkBuffers = NetlinkBuffers()
+    process_monitor_buffer: int = 0
+    process_monitor_buffer_force: bool = False
     default_interface: str = "eth0"
     notify_fifo: Fifo | None = None
     notify_fifo_script: ScriptCommand | None = None
@@ -261,6 +267,8 @@ class VrrpSettings(Struct, frozen=True, omit_defaults=True):
     """How long scripts and withdrawals may take at the end."""
     firewall: Firewall = Firewall()
     disable_local_igmp: bool = False
+    linkbeat_use_polling: bool = False
+    """For the interfaces of all instances."""
     followed_instance: str = ""
     """The check process is told whether this one is master: its sync daemon follows it. Empty: none."""
 

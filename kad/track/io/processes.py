@@ -15,6 +15,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator
 
+from kad.kernel.batch import ReceiveBuffer, set_receive_buffer
 from kad.track.process import Cause, Pattern, ProcessesCounted, matches
 
 ANSWER_S = 1.0
@@ -27,7 +28,6 @@ COMMAND_LINE_LIMIT = 64 * 1024
 RECEIVE_BUFFER = 1 << 20
 
 _NETLINK_CONNECTOR = 11
-_SO_RCVBUFFORCE = 33
 _CN_IDX_PROC, _CN_VAL_PROC, _LISTEN = 1, 1, 1
 _SUBSCRIBE = struct.Struct("=IHHIIIIIIHHI")
 _PAYLOAD_AT = 36
@@ -62,10 +62,17 @@ class ProcessWatch:
         self._scan: Iterator[int] | None = None
         self._scan_again = False
         self._socket: socket.socket | None = None
+        self._receive_buffer = ReceiveBuffer()
         self._answered = False
         self._timer: asyncio.TimerHandle | None = None
         self._silent: set[Pattern] = set()
         """Never told so far: the first count is due even if it is 0."""
+
+    def set_receive_buffer(self, wanted: ReceiveBuffer) -> None:
+        """Of the kernel's process events."""
+        self._receive_buffer = wanted
+        if self._socket is not None:
+            set_receive_buffer(self._socket, wanted, RECEIVE_BUFFER)
 
     def watch(self, patterns: Iterable[Pattern]) -> None:
         """Exactly these from now on."""
@@ -184,7 +191,7 @@ class ProcessWatch:
 
     def _listen(self) -> None:
         try:
-            self._socket = _subscribed()
+            self._socket = _subscribed(self._receive_buffer)
         except OSError as error:
             self._fall_back(error.strerror or str(error))
             return
@@ -263,7 +270,7 @@ class ProcessWatch:
         self._answered = True
 
 
-def _subscribed() -> socket.socket:
+def _subscribed(buffer: ReceiveBuffer) -> socket.socket:
     """A socket that asked for process events. OSError where that is not possible."""
     with _first_network_namespace():
         made = socket.socket(
@@ -273,7 +280,7 @@ def _subscribed() -> socket.socket:
         )
     try:
         with contextlib.suppress(OSError):
-            made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
+            set_receive_buffer(made, buffer, RECEIVE_BUFFER)
         made.bind((0, _CN_IDX_PROC))
         port = made.getsockname()[0]
         made.send(

@@ -1,0 +1,82 @@
+"""Interfaces that come late, go, come back as others, and links that are polled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from kad_vrrp.io.linkbeat import ask
+from tests.support.daemon import Kad
+from tests.support.keepalived import configuration, vrrp_instance
+from tests.support.namespaces import Bridge, Network, Node, poll
+from tests.support.neighbours import who_answers
+
+pytestmark = [pytest.mark.root, pytest.mark.slow]
+
+VIP = "192.0.2.100"
+FAST = vrrp_instance(version=3, advert_int=0.3)
+
+
+@pytest.fixture
+def pair(network: Network) -> Iterator[tuple[Node, Node, Bridge]]:
+    lan = network.bridge()
+    node, client = network.node("node"), network.node("client")
+    client.attach(lan, "192.0.2.9/24")
+    yield node, client, lan
+
+
+def test_links_are_asked_by_what_works(pair: tuple[Node, Node, Bridge]) -> None:
+    node, _, lan = pair
+    node.attach(lan, "192.0.2.1/24")
+    with node.entered():
+        assert ask({"eth0": "", "absent": ""}) == {"eth0": (True, "ETHTOOL")}, "a veth has no transceiver"
+        assert ask({"eth0": "MII"}) == {"eth0": (True, "ETHTOOL")}
+        assert ask({"eth0": "IOCTL"}) == {"eth0": (True, "IOCTL")}
+        lan.unplug(node, "eth0")
+        assert ask({"eth0": ""}) == {"eth0": (False, "ETHTOOL")}
+        assert ask({"eth0": "IOCTL"}) == {"eth0": (False, "IOCTL")}
+
+
+@pytest.mark.parametrize(
+    "words", ["linkbeat_use_polling", "linkbeat_interfaces {\neth0 ETHTOOL\n}"], ids=["all", "listed"]
+)
+def test_a_polled_link_counts_when_it_has_been_polled(pair: tuple[Node, Node, Bridge], words: str) -> None:
+    node, _, lan = pair
+    node.attach(lan, "192.0.2.1/24")
+    with Kad(node, f"{words}\n{configuration(FAST)}") as kad:
+        kad.wait_for("Entering MASTER STATE")
+        lan.unplug(node, "eth0")
+        kad.wait_for("Linkbeat reports eth0 down")
+        kad.wait_for("Entering FAULT STATE")
+        lan.replug(node, "eth0")
+        kad.wait_for("Entering MASTER STATE", times=2)
+        said = kad.said()
+        back = said.index("Linkbeat reports eth0 up")
+        assert said.index("Entering FAULT STATE") < back < said.rindex("Entering BACKUP STATE")
+        kad.configure(configuration(FAST))
+        kad.reload()
+        lan.unplug(node, "eth0")
+        kad.wait_for("Entering FAULT STATE", times=2)
+        assert kad.count("Linkbeat reports eth0 down") == 1, "not polled any more"
+
+
+def test_an_interface_may_come_late_go_and_come_back_as_another(pair: tuple[Node, Node, Bridge]) -> None:
+    node, client, lan = pair
+    with Kad(node, configuration(FAST, settings=("dynamic_interfaces",))) as kad:
+        kad.wait_for("Entering FAULT STATE")
+        node.attach(lan, "192.0.2.1/24", name="eth0")
+        kad.wait_for("Entering MASTER STATE")
+        poll(lambda: who_answers(client, "eth0", VIP) == {node.mac("eth0")}, "the first eth0 to answer")
+        first = node.ip_json("link", "show", "dev", "eth0")[0]["ifindex"]
+        node.ip("link", "del", "eth0")
+        kad.wait_for("Entering FAULT STATE", times=2)
+        node.attach(lan, "192.0.2.1/24", name="eth0")
+        assert node.ip_json("link", "show", "dev", "eth0")[0]["ifindex"] != first
+        kad.wait_for("Entering MASTER STATE", times=2)
+        poll(lambda: who_answers(client, "eth0", VIP) == {node.mac("eth0")}, "the second eth0 to answer")
+        node.ip("link", "set", "eth0", "down")
+        node.ip("link", "set", "eth0", "name", "other0")
+        node.ip("link", "set", "other0", "up")
+        kad.wait_for("Entering FAULT STATE", times=3)
+        poll(lambda: not node.holds(VIP), "the renamed one without it")
