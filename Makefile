@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
-.PHONY: help demo run check test bench packages clean vm
+.PHONY: help demo run check test bench packages clean vm sim
 
 help:
 	@echo "make demo              two nodes and a client on this machine, in under a minute"
@@ -13,6 +13,7 @@ help:
 	@echo "make test              everything but the virtual machine; each skip says why"
 	@echo "make packages          installs what the tests need on Debian (root)"
 	@echo "make vm                IPVS, in a virtual machine with Debian's kernel (root)"
+	@echo "make sim [SEED=..] [HOURS=..] [NODES=..]  routers on a simulated network where everything goes wrong"
 	@echo "make bench [NAMES=..]  beside keepalived, as a table (root)"
 
 $(STAMP): pyproject.toml requirements-dev.lock
@@ -41,6 +42,9 @@ test: check
 # Apart from make test: under software emulation it takes minutes, and not all of it holds on a busy machine yet.
 vm: $(STAMP)
 	$(BIN)/python -m pytest -q tests/vm
+
+sim: $(STAMP)
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED)) $(if $(HOURS),--hours $(HOURS)) $(if $(NODES),--nodes $(NODES))
 
 packages:
 	.ci/run packages

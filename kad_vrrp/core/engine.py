@@ -12,8 +12,8 @@ from kad.ipc.reports import VrrpReport
 from kad.track.process import ProcessesCounted
 from kad.track.script import ScriptEnded
 from kad_vrrp.core import deletions
-from kad_vrrp.core.actions import Action, LogLevel, State
-from kad_vrrp.core.context import NEVER, Context, EngineSettings
+from kad_vrrp.core.actions import Action, AddressEntry, LogLevel, State
+from kad_vrrp.core.context import NEVER, Context, Ending, EngineSettings
 from kad_vrrp.core.deadlines import Deadlines
 from kad_vrrp.core.events import (
     AddressDeleted,
@@ -256,16 +256,29 @@ class Engine:
             self._deadlines.push(instance)
 
     def _on_plan_done(self, event: PlanDone, now_us: int) -> None:
-        took_addresses = False
-        for instance in self._registry.named(event.instance):
-            took_addresses |= instance.on_plan_done(event, now_us)
+        instance = self._registry.awaiting_plan(event.instance, event.serial)
+        if instance is not None:
+            took_addresses = instance.on_plan_done(event, now_us)
             self._deadlines.push(instance)
-        if took_addresses:
-            self._doubt_routes(now_us)
+            if instance.ending is Ending.GONE:
+                self._put_back_shared(instance, now_us)
+            if took_addresses:
+                self._doubt_routes(now_us)
         self._lifecycle.finish_endings(now_us)
 
+    def _put_back_shared(self, gone: Instance, now_us: int) -> None:
+        """What one that is removed took away may belong to another that was added meanwhile."""
+        addresses = {entry.address for entry in gone.holdings.entries if isinstance(entry, AddressEntry)}
+        for address in sorted(addresses):
+            for instance in self._registry.with_address(address):
+                if instance.state is State.MASTER and instance is not gone:
+                    instance.holdings.doubt()
+                    instance.reconcile(now_us)
+                    self._deadlines.push(instance)
+
     def _on_notify_done(self, event: NotifyDone, now_us: int) -> None:
-        for instance in self._registry.named(event.instance):
+        instance = self._registry.owing(event.instance, event.serial)
+        if instance is not None:
             instance.on_notify_done(event.serial)
         group = self._registry.groups.get(event.instance)
         if group is not None:

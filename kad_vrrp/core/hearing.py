@@ -96,8 +96,8 @@ def _hear_as_backup(instance: Instance, heard: Advertisement, event: AdvertRecei
             )
             # What is authenticated never comes again unchanged, and must not be believed if it does.
             settled &= instance.transmitter.authenticator is None
-            if matches and settled:
-                instance.familiar = familiar_packet(event, config.family)
+            # Another's packet, or the same one while something is undecided, is to be looked at each time.
+            instance.familiar = familiar_packet(event, config.family) if matches and settled else None
         case BackupVerdict.DISCARD:
             instance.familiar = None
             instance.master_address = heard.source

@@ -98,6 +98,10 @@ class Holdings:
     def in_flight(self) -> bool:
         return self._in_flight is not None
 
+    def awaits(self, serial: int) -> bool:
+        """Whether the plan of this number is in flight."""
+        return self._in_flight is not None and self._in_flight.serial == serial
+
     @property
     def present(self) -> tuple[Entry, ...]:
         """What is configured and in place, in configuration order."""
@@ -126,6 +130,10 @@ class Holdings:
         """Routes go without a word when their interface or the address they need does."""
         self._again.update(entry for entry in self.held if not isinstance(entry, AddressEntry))
         self._given_up.clear()
+
+    def doubt_foreign(self) -> None:
+        """What another had set before us may have gone while we had no need of it."""
+        self._again |= {entry for entry, whose in self.held.items() if whose is Holding.FOREIGN}
 
     def forgive(self) -> None:
         """A change of state: what the kernel refused is worth another try."""
@@ -180,8 +188,9 @@ class Holdings:
         for entry in action.add:
             self._again.discard(entry)
             if (entry, True) in failed:
-                self.held.pop(entry, None)
+                # One that a record says is there may be: it stays held, and is removed.
                 if not is_tracked(entry):
+                    self.held.pop(entry, None)
                     self._given_up.add(entry)
                 continue
             added.append(entry)

@@ -5,6 +5,8 @@ new intention, the news of the change, the adverts, the addresses; and once the 
 announcements and the notifications. Whatever is killed in between, the record says what is still to be done.
 """
 
+from __future__ import annotations
+
 from kad.config.model.vrrp import Tracking, VrrpInstance, WantedState
 from kad.notify.policy import NotifyState
 from kad_vrrp.core import deletions, participation
@@ -91,6 +93,10 @@ class Instance:
         """A former life was on its way from MASTER to BACKUP, with the group."""
         self.transmitter = Transmitter(config, self.stats, now_us)
         self.deaf_until_us = context.deaf_until_us
+        self.successor: Instance | None = None
+        """On its way out after a reload: the one that has its name, and its journal record, from now on."""
+        self.predecessor: Instance | None = None
+        """One on its way out whose name this one has: its notifications come first."""
         self.recalled = False
         """A former life's record was taken over."""
         self.took_part = False
@@ -217,6 +223,7 @@ class Instance:
         self.stats.become_master += 1
         self.timer_us = now_us + config.advert_int_us
         self.announcer.owe(now_us)
+        self.holdings.doubt_foreign()
         self._move(State.MASTER, reason, now_us, self.transmitter.send(self.priority, now_us))
 
     def enter_backup(self, reason: str, now_us: int, wait_us: int, *, farewell: bool = False) -> None:
@@ -419,11 +426,19 @@ class Instance:
             self.announcer.settle(self.config, self.holdings.addresses, now_us)
         self.holdings.drop_unconfigured()
         if self.ending is not Ending.WITHDRAW:
-            self.context.actions.extend(self.notices.start(self.config, has_fifo=self.context.has_fifo))
-            if self.group is not None:
-                self.group.start_notices()
+            self._start_notices()
         self.remember()
         self.arm()
+
+    def _start_notices(self) -> None:
+        """Carry out what is owed: not before one of the same name has had its last word."""
+        if self.predecessor is not None and self.predecessor.notices.waiting:
+            return
+        self.context.actions.extend(self.notices.start(self.config, has_fifo=self.context.has_fifo))
+        if self.group is not None:
+            self.group.start_notices()
+        if self.successor is not None and not self.successor.holdings.in_flight:
+            self.successor._start_notices()
 
     def announce_lower_priority(self, now_us: int) -> None:
         self.announcer.heard_lower_priority(self.config, self.holdings.addresses, now_us)
@@ -433,6 +448,8 @@ class Instance:
 
     def remember(self, *, stamp: bool = False) -> None:
         """Write down what is intended and what is owed, if that is news."""
+        if self.successor is not None:
+            return
         data = records.encode(record_of(self))
         if stamp or data != self._last_record:
             self._last_record = data

@@ -128,9 +128,9 @@ class Lifecycle:
             if index not in pairs and (orphan := self._orphan(config, now_us)) is not None
         ]
         if not self._context.settings.withdraw:
-            self._context.trackers.configure(event, now_us, first=True)
             for group in self._registry.groups.values():
                 group.recall()
+            self._context.trackers.configure(event, now_us, first=True)
             self._context.records.forget_former()
         self._bind_all(instances)
         for instance in instances:
@@ -250,6 +250,7 @@ class Lifecycle:
     def _forget_former_names(self, former: list[str], changed: list[tuple[Instance, VrrpInstance]]) -> None:
         for name, (instance, config) in zip(former, changed, strict=True):
             if name != config.name:
+                self._registry.renamed = True
                 instance.remember(stamp=False)
                 if not self._registry.named(name):
                     self._context.emit(Forget(name))
@@ -260,6 +261,7 @@ class Lifecycle:
         """Instances that a reload has removed."""
         self._registry.leaving.extend(gone)
         for instance in gone:
+            self._registry.succeed(instance)
             instance.end(Ending.GONE, "removed from the configuration", now_us)
             self._registry.expel(instance, instance.transmitter.slot)
             instance.transmitter.slot = None

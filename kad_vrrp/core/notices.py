@@ -18,13 +18,15 @@ class Notices:
     """What is owed: asked for and not yet known to have finished.
 
     A notification is started only when the addresses are as the state wants them, since scripts bind to
-    them; until then it waits here, and in the journal.
+    them; until then it waits here, and in the journal. One that has ended stays for as long as an earlier one
+    has not: a later life runs both again, in order, and the last word is the right one.
     """
 
     def __init__(self) -> None:
         self.owed: list[OwedNotice] = []
         self.notified = ""
         self._started: set[int] = set()
+        self._ended: set[int] = set()
 
     def restore(self, owed: tuple[OwedNotice, ...], notified: str) -> None:
         """What the former life owed is owed still, started or not."""
@@ -52,8 +54,9 @@ class Notices:
         self.owed.append(OwedNotice(serial, state.value, priority))
         if len(self.owed) <= OWED_LIMIT:
             return None
-        given_up = self.owed.pop(0)
-        self._started.discard(given_up.serial)
+        given_up = self.owed[0]
+        self._ended.add(given_up.serial)
+        self._settle()
         return given_up
 
     def start(self, config: VrrpInstance | SyncGroup, *, has_fifo: bool = False) -> list[Notify]:
@@ -67,23 +70,34 @@ class Notices:
             state = NotifyState(notice.state)
             commands = _commands(config, state, notice.priority)
             line = _line(config, state, notice.priority) if has_fifo else b""
-            if commands:
-                self._started.add(notice.serial)
-            else:
-                self.owed.remove(notice)
+            self._started.add(notice.serial)
+            if not commands:
+                self._ended.add(notice.serial)
+                self._settle()
             if commands or line:
                 notify = Notify(config.name, notice.serial, notice.state, notice.priority, commands, line)
                 actions.append(notify)
         return actions
 
+    def owes(self, serial: int) -> bool:
+        """Whether one of this number has been asked for and is not forgotten."""
+        return any(notice.serial == serial for notice in self.owed)
+
     def done(self, serial: int) -> bool:
-        """Its scripts have ended. False when nothing of this number was owed."""
-        for notice in self.owed:
-            if notice.serial == serial:
-                self.owed.remove(notice)
-                self._started.discard(serial)
-                return True
-        return False
+        """Its scripts have ended. True when less is owed now."""
+        if not self.owes(serial):
+            return False
+        self._ended.add(serial)
+        return self._settle()
+
+    def _settle(self) -> bool:
+        """Let go of what has ended, with everything before it."""
+        before = len(self.owed)
+        while self.owed and self.owed[0].serial in self._ended:
+            serial = self.owed.pop(0).serial
+            self._ended.discard(serial)
+            self._started.discard(serial)
+        return len(self.owed) < before
 
 
 def notify_state(state: State) -> NotifyState:

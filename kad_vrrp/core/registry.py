@@ -30,6 +30,8 @@ class Registry:
         self.groups: dict[str, SyncGroup] = {}
         self.with_routes: list[Instance] = []
         """Those that have routes or rules."""
+        self.renamed = False
+        """A reload gave an instance another name: answers to what it asked before come under the old one."""
         self._by_name: dict[str, Instance] = {}
         self._by_interface: dict[str, list[Instance]] = {}
         self._by_address: dict[str, list[Instance]] = {}
@@ -91,6 +93,23 @@ class Registry:
         living = self._by_name.get(name)
         leaving = [instance for instance in self.leaving if instance.config.name == name]
         return leaving if living is None else [living, *leaving]
+
+    def awaiting_plan(self, name: str, serial: int) -> Instance | None:
+        """Whose plan the kernel has answered. It may have had another name when it asked."""
+        return next((each for each in self._asked_as(name) if each.holdings.awaits(serial)), None)
+
+    def owing(self, name: str, serial: int) -> Instance | None:
+        """Whose notification has ended."""
+        return next((each for each in self._asked_as(name) if each.notices.owes(serial)), None)
+
+    def _asked_as(self, name: str) -> list[Instance]:
+        return [*self.named(name), *self.instances] if self.renamed else self.named(name)
+
+    def succeed(self, gone: Instance) -> None:
+        """Another may have the name of one that is removed: then it has its record too."""
+        living = self._by_name.get(gone.config.name)
+        if living is not None:
+            gone.successor, living.predecessor = living, gone
 
     def on_interface(self, name: str) -> list[Instance]:
         return self._by_interface.get(name, [])

@@ -94,6 +94,8 @@ class SyncGroup:
             return
         self.state = record.state
         self.notices.restore(record.owed, record.notified)
+        # Numbers go on above those still owed, here as with instances.
+        self._context.serial = max([self._context.serial, *(notice.serial for notice in record.owed)])
         divided = any(each.state is State.MASTER for each in self.members)
         if not divided or not all(each.state in (State.MASTER, State.BACKUP) for each in self.members):
             return

@@ -1,0 +1,149 @@
+"""Coincidences that the simulator found: each once made a router lose an address, a word or its memory."""
+
+from msgspec.structs import replace
+
+from kad.config.model.vrrp import NotifyScripts, SyncGroup, VirtualAddress, WantedState
+from kad_vrrp.core.events import NotifyDone, PlanDone
+from kad_vrrp.core.record import decode
+from tests.support.vrrp_host import NOTIFY, SECOND, instance, link
+from tests.support.vrrp_playbook import Playbook
+
+VIPS = ["10.0.0.100", "10.0.0.101"]
+
+
+def test_a_foreign_address_that_went_while_backup_is_set_by_the_next_master() -> None:
+    book = Playbook(instance())
+    book.boot()
+    book.kernel.add(("eth0", "10.0.0.100", 24))
+    book.run_for(4 * SECOND)
+    assert book.state() == "MASTER"
+    book.hear(200)
+    assert book.addresses == ["10.0.0.100"], "it was there before"
+    book.kernel.clear()
+    book.run_for(5 * SECOND)
+    assert book.state() == "MASTER"
+    assert book.addresses == VIPS
+
+
+def test_a_refused_address_that_a_record_says_is_there_is_removed() -> None:
+    book = Playbook(instance()).start_as_master()
+    book.refuses.add("10.0.0.100")
+    book.boot()
+    assert book.state() == "FAULT"
+    assert book.addresses == []
+
+
+def test_the_last_word_to_a_script_is_the_present_state_after_a_crash_too() -> None:
+    book = Playbook(instance())
+    book.hold_answers = True
+    book.boot()
+    while book.answers:
+        answer = book.answers.popleft()
+        if not isinstance(answer, NotifyDone):  # the script of BACKUP goes on
+            book.tell(answer)
+    book.run_for(4 * SECOND)
+    while book.answers:
+        book.tell(book.answers.popleft())
+    assert book.state() == "MASTER"
+    book.hold_answers = False
+    book.started.clear()
+    book.boot()
+    assert [state for _, _, state in book.started] == ["BACKUP", "MASTER"]
+
+
+def test_answers_that_come_under_a_former_name_are_understood() -> None:
+    book = Playbook(instance())
+    book.boot()
+    book.hold_answers = True
+    book.run_for(4 * SECOND)
+    book.reload(instance("NEW"))
+    book.hold_answers = False
+    book.answer()
+    assert book.engine.settled
+    assert book.addresses == VIPS
+    assert book.engine.report().instances[0].owed_notifications == 0
+
+
+def test_a_script_that_ends_under_a_former_name_has_ended() -> None:
+    book = Playbook(instance())
+    book.boot()
+    book.hold_answers = True
+    book.run_for(4 * SECOND)
+    done = [each for each in book.answers if isinstance(each, PlanDone)]
+    book.answers.clear()
+    for each in done:
+        book.tell(each)
+    book.reload(instance("NEW"))
+    book.hold_answers = False
+    book.answer()
+    assert book.engine.report().instances[0].owed_notifications == 0
+
+
+def test_another_instance_of_the_same_name_keeps_its_record_and_speaks_last() -> None:
+    book = Playbook(instance()).start_as_master()
+    book.hold_answers = True
+    book.started.clear()
+    book.reload(instance(virtual_router_id=77))
+    removed = book.answers.popleft()
+    book.hold_answers = False
+    book.answer()
+    book.tell(removed)
+    assert [state for _, _, state in book.started] == ["DELETED", "BACKUP"]
+    record = decode(book.journal["VI_1"])
+    assert record is not None and record.state.value == book.state() == "BACKUP"
+
+
+def test_an_address_taken_away_late_by_a_former_instance_comes_back() -> None:
+    """It still had a plan in flight when the reload came; the next is an owner and needs no wait."""
+    owner = instance(priority=255, wanted_state=WantedState.MASTER)
+    book = Playbook(owner)
+    book.hold_answers = True
+    book.boot()
+    while book.answers and not isinstance(book.answers[0], PlanDone):
+        book.tell(book.answers.popleft())
+    assert book.state() == "MASTER"
+    added = book.answers.popleft()
+    book.reload(replace(owner, virtual_router_id=77))
+    book.hold_answers = False
+    book.answer()
+    book.tell(added)
+    assert book.state() == "MASTER"
+    assert book.addresses == VIPS
+
+
+def test_a_familiar_better_master_ends_the_preempt_delay_that_a_worse_one_began() -> None:
+    config = instance(preempt_delay_us=3 * SECOND, virtual_addresses=(VirtualAddress("10.0.0.100", 24),))
+    book = Playbook(config)
+    book.boot()
+    for _ in range(2):
+        book.hear(200, "10.0.0.9")
+    book.hear(50, "10.0.0.8")
+    for _ in range(8):
+        book.run_for(SECOND // 2)
+        book.hear(200, "10.0.0.9")
+    book.hear(50, "10.0.0.8")
+    record = decode(book.journal["VI_1"])
+    assert record is not None
+    assert record.preempt_at_us == book.now_us + 3 * SECOND
+
+
+def test_a_group_gives_no_number_twice_over_a_crash() -> None:
+    members = [
+        instance("A", notify=NotifyScripts()),
+        instance("B", virtual_router_id=52, notify=NotifyScripts(), virtual_addresses=()),
+    ]
+    book = Playbook(*members)
+    book.sync_groups = (SyncGroup(name="G", members=("A", "B"), notify=NOTIFY),)
+    book.boot()
+    book.scripts_survive = False
+    book.hold_answers = True
+    for _ in range(3):
+        book.set_link(link(up=False))
+        book.set_link(link())
+    owed = max(serial for _, serial, _ in book.started)
+    book.hold_answers = False
+    book.boot()
+    book.started.clear()
+    book.set_link(link(up=False))
+    assert [state for _, _, state in book.started] == ["FAULT"]
+    assert book.started[0][1] > owed
