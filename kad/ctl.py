@@ -14,6 +14,7 @@ from kad.control.status import (
     BfdSessionStatus,
     DaemonStatus,
     InstanceStatus,
+    ObjectStatus,
     ProcessStatus,
     RealServerStatus,
     VirtualServerStatus,
@@ -147,6 +148,8 @@ def render(status: DaemonStatus, now: float) -> str:
     sections = [_heading(status, now), _table(_process_rows(status.processes, now))]
     if status.instances:
         sections.append(_table(_instance_rows(status.instances, now)))
+    if status.objects:
+        sections.append(_table(_object_rows(status.objects)))
     if status.virtual_servers:
         note = f"IPVS: {status.ipvs}\n" if status.ipvs else ""
         sections.append(note + _table(_service_rows(status.virtual_servers, now)))
@@ -223,6 +226,20 @@ def _instance_rows(instances: Sequence[InstanceStatus], now: float) -> list[list
                 instance.fault or (f"ERROR: {instance.error}" if instance.error else instance.reason),
             ]
         )
+    return rows
+
+
+OBJECTS_SHOWN = 40
+"""Routes, rules and static addresses that people are shown, those that are missing first; --json has all."""
+
+
+def _object_rows(objects: Sequence[ObjectStatus]) -> list[list[str]]:
+    rows = [["OWNER", "STATE", "ROUTE, RULE OR STATIC ADDRESS"]]
+    for each in sorted(objects, key=lambda each: each.present or not each.wanted)[:OBJECTS_SHOWN]:
+        state = "in place" if each.present else "MISSING" if each.wanted else "-"
+        rows.append([each.owner or "static", state, each.text])
+    if len(objects) > OBJECTS_SHOWN:
+        rows.append(["", "", f"and {len(objects) - OBJECTS_SHOWN} more"])
     return rows
 
 

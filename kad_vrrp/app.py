@@ -28,6 +28,7 @@ from kad_vrrp.core.engine import Engine
 from kad_vrrp.core.events import BfdChanged, ConfigurationChanged, Event, StopRequested, TimeReached
 from kad_vrrp.core.record import Remembered
 from kad_vrrp.core.rehearsal import Rehearsal, rehearse
+from kad_vrrp.core.resources import statics_of
 from kad_vrrp.core.trackers import in_use
 from kad_vrrp.io.probes import instances_of, objects_of, pipes_of, runs_of, settings_of
 from kad_vrrp.io.shell import Shell
@@ -104,6 +105,7 @@ class VrrpChild:
     def run(self) -> int:
         self._driver.loop.add_signal_handler(signal.SIGTERM, self._stop)
         self._shell.attach(self._driver, self._pipes_found)
+        self._shell.addresses.expect_statics(statics_of(_decode(self._context.generation)))
         for script, record in self._left_running.items():
             self._shell.probes.scripts.end_leftover(script, record)
         self._driver.each_turn(self._confirm)
@@ -149,7 +151,11 @@ class VrrpChild:
             configuration.processes,
             configuration.settings,
             configuration.virtual_links,
+            statics_of(configuration),
+            statics_of(previous),
         )
+
+        self._shell.addresses.expect_statics(event.statics)
 
         def run() -> None:
             self._making_links = False

@@ -27,6 +27,7 @@ from kad.config.resolve import (
 )
 from kad.config.schema import Frame, Reading
 from kad.config.scripts import Vetting
+from kad.config.static_tracking import with_static_interfaces
 from kad.config.virtual_links import place
 from kad.errors import ExitStatus
 
@@ -66,7 +67,7 @@ def finish(reading: Reading, root: Frame) -> VrrpConfiguration:
             each for block in root.fields.get("linkbeat_interfaces", ()) for each in block
         ),
     )
-    return _vetted(reading, configuration, resolved, groups)
+    return with_static_interfaces(_vetted(reading, configuration, resolved, groups))
 
 
 def instance_base(reading: Reading) -> dict[str, Any]:

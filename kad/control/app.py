@@ -27,6 +27,7 @@ from kad.control.status import (
     Reports,
     StatusRound,
     instances_of,
+    objects_of,
     process_status,
     services_of,
     sessions_of,
@@ -345,6 +346,7 @@ class Control:
                 for role, info in self._processes.items()
             ),
             instances=instances_of(self._reports.of(Role.VRRP), clocks),
+            objects=objects_of(self._reports.of(Role.VRRP)),
             reports=self._reports.bodies(),
             dropped=self._dropped(),
             virtual_servers=services,

@@ -109,6 +109,17 @@ class BfdSessionStatus(Struct, frozen=True):
     """Why it entered this state, or why it has no socket."""
 
 
+class ObjectStatus(Struct, frozen=True):
+    """One route or rule, or static address."""
+
+    owner: str
+    """An instance; empty: it is static."""
+    text: str
+    present: bool
+    wanted: bool
+    """It should be there now."""
+
+
 class LastReload(Struct, frozen=True):
     at: float
     accepted: bool
@@ -141,6 +152,8 @@ class DaemonStatus(Struct, frozen=True):
     ipvs: str = ""
     """Why the kernel holds none of them; empty: it does, or there are none."""
     bfd_sessions: tuple[BfdSessionStatus, ...] = ()
+    objects: tuple[ObjectStatus, ...] = ()
+    """Static addresses, routes and rules, then those of the instances."""
 
 
 _vrrp_decoder = msgspec.msgpack.Decoder(VrrpReport)
@@ -190,6 +203,21 @@ def _instance_status(instance: InstanceReport, clocks: Clocks) -> InstanceStatus
             for virtual in instance.addresses
         ),
     )
+
+
+def objects_of(report: StatusReport | None) -> tuple[ObjectStatus, ...]:
+    """Routes, rules and static addresses in the VRRP child's report."""
+    if report is None:
+        return ()
+    try:
+        body = _vrrp_decoder.decode(report.body)
+    except msgspec.MsgspecError:
+        return ()
+    found = [ObjectStatus("", each.text, each.present, True) for each in body.statics]
+    for instance in body.instances:
+        wanted = instance.state == "MASTER"
+        found += [ObjectStatus(instance.name, each.text, each.present, wanted) for each in instance.routes]
+    return tuple(found)
 
 
 def services_of(report: StatusReport | None, clocks: Clocks) -> tuple[tuple[VirtualServerStatus, ...], str]:

@@ -46,8 +46,11 @@ def give_way(instance: Instance, now_us: int) -> None:
 
 
 def doubt_routes(instance: Instance, now_us: int) -> None:
-    """Routes may have gone without a word: set them once more, to be sure."""
+    """Routes may have gone without a word: set them once more, to be sure.
+
+    Not at once: an address that is replaced is missing for a moment, and a route that needs it is refused.
+    """
     if instance.state is State.MASTER and instance.running and instance.ending is None:
         instance.holdings.doubt_routes()
-        if not instance.holdings.in_flight:
-            instance.reconcile(now_us)
+        instance.guard.restore_later(now_us)
+        instance.arm()

@@ -43,6 +43,7 @@ from kad_vrrp.core.packet import DropReason, PacketError
 from kad_vrrp.core.record import Remembered
 from kad_vrrp.core.registry import Registry
 from kad_vrrp.core.report import report_of
+from kad_vrrp.core.statics import STATICS, Statics
 from kad_vrrp.core.timers import LONGEST_EARLY_US
 from kad_vrrp.core.trackers import Followed
 from kad_vrrp.core.transports import Slot, Transports
@@ -67,7 +68,8 @@ class Engine:
         self._transports = Transports(self._context)
         self._registry = Registry(self._context, self._transports)
         self._deadlines = Deadlines()
-        self._lifecycle = Lifecycle(self._context, self._registry, self._deadlines, remembered)
+        self._statics = Statics(self._context)
+        self._lifecycle = Lifecycle(self._context, self._registry, self._deadlines, self._statics, remembered)
         self._drops: dict[DropReason, int] = {}
 
     def handle(self, event: Event, now_us: int) -> list[Action]:
@@ -97,6 +99,7 @@ class Engine:
             self._context.pacer.deadline_us,
             self._lifecycle.deadline_us,
             self._context.trackers.deadline_us,
+            self._statics.deadline_us,
         )
         return first_us if first_us < NEVER else None
 
@@ -110,7 +113,9 @@ class Engine:
     def settled(self) -> bool:
         """Whether the kernel has answered everything: the generation counts as applied."""
         registry = self._registry
-        return not registry.leaving and not any(i.holdings.in_flight for i in registry.instances)
+        if registry.leaving or self._statics.in_flight:
+            return False
+        return not any(i.holdings.in_flight for i in registry.instances)
 
     @property
     def patience_us(self) -> int:
@@ -134,6 +139,7 @@ class Engine:
         return VrrpReport(
             generation=self._context.generation,
             instances=tuple(report_of(instance) for instance in self._registry.instances),
+            statics=self._statics.report(),
             drops={reason.value: count for reason, count in self._drops.items()},
         )
 
@@ -149,6 +155,7 @@ class Engine:
                 former = self._context.links.get(event.name)
                 self._context.links[event.name] = event
                 self._lifecycle.on_link(event.name, now_us)
+                self._statics.on_link(former, event)
                 if _may_drop_routes(former, event):
                     self._doubt_routes(now_us)
             case LinkRemoved():
@@ -224,6 +231,7 @@ class Engine:
         if self._context.pacer.deadline_us <= now_us:
             self._context.send_paced(now_us)
         self._on_turned(self._context.trackers.on_time(now_us), now_us)
+        self._statics.on_time(now_us)
         self._lifecycle.on_time(now_us)
 
     # News and answers ----------------------------------------------------------------------------------
@@ -241,16 +249,19 @@ class Engine:
         self._lifecycle.withdraw_when_ready(now_us)
 
     def _on_address_deleted(self, event: AddressDeleted, now_us: int) -> None:
+        self._statics.on_address_deleted(event, now_us)
         for instance in self._registry.with_address(event.address):
             deletions.on_address_deleted(instance, event, now_us)
             self._deadlines.push(instance)
 
     def _on_route_deleted(self, event: RouteDeleted, now_us: int) -> None:
+        self._statics.on_route_deleted(event, now_us)
         for instance in self._registry.with_routes:
             deletions.on_route_deleted(instance, event, now_us)
             self._deadlines.push(instance)
 
     def _doubt_routes(self, now_us: int) -> None:
+        self._statics.doubt_routes(now_us)
         for instance in self._registry.with_routes:
             deletions.doubt_routes(instance, now_us)
             self._deadlines.push(instance)
@@ -264,6 +275,8 @@ class Engine:
                 self._put_back_shared(instance, now_us)
             if took_addresses:
                 self._doubt_routes(now_us)
+        elif event.instance == STATICS and self._statics.on_plan_done(event, now_us):
+            self._doubt_routes(now_us)
         self._lifecycle.finish_endings(now_us)
 
     def _put_back_shared(self, gone: Instance, now_us: int) -> None:

@@ -162,6 +162,9 @@ class ConfigurationChanged(Struct, frozen=True):
     settings: VrrpSettings = VrrpSettings()
     virtual_links: tuple[VirtualLink, ...] = ()
     """The interfaces of the instances' own, there already where they can be."""
+    statics: tuple[Entry, ...] = ()
+    """static_ipaddress, static_routes, static_rules; with what the generation before had."""
+    previous_statics: tuple[Entry, ...] = ()
 
 
 class ClockSet(Struct, frozen=True):

@@ -45,6 +45,10 @@ class DeletionGuard:
             self._loss = loss
             self.step_down_us = now_us
             return False
+        return self.restore_later(now_us)
+
+    def restore_later(self, now_us: int) -> bool:
+        """Put back what is missing after a while. True: that was not on the way yet."""
         first = self.restore_us == NEVER
         if first:
             self.restore_us = now_us + RESTORE_GAP_US
@@ -134,6 +138,10 @@ class Holdings:
     def doubt_foreign(self) -> None:
         """What another had set before us may have gone while we had no need of it."""
         self._again |= {entry for entry, whose in self.held.items() if whose is Holding.FOREIGN}
+
+    def give_up(self, entry: Entry) -> None:
+        """The kernel refused to add it, and nobody is worse off for that."""
+        self._given_up.add(entry)
 
     def forgive(self) -> None:
         """A change of state: what the kernel refused is worth another try."""

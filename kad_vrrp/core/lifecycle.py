@@ -14,6 +14,7 @@ from kad_vrrp.core.notices import notify_state
 from kad_vrrp.core.record import Record, Remembered, decode
 from kad_vrrp.core.registry import Registry
 from kad_vrrp.core.reload import complete, configure, match
+from kad_vrrp.core.statics import Statics
 from kad_vrrp.core.sync_group import SyncGroup
 
 STOP_PLAN_LIMIT_US = 2_000_000
@@ -32,9 +33,11 @@ class Lifecycle:
         context: Context,
         registry: Registry,
         deadlines: Deadlines,
+        statics: Statics,
         remembered: Mapping[str, Remembered],
     ) -> None:
         self._context = context
+        self._statics = statics
         self._registry = registry
         self._deadlines = deadlines
         self._remembered = dict(remembered)
@@ -131,6 +134,7 @@ class Lifecycle:
             for group in self._registry.groups.values():
                 group.recall()
             self._context.trackers.configure(event, now_us, first=True)
+            self._statics.start(event.statics, event.previous_statics)
             self._context.records.forget_former()
         self._bind_all(instances)
         for instance in instances:
@@ -214,6 +218,7 @@ class Lifecycle:
         staying = set(map(id, instances))
         gone = [instance for instance in old if id(instance) not in staying]
         former = [instance.config.name for instance, _ in changed]
+        self._statics.configure(event.statics)
         for instance, config in changed:
             configure(instance, config, now_us)
         trackers_changed = self._context.trackers.configure(event, now_us, first=False)
@@ -222,9 +227,11 @@ class Lifecycle:
         if trackers_changed:
             affected |= dict.fromkeys(each for each in instances if each.tracking != Tracking())
         if not affected and not gone:
+            self._statics.complete()
             return
         self._registry.index(instances)
         self._dismiss(gone, now_us)
+        self._statics.complete()
         self._promote()
         self._bind_all(list(affected))
         for instance in affected:
@@ -286,6 +293,8 @@ class Lifecycle:
             self._unfinished.pop()
         while self._unanswered and not self._unanswered[-1].holdings.in_flight:
             self._unanswered.pop()
+        if self._statics.in_flight:
+            return
         if not self._unfinished and not any(group.notices.owed for group in registry.groups.values()):
             self._finish_stop(now_us)
         elif not self._unanswered and self._limit == self._plans_overdue:
@@ -311,6 +320,8 @@ class Lifecycle:
         for instance in self._registry.instances:
             instance.launch_deferred(now_us)
             self._deadlines.push(instance)
+        # keepalived: last of all, and with -V too.
+        self._statics.stop()
         for group in self._registry.groups.values():
             group.end()
         self._context.trackers.stop(now_us)

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from kad.config.model.routing import Route, Rule
-from kad.config.model.vrrp import VirtualAddress, VrrpInstance
+from kad.config.model.vrrp import VirtualAddress, VrrpConfiguration, VrrpInstance
 from kad_vrrp.core.actions import AddressEntry, Entry
 
 
@@ -57,6 +57,14 @@ def entries_of(config: VrrpInstance) -> tuple[Entry, ...]:
     both = config.virtual_addresses + config.excluded_addresses
     addresses = dict.fromkeys(entry_of(address, config.interface) for address in both)
     return (*addresses, *dict.fromkeys(config.virtual_routes), *dict.fromkeys(config.virtual_rules))
+
+
+def statics_of(configuration: VrrpConfiguration) -> tuple[Entry, ...]:
+    """Every static address, route and rule."""
+    usual = configuration.settings.default_interface
+    addresses = dict.fromkeys(entry_of(address, usual) for address in configuration.static_addresses)
+    routes, rules = configuration.static_routes, configuration.static_rules
+    return (*addresses, *dict.fromkeys(routes), *dict.fromkeys(rules))
 
 
 _ORDER_OF_REMOVAL = (Rule, Route, AddressEntry)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from struct import Struct as Layout
 
 from msgspec import Struct
@@ -110,6 +110,8 @@ class Addresses:
         """What plans have added and not removed, in order."""
         self._foreign: set[AddressKey] = set()
         """Those of ``_held`` that somebody else had set before us."""
+        self._static: set[tuple[str, bytes, int]] = set()
+        """Interface, address and prefix length of the static ones."""
         self._removing: Counter[AddressKey] = Counter()
         self._adding: Counter[AddressKey] = Counter()
         self.table = LinkTable(self._is_virtual)
@@ -118,6 +120,15 @@ class Addresses:
         self.routing = Routing(self.table, self.requests.port_id, feed)
         self.put_back = 0
         """Addresses restored after a removal of ours took them along."""
+
+    def expect_statics(self, entries: Iterable[Entry]) -> None:
+        """Static addresses are the machine's own: adverts may come from them."""
+        self._static = {
+            (entry.interface, packed(entry.address), entry.prefix_length)
+            for entry in entries
+            if isinstance(entry, AddressEntry)
+        }
+        self.table.touch_all()
 
     def start(self) -> None:
         """Subscribe, then dump: the links are told when the dump is whole."""
@@ -232,6 +243,8 @@ class Addresses:
     def _is_virtual(self, address: Address) -> bool:
         """Not a source address for us. One that was there before us is: an address owner's own."""
         key = address.key
+        if (self.table.name_of(key.index), key.data, key.prefix_length) in self._static:
+            return False
         return address.protocol == PROTOCOL_MARK or (key in self._held and key not in self._foreign)
 
     # News ------------------------------------------------------------------------------------------------

@@ -249,7 +249,8 @@ class Shell:
         match event:
             case PlanDone():
                 for failure in event.failures:
-                    self._complain(f"({event.instance}) {describe(failure.entry)}: {failure.reason}")
+                    owner = f"({event.instance})" if event.instance else "static"
+                    self._complain(f"{owner} {describe(failure.entry)}: {failure.reason}")
             case LinkChanged() | LinkRemoved():
                 self.virtual_links.heard(event)
                 self.packet_filter.heard(event)

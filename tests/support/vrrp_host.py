@@ -119,6 +119,8 @@ class Host:
         self.journal: dict[str, bytes] = {}
         self.objects: dict[str, bytes] = {}
         """The journal's records of trackers and sync groups."""
+        self.statics: tuple[Entry, ...] = ()
+        self.previous_statics: tuple[Entry, ...] = ()
         self.sync_groups: tuple[SyncGroup, ...] = ()
         self.scripts: tuple[TrackScript, ...] = ()
         self.files: tuple[TrackFile, ...] = ()
@@ -153,7 +155,7 @@ class Host:
 
     # Life and death ------------------------------------------------------------------------------------
 
-    def boot(self, settings: EngineSettings = ORDINARY) -> None:
+    def boot(self, settings: EngineSettings = ORDINARY, *, kill_after: int | None = None) -> None:
         """Start the process anew from what is in the journal."""
         remembered = {
             name: Remembered(record, self.now_us - self.stamps.get(name, 0))
@@ -164,7 +166,7 @@ class Host:
         self.answers.clear()
         self.transports.clear()
         self.stopped = False
-        self.kill_after = None
+        self.kill_after = kill_after
         self.tell(ClockSet(self.realtime_ahead_us))
         for each in self.links:
             self.tell(each)
@@ -189,6 +191,8 @@ class Host:
                 scripts=self.scripts,
                 files=self.files,
                 processes=self.processes,
+                statics=self.statics,
+                previous_statics=self.previous_statics,
                 settings=self.settings,
             )
         )

@@ -16,6 +16,7 @@ from kad.control.status import (
     DaemonStatus,
     InstanceStatus,
     LastReload,
+    ObjectStatus,
     ProcessStatus,
     Reports,
     StatusRound,
@@ -98,6 +99,18 @@ def test_instances_are_a_table() -> None:
     assert "1 min 5 s" in row
     assert "192.0.2.0/24 192.0.2.1/24 192.0.2.2/24 and 2 more" in row
     assert row.endswith("no advertisement")
+
+
+def test_routes_and_rules_are_a_table_with_the_missing_ones_first() -> None:
+    objects = (
+        ObjectStatus("", "address 192.0.2.9/24 dev eth1", True, True),
+        ObjectStatus("VI_1", "route default via 192.0.2.1", False, False),
+        ObjectStatus("VI_2", "rule 5: from all lookup 7", False, True),
+    )
+    table = rows(ctl.render(status(objects=objects), NOW), "OWNER")
+    assert [line.split()[:2] for line in table[1:4]] == [["VI_2", "MISSING"], ["static", "in"], ["VI_1", "-"]]
+    table = rows(ctl.render(status(objects=objects * 20), NOW), "OWNER")
+    assert table[41].strip() == "and 20 more"
 
 
 def test_changed_priority_and_fault_are_shown() -> None:

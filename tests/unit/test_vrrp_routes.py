@@ -137,8 +137,10 @@ def test_what_the_kernel_may_have_dropped_is_set_once_more() -> None:
     book.kernel.discard(replace(ROUTE, no_track=True))
     assert plans(book) == []
     book.set_link(link("eth1", "10.1.0.1", index=3))
+    book.run_for(SECOND)
     assert plans(book) == ["add 192.168.0.0 50"]
     book.tell(RoutesDoubted())
+    book.run_for(SECOND)
     assert plans(book) == ["add 192.168.0.0 50"]
     assert book.state() == "MASTER"
 

@@ -226,7 +226,12 @@ def _options(static: bool) -> tuple[Row, ...]:
         ),
     )
     if static:
-        group = Row("track_group", Kind("name", take=take_track_group), "Follow the instances of this group.")
+        group = Row(
+            "track_group",
+            Kind("name", take=take_track_group),
+            "Have the instances of this group follow.",
+            acts=True,
+        )
         return (*rows, group)
     return (
         *rows,
@@ -339,6 +344,7 @@ STATIC_IPADDRESS = Block(
         "<IP[/LEN]>",
         Kind("address", _static_item, options=STATIC_OPTIONS),
         "An address kept while kad runs.",
+        acts=True,
         default="/32 or /128",
     ),
     close=_close_static,

@@ -911,6 +911,7 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         word("interface", soft=True),
         "Interface of static addresses that name none.",
         "settings.default_interface",
+        acts=True,
     ),
     Row(
         "disable_local_igmp",

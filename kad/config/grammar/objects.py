@@ -236,11 +236,12 @@ TRACK_GROUP = Block(
     (
         Row(
             "group",
-            opens(group_of("track_group")),
+            opens(group_of("track_group", acts=True)),
             "Instances that static items follow.",
             "members",
             repeat=Repeat.FIRST,
             default="required",
+            acts=True,
         ),
     ),
     open=named_once("track_group", "track_group"),

@@ -297,6 +297,8 @@ _ROUND_TRIP = _value("time", lambda text: _TIME.fullmatch(text) is not None, loc
 _BIT = _value("0 / 1", _number(1))
 _TOS = _value("name / number", _name)
 _PLAIN = _value("integer", _number(UNSIGNED_MAX))
+_SIGNED = _value("integer", _number(0x7FFF_FFFF))
+_PORTS = _value("A-B", lambda text: _range(65535)(text) or _number(65535)(text))
 
 
 def _old(name: str, use: str, kind: Kind) -> Row:
@@ -381,7 +383,12 @@ def _route_rows(static: bool) -> tuple[Row, ...]:
         Row("vrf", _interface(), "Table of this VRF."),
     )
     if static:
-        group = Row("track_group", Kind("name", take=take_track_group), "Follow the instances of this group.")
+        group = Row(
+            "track_group",
+            Kind("name", take=take_track_group),
+            "Have the instances of this group follow.",
+            acts=True,
+        )
         return (*acting(rows), group)
     return acting(rows)
 
@@ -389,8 +396,6 @@ def _route_rows(static: bool) -> tuple[Row, ...]:
 def _rule_rows(static: bool) -> tuple[Row, ...]:
     preference = _value("integer", _c_number)
     device = _interface()
-    suppressed = _value("integer", _number(0x7FFF_FFFF))
-    port = _value("A-B", lambda text: _range(65535)(text) or _number(65535)(text))
     rows = (
         Row("inet", _take_family(INET), "An IPv4 rule."),
         Row("inet6", _take_family(INET6), "An IPv6 rule."),
@@ -410,8 +415,8 @@ def _rule_rows(static: bool) -> tuple[Row, ...]:
         _old("dsfield", "tos", _TOS),
         Row("fwmark", _value("N[/MASK]", _mark), "Firewall mark."),
         Row("realms", _REALMS, "Realms, IPv4 with a table only."),
-        Row("suppress_prefixlength", suppressed, "Ignore routes with shorter prefixes; with a table only."),
-        _old("sup_pl", "suppress_prefixlength", suppressed),
+        Row("suppress_prefixlength", _SIGNED, "Ignore routes with shorter prefixes; with a table only."),
+        _old("sup_pl", "suppress_prefixlength", _SIGNED),
         Row(
             "suppress_ifgroup",
             _value("name / number", _name),
@@ -434,8 +439,8 @@ def _rule_rows(static: bool) -> tuple[Row, ...]:
             "Who set the rule; keepalived's own unless no_track.",
         ),
         Row("ipproto", _value("name / number", _ip_protocol), "IP protocol."),
-        Row("sport", port, "Source ports."),
-        Row("dport", port, "Destination ports."),
+        Row("sport", _PORTS, "Source ports."),
+        Row("dport", _PORTS, "Destination ports."),
         Row(
             "type",
             Kind("action", take=lambda reading, frame, statement, index: (NOTHING, index + 1)),
@@ -449,7 +454,12 @@ def _rule_rows(static: bool) -> tuple[Row, ...]:
         Row("no_track", option_flag(), "Its deletion does not matter to the instance."),
     )
     if static:
-        group = Row("track_group", Kind("name", take=take_track_group), "Follow the instances of this group.")
+        group = Row(
+            "track_group",
+            Kind("name", take=take_track_group),
+            "Have the instances of this group follow.",
+            acts=True,
+        )
         return (*acting(rows), group)
     return acting(rows)
 
@@ -665,7 +675,7 @@ def list_block(
     return Block(
         path,
         (),
-        item=Row(name, Kind("…", item, options=options), help, acts=not static),
+        item=Row(name, Kind("…", item, options=options), help, acts=True),
         close=close,
         model=model,
     )
