@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -60,8 +60,7 @@ class CheckChild:
             self._driver,
             on_prepare=prepare,
             on_apply=self._apply,
-            report=self._report,
-            gather=lambda done: self._shell.statistics.gather(done),
+            on_status=self._tell_status,
         )
 
     def run(self) -> int:
@@ -118,6 +117,10 @@ class CheckChild:
             return waiting
 
         self._driver.each_turn(when_all_is_out)
+
+    def _tell_status(self, _clear: bool, answer: Callable[[bytes], None]) -> None:
+        """Once the kernel has said what it has counted."""
+        self._shell.statistics.gather(lambda: answer(self._report()))
 
     def _report(self) -> bytes:
         lateness = self._driver.lateness

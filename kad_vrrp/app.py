@@ -31,6 +31,7 @@ from kad_vrrp.core.rehearsal import Rehearsal, rehearse
 from kad_vrrp.core.resources import statics_of
 from kad_vrrp.core.trackers import in_use
 from kad_vrrp.io.probes import instances_of, objects_of, pipes_of, runs_of, settings_of
+from kad_vrrp.io.reporting import Reporting
 from kad_vrrp.io.shell import Shell
 
 SILENT_FOR_EVER_US = 1 << 60
@@ -94,12 +95,13 @@ class VrrpChild:
         )
         self._mastership = MastershipPublisher(context, self._driver)
         self._sessions = BfdFeed(context, self._driver, self._session_changed)
+        self._reporting = Reporting(self._engine, self._with_error, self._process_report)
         self._link = ChildLink(
             context,
             self._driver,
             on_prepare=prepare,
             on_apply=self._apply,
-            report=self._report,
+            on_status=self._reporting.ask,
         )
 
     def run(self) -> int:
@@ -111,6 +113,7 @@ class VrrpChild:
         self._driver.each_turn(self._confirm)
         self._driver.each_turn(self._note_changes)
         self._driver.each_turn(self._set_the_stage)
+        self._driver.each_turn(self._reporting.next_turn)
         self._driver.prepare(lambda: self._engine.take_over_is_next, self._rehearsal.play)
         self._driver.run()
         self._sessions.close()
@@ -232,18 +235,15 @@ class VrrpChild:
 
         self._driver.each_turn(when_all_is_out)
 
-    def _report(self) -> bytes:
-        report = self._engine.report()
+    def _process_report(self) -> ProcessReport:
         lateness = self._driver.lateness
-        process = ProcessReport(
+        return ProcessReport(
             deadlines=lateness.deadlines,
             late=dict(zip(map(str, lateness.LIMITS_US), lateness.over, strict=True)),
             worst_late_us=lateness.worst_us,
             counters=self._shell.counters(),
             causes=tuple(self._shell.causes),
         )
-        instances = tuple(map(self._with_error, report.instances))
-        return msgspec.msgpack.encode(msgspec.structs.replace(report, process=process, instances=instances))
 
     def _with_error(self, report: InstanceReport) -> InstanceReport:
         error = self._shell.packet_filter.error

@@ -16,6 +16,7 @@ import msgspec
 import kad
 from kad.control import actions, events
 from kad.control.candidate import Candidate
+from kad.control.dumps import Dumps
 from kad.control.hub import ChildrenHub, CtlHub, SupervisorPipe
 from kad.control.long_log import DiagnosticsLog, GentleLog
 from kad.control.reading import in_thread, read_candidate, read_digest
@@ -107,6 +108,7 @@ class Control:
         self._children = ChildrenHub(
             self._driver, directory, feed=self._from_child, on_status=self._take_report
         )
+        self._dumps = Dumps(self._driver.loop, self._options, self._ask_for_dump, lambda: self._generation)
         self._ctl = CtlHub(self._driver, directory, self._from_ctl)
 
     def run(self) -> int:
@@ -116,6 +118,8 @@ class Control:
         if generation is None:
             for note in self._options.not_acting:
                 logs.warning(note)
+        else:
+            self._dumps.prepare_soon()
         number, roles = (generation.number, generation.roles) if generation else (0, ())
         self._driver.feed(events.Born(number, roles))
         self._driver.run()
@@ -141,8 +145,7 @@ class Control:
                         self._reports.forget(role)
                 self._driver.feed(events.ProcessesChanged(message.processes))
             case SignalReceived():
-                # The supervisor has logged that nothing comes of it yet.
-                pass
+                self._dumps.on_signal(message.signum)
             case _:
                 assert_never(message)
 
@@ -151,11 +154,15 @@ class Control:
         if generation is not None and generation.number == number:
             # Before the core hears of it: what it then wants sent is this generation.
             self._generation = generation
+            self._dumps.prepare_soon()
         self._driver.feed(events.SupervisorCommitted(number))
 
     def _from_child(self, event: events.Event) -> None:
         self._driver.feed(event)
-        if isinstance(event, events.ChildGreeted) and self._round is not None:
+        if not isinstance(event, events.ChildGreeted):
+            return
+        self._dumps.on_child(event.role)
+        if self._round is not None:
             # Born while status is being asked: it has not heard the question.
             self._ask_status(event.role, event.incarnation, self._round)
 
@@ -179,7 +186,14 @@ class Control:
         self._waiting[query.request] = peer
         self._driver.feed(events.ReloadAsked(query.request, query.force))
 
+    def _ask_for_dump(self, role: Role, clear: bool) -> int | None:
+        """The number of the question; None: that child is not there."""
+        self._rounds += 1
+        sent = self._children.send_to_any(role, StatusRequest(self._rounds, clear))
+        return self._rounds if sent else None
+
     def _take_report(self, report: StatusReport) -> None:
+        self._dumps.take(report)
         if self._reports.take(report) and self._round is not None:
             self._round.take(report)
             self._end_status_if_complete()

@@ -29,6 +29,8 @@ BAD_CONFIGURATION = 2
 """keepalived's status when a child cannot run what was read."""
 
 _FIXED = "fixed"
+GLOBALS = "globals"
+"""Names of control's own objects."""
 
 
 class Fixed(Struct, frozen=True):
@@ -83,7 +85,10 @@ def make_generation(loaded: Loaded, options: Options, running: Generation | None
     wanted = wanted_roles(roles(config), options)
     parts = slices(_with_one_reader(config, wanted))
     kept: dict[Role, dict[str, bytes]] = {role: parts.get(role, {}) for role in wanted}
-    kept[Role.CONTROL] = {_FIXED: msgspec.msgpack.encode(fixed_of(config))}
+    kept[Role.CONTROL] = {
+        _FIXED: msgspec.msgpack.encode(fixed_of(config)),
+        GLOBALS: msgspec.msgpack.encode(config.globals),
+    }
     return Generation(
         number=running.number + 1 if running is not None else 1,
         source_digest=loaded.digest,

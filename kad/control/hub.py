@@ -67,6 +67,11 @@ class ChildrenHub:
             peer = child_identity(role, incarnation, pid)
         return self._end.send(peer, message)
 
+    def send_to_any(self, role: Role, message: ControlToChild) -> bool:
+        """To whichever life of the child spoke last; False: it is not there."""
+        _, peer = self._peers.get(role, (0, b""))
+        return bool(peer) and self._end.send(peer, message)
+
     def close(self) -> None:
         self._end.close()
 

@@ -35,8 +35,8 @@ class ChildLink:
     * ``on_prepare(slice)``: look, without side effects; "" or why it cannot be run.
     * ``on_apply(generation, slice)``: become this. When it is done, now or later, call :meth:`applied`.
     * ``on_abandon()``: what was prepared will not come.
-    * ``report()``: the role's own status, encoded.
-    * ``gather(done)``: before a report; calls ``done`` once what it needs is there, now or in a moment.
+    * ``report()``: the role's own status, encoded. Or ``on_status(clear, answer)``: the same, told later,
+      by a process that would be at it for too long.
 
     Call :meth:`start` once; it applies the generation of birth, if there is one, and connects.
     """
@@ -48,9 +48,9 @@ class ChildLink:
         *,
         on_prepare: Callable[[Slice], str],
         on_apply: Callable[[int, Slice], None],
-        report: Callable[[], bytes],
+        report: Callable[[], bytes] = bytes,
+        on_status: Callable[[bool, Callable[[bytes], None]], None] | None = None,
         on_abandon: Callable[[], None] = lambda: None,
-        gather: Callable[[Callable[[], None]], None] = lambda done: done(),
     ) -> None:
         self._context = context
         self._reactor = reactor
@@ -58,7 +58,7 @@ class ChildLink:
         self._on_apply = on_apply
         self._on_abandon = on_abandon
         self._report = report
-        self._gather = gather
+        self._on_status = on_status
         self._sequence = 0
         self._asked = 0
         self._applied = 0
@@ -114,7 +114,7 @@ class ChildLink:
             case Apply():
                 self._apply(message)
             case StatusRequest():
-                self._gather(partial(self._answer_status, message.request))
+                self._status_asked(message)
             case _:
                 assert_never(message)
 
@@ -138,7 +138,13 @@ class ChildLink:
         self._asked = generation
         self._on_apply(generation, slice_)
 
-    def _answer_status(self, request: int) -> None:
+    def _status_asked(self, message: StatusRequest) -> None:
+        if self._on_status is None:
+            self._answer_status(message.request, self._report())
+        else:
+            self._on_status(message.clear, partial(self._answer_status, message.request))
+
+    def _answer_status(self, request: int, body: bytes) -> None:
         self._sequence += 1
         context = self._context
         self._send(
@@ -148,7 +154,7 @@ class ChildLink:
                 self._applied,
                 self._sequence,
                 request,
-                self._report(),
+                body,
             )
         )
 

@@ -207,7 +207,10 @@ class Apply(Message, frozen=True):
 
 
 class StatusRequest(Message, frozen=True):
+    """``clear``: the VRRP child's counters begin anew once they are told."""
+
     request: int
+    clear: bool = False
 
 
 ControlToChild = HelloRequest | Prepare | Abandon | Apply | StatusRequest

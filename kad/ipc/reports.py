@@ -44,6 +44,8 @@ class InstanceReport(Struct, frozen=True, omit_defaults=True):
     master_address: str = ""
     """Empty while it is this router, or none was heard."""
     master_priority: int = 0
+    heard_priority: int = 0
+    """Of the last other master it gave way to, kept while it is MASTER itself."""
     reason: str = ""
     """Why it entered this state, in words."""
     fault: str = ""
@@ -55,10 +57,72 @@ class InstanceReport(Struct, frozen=True, omit_defaults=True):
     routes: tuple[ObjectReport, ...] = ()
     """Virtual routes and rules."""
     owed_notifications: int = 0
+    timer_us: int = 0
+    """When the next advert, or the end of the master's time, is due; 0: nothing is."""
+    master_down_us: int = 0
+    """The master-down interval."""
+    weight: int = 0
+    """What it follows adds to its priority."""
+    awaiting: bool = False
+    """Something it follows has not answered yet."""
     counters: dict[str, int] = {}
     """keepalived's names and order."""
     drops: dict[str, int] = {}
     """Packets not believed, by reason."""
+
+
+class GroupReport(Struct, frozen=True, omit_defaults=True):
+    """One sync group."""
+
+    name: str
+    state: str
+    members: tuple[str, ...] = ()
+    faulty: int = 0
+    """Members that something is in the way of."""
+    awaiting: int = 0
+    """Members that follow something which has not answered yet."""
+
+
+class ScriptReport(Struct, frozen=True, omit_defaults=True):
+    """One tracked script."""
+
+    name: str
+    up: bool
+    answered: bool = False
+    """False: it has not run yet."""
+    result: int = 0
+    """0 to rise + fall - 1; good from rise up."""
+    status: int = 0
+    """What it last ended with."""
+    phase: str = "idle"
+    """idle, running, requested termination or forcing termination."""
+
+
+class FileReport(Struct, frozen=True, omit_defaults=True):
+    """One tracked file."""
+
+    name: str
+    value: int = 0
+
+
+class ProcessTrackerReport(Struct, frozen=True, omit_defaults=True):
+    """One tracked process."""
+
+    name: str
+    up: bool
+    """It has its quorum."""
+    count: int | None = None
+    """None: not counted yet."""
+    delayed: bool = False
+    """The count says otherwise, and has to last."""
+
+
+class BfdTrackerReport(Struct, frozen=True, omit_defaults=True):
+    """One BFD session that is followed."""
+
+    name: str
+    up: bool | None = None
+    """None: nothing was heard yet."""
 
 
 class Cause(Struct, frozen=True):
@@ -94,6 +158,11 @@ class VrrpReport(Struct, frozen=True, omit_defaults=True):
     statics: tuple[ObjectReport, ...] = ()
     drops: dict[str, int] = {}
     process: ProcessReport | None = None
+    groups: tuple[GroupReport, ...] = ()
+    scripts: tuple[ScriptReport, ...] = ()
+    files: tuple[FileReport, ...] = ()
+    processes: tuple[ProcessTrackerReport, ...] = ()
+    bfds: tuple[BfdTrackerReport, ...] = ()
 
 
 class BfdSessionReport(Struct, frozen=True, omit_defaults=True):

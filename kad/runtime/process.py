@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from kad.errors import ExitStatus
 from kad.ipc.messages import Generation, Role
+from kad.supervisor import signals
 
 if TYPE_CHECKING:
     from kad.runtime.journal import Journal
@@ -100,6 +101,8 @@ _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
 
+DEFAULT_UMASK = 0o177
+"""keepalived's: what it and its scripts create is for its user alone unless the user says otherwise."""
 CRASH_FILE_LIMIT = 256 * 1024
 """Bytes; a crash file longer than this begins anew."""
 NOFILE_LIMIT = 65_536
@@ -156,7 +159,7 @@ def become_child(context: ChildContext, kept: Iterable[int]) -> None:
     Leaves by os._exit when the supervisor died meanwhile. Raises OSError where the kernel refuses.
     """
     # Signals are blocked until here: nothing may run a handler of the supervisor's in the child.
-    _reset_signals()
+    _reset_signals(context.supervisor_pid)
     set_parent_death_signal(signal.SIGTERM)
     if os.getppid() != context.supervisor_pid:
         # It died before the line above: nobody would ever tell us.
@@ -173,13 +176,21 @@ def become_child(context: ChildContext, kept: Iterable[int]) -> None:
         context.journal.heartbeat(context.role).pid = os.getpid()
 
 
-def _reset_signals() -> None:
-    """HUP and INT ignored, they are the supervisor's to handle; everything else as in a fresh process.
+def _reset_signals(supervisor_pid: int) -> None:
+    """HUP and INT ignored, they are the supervisor's to handle; what asks for a dump is passed on to it.
 
     The supervisor has no handlers to undo: it keeps its signals blocked and reads them.
     """
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, *signals.SPARE):
         signal.signal(number, signal.SIG_IGN)
+
+    def pass_on(number: int, _frame: object) -> None:
+        # Whoever signals the pid of keepalived's VRRP process gets a dump from it.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(supervisor_pid, number)
+
+    for number in signals.FORWARDED:
+        signal.signal(number, pass_on)
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
 
 

@@ -12,7 +12,7 @@ from kad.ipc.messages import Role
 from kad.runtime import logs
 from kad.runtime.journal import Journal
 from kad.runtime.pidfile import PidFile, PidFileInUse, pid_file_path
-from kad.runtime.process import Options, become_subreaper, raise_nofile_limit, set_title
+from kad.runtime.process import DEFAULT_UMASK, Options, become_subreaper, raise_nofile_limit, set_title
 from kad.runtime.rundir import RunDirectory, RunDirectoryInUse
 from kad.runtime.systemd import ServiceManager
 from kad.supervisor import signals
@@ -20,8 +20,6 @@ from kad.supervisor.daemonise import Starter, daemonise
 from kad.supervisor.spawn import ENTRIES, freeze, load_entries
 from kad.supervisor.supervisor import Supervisor
 
-DEFAULT_UMASK = 0o177
-"""keepalived's: what it and its scripts create is for its user alone unless the user says otherwise."""
 SECOND_DAEMON = "stop that one, or give this one -p, -r, -c, -b and --run-dir of its own"
 
 

@@ -8,12 +8,28 @@ import signal
 import struct
 
 # keepalived's numbers where the C library has its usual real-time range.
+SIGSTATE = signal.SIGUSR1
+SIGSTATS = signal.SIGUSR2
 SIGJSON = signal.SIGRTMIN + 2
 SIGSTATS_CLEAR = signal.SIGRTMAX - 1
 SIGTDATA = signal.SIGRTMAX
 
-FORWARDED = (signal.SIGUSR1, signal.SIGUSR2, SIGJSON, SIGSTATS_CLEAR, SIGTDATA)
+FORWARDED = (SIGSTATE, SIGSTATS, SIGJSON, SIGSTATS_CLEAR)
 """For a child's dump or statistics: passed to control."""
+SPARE = tuple(
+    number
+    for number in (
+        signal.SIGALRM,
+        signal.SIGVTALRM,
+        signal.SIGPROF,
+        signal.SIGIO,
+        signal.SIGPWR,
+        signal.SIGSTKFLT,
+        *range(signal.SIGRTMIN, signal.SIGRTMAX + 1),
+    )
+    if number not in FORWARDED
+)
+"""Mean nothing to kad, and shall not end it, as they would by themselves."""
 HANDLED = (
     signal.SIGHUP,
     signal.SIGINT,
@@ -22,6 +38,7 @@ HANDLED = (
     signal.SIGPIPE,
     signal.SIGXCPU,
     *FORWARDED,
+    *SPARE,
 )
 
 _SFD_NONBLOCK = os.O_NONBLOCK

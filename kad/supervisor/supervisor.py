@@ -24,7 +24,6 @@ from kad.ipc.messages import (
     ReloadFinished,
     ReloadRequested,
     Role,
-    SignalReceived,
     StopDaemon,
     SupervisorSettings,
 )
@@ -60,6 +59,7 @@ from kad.supervisor.child import (
     WithdrawForked,
 )
 from kad.supervisor.daemonise import Starter
+from kad.supervisor.dump_signals import DumpSignals
 from kad.supervisor.hang import HangWatch, Verdict
 from kad.supervisor.observe import observe
 from kad.supervisor.pid_files import PidFiles
@@ -112,6 +112,7 @@ class Supervisor:
         self._look_at_us = 0
         self._alive_at_us = 0
         self._deaf_since_us = 0
+        self._dump_signals = DumpSignals()
         self._exit_status: int | None = None
         self._told_ready = False
         self._table_is_stale = True
@@ -329,6 +330,7 @@ class Supervisor:
         self._channel.theirs.close()
         self._poll.register(self._channel.fileno(), select.POLLIN)
         self._table_is_stale = True
+        self._dump_signals.control_started(self._channel)
         if self._requests.control_started(loading=self._generations.current is None):
             self._pass_reload()
 
@@ -341,6 +343,7 @@ class Supervisor:
             logs.error("the reload ended with control's process; what was committed runs on")
             self._manager.ready()
         self._requests.control_died()
+        self._dump_signals.control_died()
         self._close_channel(Role.CONTROL)
 
     def _close_channel(self, role: Role) -> None:
@@ -474,9 +477,7 @@ class Supervisor:
         elif number == signal.SIGXCPU:
             logs.warning("the limit of real-time processor use was reached (SIGXCPU)")
         elif number in FORWARDED:
-            logs.info(f"signal {number} does nothing yet")
-            if self._channel is not None:
-                self._channel.send(SignalReceived(number))
+            self._dump_signals.pass_on(number, self._channel)
 
     def _begin_stop(self, status: int, reason: str) -> None:
         """Every child but control is told to go; control follows when they have."""

@@ -84,10 +84,10 @@ class ScriptMemory(Struct, frozen=True, array_like=True):
 
 
 class _Phase(Enum):
-    IDLE = auto()
-    RUNNING = auto()
-    TERMINATING = auto()
-    KILLING = auto()
+    IDLE = "idle"
+    RUNNING = "running"
+    TERMINATING = "requested termination"
+    KILLING = "forcing termination"
 
 
 class ScriptTracker:
@@ -121,6 +121,16 @@ class ScriptTracker:
     @property
     def running(self) -> bool:
         return self._phase is not _Phase.IDLE
+
+    @property
+    def status(self) -> int:
+        """What the last run that ended by itself ended with."""
+        return self._status
+
+    @property
+    def phase(self) -> str:
+        """What it is at, in keepalived's words."""
+        return self._phase.value
 
     @property
     def deadline_us(self) -> int:

@@ -42,7 +42,7 @@ from kad_vrrp.core.lifecycle import Lifecycle
 from kad_vrrp.core.packet import DropReason, PacketError
 from kad_vrrp.core.record import Remembered
 from kad_vrrp.core.registry import Registry
-from kad_vrrp.core.report import report_of
+from kad_vrrp.core.report import group_report, report_of
 from kad_vrrp.core.statics import STATICS, Statics
 from kad_vrrp.core.timers import LONGEST_EARLY_US
 from kad_vrrp.core.trackers import Followed
@@ -134,13 +134,24 @@ class Engine:
         """Whether the instance of that name is; False too when there is none."""
         return any(i.state is State.MASTER for i in self._registry.instances if i.config.name == name)
 
-    def report(self) -> VrrpReport:
-        """The whole present state, for status."""
+    @property
+    def roster(self) -> list[Instance]:
+        """The instances, for reports in pieces; another list once they are others."""
+        return self._registry.instances
+
+    def report(self, *, instances: bool = True) -> VrrpReport:
+        """The whole present state, for status. Without ``instances``: all but them."""
+        trackers = self._context.trackers
         return VrrpReport(
             generation=self._context.generation,
-            instances=tuple(report_of(instance) for instance in self._registry.instances),
             statics=self._statics.report(),
+            instances=tuple(map(report_of, self._registry.instances)) if instances else (),
             drops={reason.value: count for reason, count in self._drops.items()},
+            groups=tuple(map(group_report, self._registry.groups.values())),
+            scripts=trackers.script_reports(),
+            files=trackers.file_reports(),
+            processes=trackers.process_reports(),
+            bfds=trackers.bfd_reports(),
         )
 
     def _dispatch(self, event: Event, now_us: int) -> None:

@@ -1,9 +1,11 @@
 """What the engine tells about its instances. Pure."""
 
-from kad.ipc.reports import InstanceReport, ObjectReport, VirtualAddressReport
+from kad.ipc.reports import GroupReport, InstanceReport, ObjectReport, VirtualAddressReport
 from kad_vrrp.core.actions import AddressEntry, State
+from kad_vrrp.core.context import NEVER
 from kad_vrrp.core.descriptions import describe
 from kad_vrrp.core.instance import Instance
+from kad_vrrp.core.sync_group import SyncGroup
 
 
 def report_of(instance: Instance) -> InstanceReport:
@@ -39,6 +41,7 @@ def report_of(instance: Instance) -> InstanceReport:
         source_address=instance.transmitter.source,
         master_address="" if is_master else instance.master_address,
         master_priority=0 if is_master else instance.master_priority,
+        heard_priority=instance.master_priority,
         reason=instance.reason,
         fault=instance.obstacle,
         vips_set=is_master and not instance.holdings.in_flight,
@@ -49,6 +52,21 @@ def report_of(instance: Instance) -> InstanceReport:
             if not isinstance(entry, AddressEntry)
         ),
         owed_notifications=len(instance.notices.owed),
+        timer_us=0 if instance.timer_us == NEVER else instance.timer_us,
+        master_down_us=instance.intervals.master_down_us,
+        weight=instance.weight,
+        awaiting=instance.awaiting,
         counters=instance.stats.as_dict(),
         drops={reason.value: count for reason, count in instance.stats.drops.items()},
+    )
+
+
+def group_report(group: SyncGroup) -> GroupReport:
+    """The present state of a sync group."""
+    return GroupReport(
+        name=group.config.name,
+        state=group.state.value,
+        members=tuple(member.config.name for member in group.members),
+        faulty=sum(bool(member.fault) for member in group.members),
+        awaiting=sum(member.awaiting for member in group.members),
     )

@@ -82,6 +82,12 @@ class Statistics:
         if counter is not None:
             setattr(self, counter, getattr(self, counter) + 1)
 
+    def clear(self) -> None:
+        """Begin anew, as asked for from outside."""
+        for name in COUNTERS:
+            setattr(self, name, 0)
+        self.drops.clear()
+
     def as_dict(self) -> dict[str, int]:
         """Every counter, in keepalived's order."""
         return {name: getattr(self, name) for name in COUNTERS}

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from kad.config.model.track import TrackFile, TrackProcess, TrackScript
 from kad.config.model.vrrp import SyncGroup, TrackedItem, Tracking, VrrpInstance
+from kad.ipc.reports import BfdTrackerReport, FileReport, ProcessTrackerReport, ScriptReport
 from kad.track.contribution import NONE, Contribution, of_state, of_value
 from kad.track.process import NEVER, ProcessDue, ProcessesCounted, ProcessTracker, pattern_of
 from kad.track.script import (
@@ -343,6 +344,26 @@ class Trackers:
             found = self._bfds.get(item.name)
             known = None if found is None else of_state(found, item.weight or 0, item.reverse)
             yield f"BFD session {item.name} is {_word(bool(found))}", known
+
+    # Status --------------------------------------------------------------------------------------------
+
+    def script_reports(self) -> tuple[ScriptReport, ...]:
+        return tuple(
+            ScriptReport(name, each.up, each.answered, each.result, each.status, each.phase)
+            for name, each in self._scripts.items()
+        )
+
+    def file_reports(self) -> tuple[FileReport, ...]:
+        return tuple(FileReport(name, self._values.get(each.path, 0)) for name, each in self._files.items())
+
+    def process_reports(self) -> tuple[ProcessTrackerReport, ...]:
+        return tuple(
+            ProcessTrackerReport(name, each.up, each.count, each.deadline_us != NEVER)
+            for name, each in self._processes.items()
+        )
+
+    def bfd_reports(self) -> tuple[BfdTrackerReport, ...]:
+        return tuple(BfdTrackerReport(name, up) for name, up in self._bfds.items())
 
     # The journal ---------------------------------------------------------------------------------------
 

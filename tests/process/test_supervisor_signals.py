@@ -12,6 +12,7 @@ from tests.support.namespaces import poll, remains
 from tests.support.roles.family import Family, is_alive
 
 HARMLESS = [signal.SIGUSR1, signal.SIGUSR2, 36, 63, 64, signal.SIGPIPE, signal.SIGXCPU, signal.SIGCHLD]
+SPARE = [signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO, signal.SIGPWR, 34, 40, 50, 64]
 
 
 def test_harmless_signals_are_passed_on_and_kill_nobody() -> None:
@@ -19,9 +20,30 @@ def test_harmless_signals_are_passed_on_and_kill_nobody() -> None:
         pids = [family.child(role) for role in ("control", "vrrp", "check", "bfd")]
         for number in HARMLESS:
             family.signal_and_wait(number)
-        seen = family.wait(lambda: len(found := family.events("SignalReceived")) == 5 and found)
-        assert [event["signum"] for event in seen] == [10, 12, 36, 63, 64]
+        seen = family.wait(lambda: len(found := family.events("SignalReceived")) == 4 and found)
+        assert [event["signum"] for event in seen] == [10, 12, 36, 63]
         assert [family.child(role) for role in ("control", "vrrp", "check", "bfd")] == pids
+        assert family.stop() == 0
+
+
+def test_signals_that_mean_nothing_kill_nobody() -> None:
+    with Family().start_ready() as family:
+        pids = {role: family.child(role) for role in ("control", "vrrp", "check", "bfd")}
+        for number in SPARE:
+            family.signal_and_wait(number)
+            for pid in pids.values():
+                os.kill(pid, number)
+        family.signal_and_wait(signal.SIGUSR2)
+        family.wait(lambda: len(family.events("SignalReceived")) == 1)
+        assert {role: family.child(role) for role in pids} == pids
+        assert family.stop() == 0
+
+
+def test_a_child_passes_on_what_asks_for_a_dump() -> None:
+    """keepalived's users signal the pid in vrrp.pid too."""
+    with Family().start_ready() as family:
+        os.kill(family.child("vrrp"), signal.SIGUSR1)
+        family.wait(lambda: [each["signum"] for each in family.events("SignalReceived")] == [10])
         assert family.stop() == 0
 
 

@@ -1277,19 +1277,30 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         repeat=Repeat.FIRST,
         default="memory",
     ),
-    Row("data_use_instance", boolean(), "Name dumps after the instance.", roles=ALL),
-    Row("json_version", integer(1, 2, soft=True), "Layout of the JSON dump."),
+    Row("data_use_instance", boolean(), "Name dumps after the instance.", acts=True, roles=ALL),
+    Row("json_version", integer(1, 2, soft=True), "Layout of the JSON dump.", acts=True),
     Row(
         "state_dump_file",
         word("path", soft=True),
         "Where the state is dumped.",
+        acts=True,
         roles=ALL,
         default="keepalived.data",
     ),
     Row(
-        "stats_dump_file", word("path", soft=True), "Where statistics are dumped.", default="keepalived.stats"
+        "stats_dump_file",
+        word("path", soft=True),
+        "Where statistics are dumped.",
+        acts=True,
+        default="keepalived.stats",
     ),
-    Row("json_dump_file", word("path", soft=True), "Where JSON is dumped.", default="keepalived.json"),
+    Row(
+        "json_dump_file",
+        word("path", soft=True),
+        "Where JSON is dumped.",
+        acts=True,
+        default="keepalived.json",
+    ),
 )
 
 GLOBAL_DEFS = Block("global_defs", GLOBAL_ROWS, open=_share_fields, model=Globals, roles=ALL)
