@@ -6,8 +6,8 @@ What kad does not have (numbers of descriptors, the queue of interfaces) is left
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 
 from kad.addresses import INET6
 from kad.config.model.track import TrackFile, TrackProcess, TrackScript
@@ -50,7 +50,7 @@ def moment(epoch_us: int) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _local_time(seconds: int) -> str:
-    return time.asctime(time.localtime(seconds))
+    return datetime.fromtimestamp(seconds).ctime()
 
 
 def on(value: bool) -> str:

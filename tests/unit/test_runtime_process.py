@@ -102,8 +102,13 @@ def test_child_is_a_process_of_its_own(tmp_path: Path, blocked: None) -> None:
     assert found["blocked"] == 0
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
         assert found["ignored"] & bit(number)
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD, 36):
+    for number in (signal.SIGALRM, signal.SIGPROF, 40):
+        assert found["ignored"] & bit(number)
+    for number in (signal.SIGTERM, signal.SIGCHLD):
         assert not (found["ignored"] | found["caught"]) & bit(number)
+    # Passed on to the supervisor.
+    for number in (signal.SIGUSR1, signal.SIGUSR2, 36, 63):
+        assert found["caught"] & bit(number)
     # faulthandler is on.
     for number in (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS):
         assert found["caught"] & bit(number)
