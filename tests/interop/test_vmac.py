@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import signal
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,12 +16,12 @@ from tests.support.daemon import Daemon, Kad, Keepalived
 from tests.support.keepalived import configuration, needs_keepalived, vrrp_instance
 from tests.support.namespaces import Network, Node, poll, remains
 from tests.support.neighbours import who_answers
+from tests.support.virtual_links import own_links, settings
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.slow]
 
 VIP = "192.0.2.100"
 VMAC4, VMAC6 = "00:00:5e:00:01:33", "00:00:5e:00:02:33"
-SETTINGS = ("arp_ignore", "arp_filter", "rp_filter", "accept_local", "promote_secondaries")
 
 
 class Lan:
@@ -52,51 +50,11 @@ def vmac(priority: int = 100, *extra: str, **more: Any) -> str:
     return vrrp_instance(priority=priority, extra=("use_vmac", *extra), **more)
 
 
-def links(node: Node) -> dict[str, dict[str, Any]]:
-    """What there is on top of others, by name."""
-    found = json.loads(node.run(["ip", "-j", "-d", "addr", "show"]).stdout)
-    return {link["ifname"]: _told(link) for link in found if "linkinfo" in link and "link" in link}
-
-
-def _told(link: dict[str, Any]) -> dict[str, Any]:
-    kind = link["linkinfo"]
-    if kind.get("info_kind") not in ("macvlan", "ipvlan"):
-        return {}
-    addresses = [
-        (a["local"], a["prefixlen"], a["scope"], a.get("preferred_life_time"), a.get("nodad", False))
-        for a in link["addr_info"]
-    ]
-    return {
-        "on": link["link"],
-        "kind": kind["info_kind"],
-        "mode": kind.get("info_data", {}).get("mode"),
-        "mac": link["address"],
-        "group": link["group"],
-        "up": "UP" in link["flags"],
-        "addresses": sorted(addresses),
-    }
-
-
-def settings(node: Node, *interfaces: str) -> dict[str, str]:
-    with node.entered():
-        found = {}
-        for interface in ("all", "default", *interfaces):
-            for name in SETTINGS:
-                path = Path("/proc/sys/net/ipv4/conf", interface, name)
-                if path.exists():
-                    found[f"{interface}.{name}"] = path.read_text().strip()
-        return found
-
-
 def reaches(client: Node, address: str) -> bool:
     """Packets go there and back: nobody listens, which the other end says."""
     with client.entered(), socket.socket() as made:
         made.settimeout(3)
         return made.connect_ex((address, 9)) == errno.ECONNREFUSED
-
-
-def own_links(node: Node) -> dict[str, dict[str, Any]]:
-    return {name: told for name, told in links(node).items() if told}
 
 
 def seen(lan: Lan, make: type[Daemon], text: str) -> tuple[dict[str, Any], dict[str, str]]:
