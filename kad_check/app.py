@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from kad.config.model.check import BfdCheck, CheckConfiguration
+from kad.config.model.check import BfdCheck, CheckConfiguration, CheckSettings
 from kad.config.slices import decode_check
 from kad.errors import ExitStatus
 from kad.ipc.bfd_feed import BfdFeed
@@ -16,6 +16,7 @@ from kad.ipc.child_link import ChildLink
 from kad.ipc.mastership import MastershipFeed
 from kad.ipc.messages import Generation, Role
 from kad.ipc.reports import ProcessReport
+from kad.notify.policy import Letter
 from kad.runtime import logs
 from kad.runtime.driver import Driver
 from kad.runtime.journal import Phase
@@ -43,13 +44,21 @@ class CheckChild:
         self._context = context
         self._heartbeat = context.journal.heartbeat(context.role)
         self._applying = 0
+        self._settings = CheckSettings()
         self._stopping = False
         self._namespace = _decode(context.generation).settings.net_namespace_ipvs
         records = context.journal.records(context.role)
         recorded = records.load()
         keep = context.options.keep_ipvs_at_stop
         self._engine = Engine(EngineSettings(keep_ipvs_at_stop=keep), recorded)
-        self._shell = Shell(records, recorded, os.environ, on_stopped=self._leave, keep_ipvs_at_stop=keep)
+        self._shell = Shell(
+            records,
+            recorded,
+            os.environ,
+            on_stopped=self._leave,
+            send_mail=self._send_mail,
+            keep_ipvs_at_stop=keep,
+        )
         self._driver: Driver[Event, Action] = Driver(
             self._engine, self._shell.perform, self._heartbeat, TimeReached()
         )
@@ -83,11 +92,15 @@ class CheckChild:
             previous = _decode(self._context.previous_generation)
         configuration = decode_check(slice_)
         self._applying = generation
+        self._settings = configuration.settings
         self._shell.configure(configuration)
         self._driver.feed(ConfigurationChanged(generation, configuration, previous))
         self._sessions.follow(followed_sessions(configuration))
         daemon = configuration.settings.sync_daemon
         self._mastership.follow(daemon.instance if daemon is not None else "")
+
+    def _send_mail(self, letter: Letter) -> None:
+        self._link.alert(self._settings.mail, self._settings.router_id, letter)
 
     def _confirm(self) -> bool:
         """A generation is applied when the kernel has answered all that came of it."""
@@ -128,7 +141,7 @@ class CheckChild:
             deadlines=lateness.deadlines,
             late=dict(zip(map(str, lateness.LIMITS_US), lateness.over, strict=True)),
             worst_late_us=lateness.worst_us,
-            counters=self._shell.counters(),
+            counters={**self._shell.counters(), "mails_lost": self._link.alerts_lost},
             causes=tuple(self._shell.causes),
         )
         ipvs = "" if self._shell.ipvs.available else "this kernel has no IPVS"

@@ -17,6 +17,7 @@ from kad.ipc.mastership import MastershipPublisher
 from kad.ipc.messages import Generation, Role
 from kad.ipc.reports import InstanceReport, ProcessReport
 from kad.kernel.batch import ReceiveBuffer
+from kad.notify.policy import Letter
 from kad.runtime import logs
 from kad.runtime.clock import boottime_us, monotonic_us
 from kad.runtime.driver import Driver
@@ -62,6 +63,7 @@ class VrrpChild:
         self._records = context.journal.records(context.role)
         self._heartbeat = context.journal.heartbeat(context.role)
         self._applying = 0
+        self._settings = VrrpSettings()
         self._making_links = False
         """The engine has not been given the configuration yet: interfaces of its own are being made."""
         self._stopping = False
@@ -83,6 +85,7 @@ class VrrpChild:
             os.environ,
             on_synced=self._begin,
             on_stopped=self._leave,
+            send_mail=self._send_mail,
             packet_fd=context.packet_fd,
             log_address_changes=context.options.log_address_changes,
             settings=settings_of(found),
@@ -132,12 +135,16 @@ class VrrpChild:
             return
         self._heartbeat.phase = Phase.READY
 
+    def _send_mail(self, letter: Letter) -> None:
+        self._link.alert(self._settings.mail, self._settings.router_id, letter)
+
     def _apply(self, generation: int, slice_: Mapping[str, bytes]) -> None:
         previous: VrrpConfiguration = VrrpConfiguration()
         if self._link.generation == 0:
             previous = _decode(self._context.previous_generation)
         self._applying = generation
         configuration = decode_vrrp(slice_)
+        self._settings = configuration.settings
         self._followed = configuration.settings.followed_instance
         if not self._context.withdraw:
             self._shell.probes.prepare(configuration, initialising=self._is_the_start)

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from kad.addresses import INET, INET6
+from kad.config.alerts import alerts
 from kad.config.assemble import assemble, defaults
 from kad.config.model.vrrp import (
     AuthHmac,
@@ -60,6 +61,7 @@ class InstanceResolver:
         self._vmac()
         self._tracking()
         self._priority_changes()
+        self.fields["smtp_alert"] = alerts(self.reading, self.frame, "vrrp", default=False)
         if not self._has_addresses():
             return None
         return assemble(

@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from kad.config.alerts import alerts
 from kad.config.grammar.endpoint import Endpoint
 from kad.config.inheritance import checkers_of
 from kad.config.model.check import (
@@ -343,13 +344,6 @@ class _Service:
 
     # Values
 
-    def _alert(self, frame: Frame, default: bool) -> bool:
-        given = frame.fields.get("smtp_alert")
-        for value in (given, *map(self.reading.globals.get, ("mail.alert_checker", "mail.alert"))):
-            if value is not None:
-                return bool(value)
-        return default
-
     def _real_server(self, frame: Frame) -> RealServer:
         fields = frame.fields
         forwarding = fields["forwarding"]
@@ -362,7 +356,7 @@ class _Service:
             forwarding=forwarding,
             weight=self._weight(frame),
             inhibit_on_failure=self._inhibit(frame),
-            smtp_alert=self._alert(frame, True),
+            smtp_alert=alerts(self.reading, frame, "checker", default=True),
             checkers=tuple(checkers_of(self.reading, frame, examined)),
             **_given(fields, "upper_threshold", "lower_threshold", "notify_up", "notify_down", "snmp_name"),
         )
@@ -391,7 +385,7 @@ class _Service:
         scripts.vet(self.frame, servers)
         return VirtualServer(
             group_index=group_index,
-            smtp_alert=self._alert(self.frame, False),
+            smtp_alert=alerts(self.reading, self.frame, "checker", default=False),
             scheduler_flags=tuple(sorted(fields.get("scheduler_flags", ()))),
             forwarding=fields.get("forwarding", Forwarding()),
             real_servers=tuple(self._real_server(frame) for frame in servers),

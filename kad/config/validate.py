@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from kad.config.alerts import alerts
 from kad.config.assemble import assemble
 from kad.config.global_scripts import vetted_globals
 from kad.config.model.globals import Globals
@@ -138,6 +139,8 @@ def with_vrrp_settings(vrrp: VrrpConfiguration, settings: Globals) -> VrrpConfig
         netlink=settings.vrrp_netlink,
         process_monitor_buffer=settings.process_monitor_buffer,
         process_monitor_buffer_force=settings.process_monitor_buffer_force,
+        router_id=settings.router_id,
+        mail=settings.mail,
     )
     return msgspec.structs.replace(vrrp, settings=own, instances=with_receive_buffers(vrrp.instances, own))
 
@@ -196,9 +199,10 @@ def _sync_group(reading: Reading, frame: Frame, resolved: list[tuple[VrrpInstanc
         if not all(each.is_owner for each in members):
             _group_error(reading, frame, "owners", "either all members own their addresses or none")
     _followed_twice(reading, frame, resolved)
-    tracking = tracking_of(frame.fields)
+    fields = {**frame.fields, "smtp_alert": alerts(reading, frame, "vrrp", default=False)}
+    members_of = tuple(frame.fields["members"])
     return assemble(
-        SyncGroup, frame.fields, name=frame.name, members=tuple(frame.fields["members"]), tracking=tracking
+        SyncGroup, fields, name=frame.name, members=members_of, tracking=tracking_of(frame.fields)
     )
 
 

@@ -19,6 +19,7 @@ from kad.control.candidate import Candidate
 from kad.control.dumps import Dumps
 from kad.control.hub import ChildrenHub, CtlHub, SupervisorPipe
 from kad.control.long_log import DiagnosticsLog, GentleLog
+from kad.control.mailer import Mailer
 from kad.control.reading import in_thread, read_candidate, read_digest
 from kad.control.reload import ReloadCore
 from kad.control.status import (
@@ -105,8 +106,13 @@ class Control:
         self._pipe = SupervisorPipe(
             self._driver, context.control_fd, on_message=self._from_supervisor, on_gone=self._leave
         )
+        self._mailer = Mailer(self._driver.loop)
         self._children = ChildrenHub(
-            self._driver, directory, feed=self._from_child, on_status=self._take_report
+            self._driver,
+            directory,
+            feed=self._from_child,
+            on_status=self._take_report,
+            on_alert=self._mailer.submit,
         )
         self._dumps = Dumps(self._driver.loop, self._options, self._ask_for_dump, lambda: self._generation)
         self._ctl = CtlHub(self._driver, directory, self._from_ctl)
@@ -128,7 +134,9 @@ class Control:
     def _leave(self) -> None:
         self._heartbeat.phase = Phase.STOPPING
         self._log.flush()
-        self._driver.stop()
+        # The others have left: what they had to say at the end lies here.
+        self._children.drain()
+        self._mailer.finish(self._driver.stop)
 
     # What comes in ---------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from kad.control.events import ChildApplied, ChildGreeted, ChildPrepared, Event
 from kad.ipc.codec import Decoder, DropReason, Drops
 from kad.ipc.link import Reactor, RouterEnd, child_identity, control_path, ctl_path
 from kad.ipc.messages import (
+    Alert,
     Applied,
     ChildToControl,
     ControlToChild,
@@ -41,9 +42,11 @@ class ChildrenHub:
         *,
         feed: Callable[[Event], None],
         on_status: Callable[[StatusReport], None],
+        on_alert: Callable[[Alert], None],
     ) -> None:
         self._feed = feed
         self._on_status = on_status
+        self._on_alert = on_alert
         self._peers: dict[Role, tuple[int, bytes]] = {}
         self._end: RouterEnd[ChildToControl] = RouterEnd(
             reactor,
@@ -72,6 +75,10 @@ class ChildrenHub:
         _, peer = self._peers.get(role, (0, b""))
         return bool(peer) and self._end.send(peer, message)
 
+    def drain(self) -> None:
+        """Take what lies here now."""
+        self._end.drain()
+
     def close(self) -> None:
         self._end.close()
 
@@ -97,6 +104,8 @@ class ChildrenHub:
                 self._feed(applied)
             case StatusReport():
                 self._on_status(message)
+            case Alert():
+                self._on_alert(message)
             case _:
                 assert_never(message)
 

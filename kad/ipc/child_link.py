@@ -5,15 +5,19 @@ The generation a child was born with is applied before anything is said to anybo
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import assert_never
 
+from kad.config.model.globals import Mail
 from kad.ipc.codec import DropReason, Drops
 from kad.ipc.link import DealerEnd, Reactor, child_identity, control_path
 from kad.ipc.messages import (
     Abandon,
+    Alert,
     Applied,
     Apply,
     ControlToChild,
@@ -24,9 +28,14 @@ from kad.ipc.messages import (
     StatusReport,
     StatusRequest,
 )
+from kad.notify.policy import Letter
 from kad.runtime.process import ChildContext
 
 Slice = Mapping[str, bytes]
+
+ALERTS_LIMIT = 1024
+"""Alerts kept for a control that is not there; beyond it the oldest are lost."""
+ALERTS_PAUSE_S = 0.05
 
 
 class ChildLink:
@@ -63,6 +72,9 @@ class ChildLink:
         self._asked = 0
         self._applied = 0
         self._complaints: tuple[str, ...] = ()
+        self._alerts: deque[Alert] = deque(maxlen=ALERTS_LIMIT)
+        self._next_alerts: asyncio.TimerHandle | None = None
+        self.alerts_lost = 0
         self._end: DealerEnd[ControlToChild] | None = None
 
     @property
@@ -98,6 +110,16 @@ class ChildLink:
         self._context.journal.heartbeat(self._context.role).generation = generation
         self._send(self._applied_message())
 
+    def alert(self, mail: Mail, router_id: str, letter: Letter) -> None:
+        """Have control mail this, now or when it is back. What withdraws leaves it to the next life."""
+        if self._context.withdraw:
+            return
+        alert = Alert(self._context.role, self._context.incarnation, mail, router_id, letter)
+        if len(self._alerts) == ALERTS_LIMIT:
+            self.alerts_lost += 1
+        self._alerts.append(alert)
+        self._send_alerts()
+
     def close(self) -> None:
         if self._end is not None:
             self._end.close()
@@ -107,6 +129,7 @@ class ChildLink:
         match message:
             case HelloRequest():
                 self._send(Hello(self._context.role, os.getpid(), self._context.incarnation, self._applied))
+                self._send_alerts()
             case Prepare():
                 self._prepare(message)
             case Abandon():
@@ -117,6 +140,17 @@ class ChildLink:
                 self._status_asked(message)
             case _:
                 assert_never(message)
+
+    def _send_alerts(self) -> None:
+        """As many as the queue takes; the others in a moment, or when a new control asks who is there."""
+        while self._alerts and self._end is not None and self._end.send(self._alerts[0]):
+            self._alerts.popleft()
+        if self._alerts and self._next_alerts is None:
+            self._next_alerts = self._reactor.loop.call_later(ALERTS_PAUSE_S, self._send_more_alerts)
+
+    def _send_more_alerts(self) -> None:
+        self._next_alerts = None
+        self._send_alerts()
 
     def _prepare(self, message: Prepare) -> None:
         if message.generation <= self._asked:

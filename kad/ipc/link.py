@@ -181,6 +181,10 @@ class RouterEnd(Generic[T]):
         self.drops[DropReason.UNSENT] += 1
         return False
 
+    def drain(self) -> None:
+        """Take what has come, a batch at most; the descriptor tells of the rest."""
+        self._socket._drain()
+
     def close(self) -> None:
         self._socket.close()
 

@@ -9,6 +9,9 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from kad.config.model.globals import Mail
+from kad.notify.policy import Letter
+
 
 class Role(StrEnum):
     """The children of the supervisor."""
@@ -171,7 +174,19 @@ class StatusReport(Message, frozen=True):
     """MessagePack of the role's own report Struct (kad.ipc.reports)."""
 
 
-ChildToControl = Hello | Prepared | Applied | StatusReport
+class Alert(Message, frozen=True):
+    """Somebody is to be mailed. Unlike all else this is news, not a state: it is told once."""
+
+    role: Role
+    incarnation: int
+    mail: Mail
+    """To whom, from whom and by which server."""
+    router_id: str
+    """Empty: the host's name."""
+    letter: Letter
+
+
+ChildToControl = Hello | Prepared | Applied | StatusReport | Alert
 
 
 # control -> child ----------------------------------------------------------------------------------------

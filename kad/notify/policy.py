@@ -1,4 +1,4 @@
-"""Which commands a transition asks for, with which arguments, in which order.
+"""Which commands, lines and letters a transition asks for, with which arguments, in which order.
 
 Pure. The order is keepalived's: the script of the state first, then ``notify`` with what happened appended.
 In a sync group the members' commands come before the group's; that order is the caller's.
@@ -7,6 +7,7 @@ In a sync group the members' commands come before the group's; that order is the
 from enum import StrEnum
 from typing import assert_never
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from kad.config.model.script import ScriptCommand
@@ -29,6 +30,13 @@ class NotifyEvent(StrEnum):
     MASTER_RX_LOWER_PRI = "MASTER_RX_LOWER_PRI"
     MASTER_PRIORITY = "MASTER_PRIORITY"
     BACKUP_PRIORITY = "BACKUP_PRIORITY"
+
+
+class Letter(Struct, frozen=True):
+    """What a mail says; who it goes to and from is not known here."""
+
+    subject: str
+    body: str
 
 
 GROUP_PRIORITY = 0
@@ -59,6 +67,29 @@ def instance_line(name: str, what: NotifyState | NotifyEvent, priority: int) -> 
 def group_line(name: str, state: NotifyState) -> bytes:
     """What they read of a sync group."""
     return _line("GROUP", name, state, GROUP_PRIORITY)
+
+
+def instance_letter(name: str, state: NotifyState) -> Letter:
+    """The mail about an instance, in keepalived's words."""
+    subject, body = _INSTANCE_LETTERS[state]
+    return Letter(f"VRRP Instance {name} - {subject}", f"=> {body} <=")
+
+
+def group_letter(name: str, state: NotifyState) -> Letter:
+    """The mail about a sync group."""
+    stopping = state is NotifyState.STOP
+    now = "now stopping" if stopping else f"now in {state} state"
+    subject = "Stopping" if stopping else f"Entering {state} state"
+    return Letter(f"VRRP Group {name} - {subject}", f"=> All VRRP group instances are {now} <=")
+
+
+_INSTANCE_LETTERS = {
+    NotifyState.MASTER: ("Entering MASTER state", "VRRP Instance is now owning VRRP VIPs"),
+    NotifyState.BACKUP: ("Entering BACKUP state", "VRRP Instance is no longer owning VRRP VIPs"),
+    NotifyState.FAULT: ("Entering FAULT state", "VRRP Instance is no longer owning VRRP VIPs"),
+    NotifyState.STOP: ("Stopping", "VRRP Instance stopping"),
+    NotifyState.DELETED: ("Deleted", "VRRP Deleted at reload"),
+}
 
 
 def _line(kind: str, name: str, what: str, priority: int) -> bytes:

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from kad.config.model.check import Checker, Protocol
 from kad.config.model.script import ScriptCommand
+from kad.notify.policy import Letter
 from kad_check.core.ipvs_state import Destination, PoolState
 
 
@@ -114,8 +115,7 @@ class WriteFifo(Struct, frozen=True):
 class SendMail(Struct, frozen=True):
     """An alert; who it goes to and from is the shell's to know."""
 
-    subject: str
-    body: str
+    letter: Letter
 
 
 class ServerChanged(Struct, frozen=True):

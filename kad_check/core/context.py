@@ -52,5 +52,4 @@ class Context:
 
     @property
     def has_mail(self) -> bool:
-        """keepalived mails only with a server and a recipient."""
-        return self.globals.mail.server is not None and bool(self.globals.mail.recipients)
+        return self.globals.mail.is_wanted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kad.config.model.script import ScriptCommand
+from kad.notify.policy import Letter
 from kad_check.core.actions import Health, Notify, SendMail, WriteFifo
 from kad_check.core.context import Context
 from kad_check.core.record import OWED_LIMIT
@@ -79,9 +80,8 @@ def tell_fifo(context: Context, line: bytes) -> None:
 
 
 def mail_about_server(context: Context, server: str, pool: str, health: Health, body: str) -> None:
-    subject = f"[{context.globals.router_id}] Realserver {server} of virtual server {pool} - {health}"
-    context.emit(SendMail(subject, body))
+    context.emit(SendMail(Letter(f"Realserver {server} of virtual server {pool} - {health}", body)))
 
 
 def mail_about_pool(context: Context, pool: str, health: Health, body: str) -> None:
-    context.emit(SendMail(f"[{context.globals.router_id}] Virtualserver {pool} - {health}", body))
+    context.emit(SendMail(Letter(f"Virtualserver {pool} - {health}", body)))

@@ -11,6 +11,7 @@ from kad.config.model.track import TrackFile
 from kad.ipc.reports import Cause
 from kad.kernel.batch import ReceiveBuffer
 from kad.notify.pipes import Fifos
+from kad.notify.policy import Letter
 from kad.notify.runner import ScriptRunner
 from kad.runtime import logs
 from kad.runtime.clock import monotonic_us
@@ -82,12 +83,14 @@ class Shell:
         environment: Mapping[str, str],
         *,
         on_stopped: Callable[[], None],
+        send_mail: Callable[[Letter], None],
         keep_ipvs_at_stop: bool = False,
     ) -> None:
         self._records = records
         self._recorded = recorded
         self._environment = environment
         self._on_stopped = on_stopped
+        self._send_mail = send_mail
         self._keep_ipvs_at_stop = keep_ipvs_at_stop
         self._files: tuple[TrackFile, ...] = ()
         self._values: dict[str, int] = {}
@@ -97,7 +100,6 @@ class Shell:
         self.causes: deque[Cause] = deque(maxlen=CAUSE_LIMIT)
         self.complaints: list[str] = []
         self.journal_full = 0
-        self.mail_unsent = 0
 
     def attach(self, driver: Driver[Event, Action]) -> None:
         """Open what does not depend on the configuration."""
@@ -170,7 +172,7 @@ class Shell:
             case WriteFifo():
                 self.fifos.write(action.data)
             case SendMail():
-                self.mail_unsent += 1
+                self._send_mail(action.letter)
             case Stopped():
                 self._on_stopped()
             case _:
@@ -206,7 +208,6 @@ class Shell:
             "connections": self.connections.running,
             "scripts": self.scripts.running,
             "fifo_lines_lost": self.fifos.lost,
-            "mails_not_sent": self.mail_unsent,
             "journal_full": self.journal_full,
             **self.ipvs.counters(),
         }

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from kad.config.model.routing import Route, Rule
 from kad.config.model.script import ScriptCommand
+from kad.notify.policy import Letter
 from kad.track.script import EndScript, RunScript
 
 
@@ -119,8 +120,8 @@ class Notify(Struct, frozen=True):
     """Run these scripts for a transition, in order of start; answered by NotifyDone.
 
     ``commands``: complete argv each (the appended INSTANCE NAME STATE PRIORITY included). ``instance`` is a
-    sync group's name where a group has changed. ``line`` is written to the FIFOs at the same time; with no
-    commands that is all, and there is no answer.
+    sync group's name where a group has changed. ``line`` is written to the FIFOs and ``letter`` mailed at the
+    same time; with no commands that is all, and there is no answer.
     """
 
     instance: str
@@ -129,6 +130,7 @@ class Notify(Struct, frozen=True):
     priority: int
     commands: tuple[ScriptCommand, ...]
     line: bytes = b""
+    letter: Letter | None = None
 
 
 class WriteFifo(Struct, frozen=True):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from kad_vrrp.core.actions import Action, Announce, Log, LogLevel
+from kad_vrrp.core.notices import Audience
 from kad_vrrp.core.object_records import ObjectRecords
 from kad_vrrp.core.trackers import Trackers
 
@@ -70,8 +71,7 @@ class Context:
         self.moved: list[Instance] = []
         """Members of sync groups whose deadlines may have changed because of another member."""
         self.serial = 0
-        self.has_fifo = False
-        """Somebody may read what happens line by line."""
+        self.audience = Audience()
 
     def next_serial(self) -> int:
         """Numbers of plans and notifications, unique within the engine and above every remembered one."""

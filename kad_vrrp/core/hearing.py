@@ -214,7 +214,7 @@ def _tell_lower_priority(instance: Instance) -> None:
     config, context = instance.config, instance.context
     what = NotifyEvent.MASTER_RX_LOWER_PRI
     commands = lower_priority_commands(config.notify)
-    line = instance_line(config.name, what, instance.priority) if context.has_fifo else b""
+    line = instance_line(config.name, what, instance.priority) if context.audience.fifo else b""
     if commands or line:
         context.emit(Notify(config.name, context.next_serial(), what, instance.priority, commands, line))
 

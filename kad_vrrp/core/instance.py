@@ -296,7 +296,7 @@ class Instance:
         if self.ending is Ending.GONE:
             state = NotifyState.DELETED
         given_up = self.notices.ask(
-            self.config, state, self.priority, self.context.next_serial(), has_fifo=self.context.has_fifo
+            self.config, state, self.priority, self.context.next_serial(), self.context.audience
         )
         if given_up is not None:
             self.log(LogLevel.ERROR, f"notification {given_up.state} given up: too many are unfinished")
@@ -434,7 +434,7 @@ class Instance:
         """Carry out what is owed: not before one of the same name has had its last word."""
         if self.predecessor is not None and self.predecessor.notices.waiting:
             return
-        self.context.actions.extend(self.notices.start(self.config, has_fifo=self.context.has_fifo))
+        self.context.actions.extend(self.notices.start(self.config, self.context.audience))
         if self.group is not None:
             self.group.start_notices()
         if self.successor is not None and not self.successor.holdings.in_flight:

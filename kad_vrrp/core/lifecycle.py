@@ -10,7 +10,7 @@ from kad_vrrp.core.deadlines import Deadlines
 from kad_vrrp.core.events import ConfigurationChanged
 from kad_vrrp.core.instance import Instance
 from kad_vrrp.core.memory import restore
-from kad_vrrp.core.notices import notify_state
+from kad_vrrp.core.notices import audience_of, notify_state
 from kad_vrrp.core.record import Record, Remembered, decode
 from kad_vrrp.core.registry import Registry
 from kad_vrrp.core.reload import complete, configure, match
@@ -100,11 +100,11 @@ class Lifecycle:
         self._context.bases = {link.name: link.base for link in event.virtual_links}
         self._context.pacer.configure(event.garp_groups, self._context.bases)
         settings = event.settings
-        self._context.has_fifo = settings.notify_fifo is not None or settings.vrrp_notify_fifo is not None
+        self._context.audience = audience_of(settings)
         if self._started:
             before = {each: each.state for each in self._everyone()}
             self._reload(event, now_us)
-            if settings.fifo_write_states_on_reload and self._context.has_fifo:
+            if settings.fifo_write_states_on_reload and self._context.audience.fifo:
                 self._repeat_states(before)
             return
         self._started = True

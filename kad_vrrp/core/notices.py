@@ -1,17 +1,41 @@
 """Notifications of one instance or sync group: asked for in order, carried out at least once. Pure."""
 
+from msgspec import Struct
+
 from kad.config.model.script import ScriptCommand
-from kad.config.model.vrrp import SyncGroup, VrrpInstance
+from kad.config.model.vrrp import SyncGroup, VrrpInstance, VrrpSettings
 from kad.notify.policy import (
+    Letter,
     NotifyState,
     group_commands,
+    group_letter,
     group_line,
     instance_commands,
+    instance_letter,
     instance_line,
     told_state,
 )
 from kad_vrrp.core.actions import Notify, State
 from kad_vrrp.core.record import OWED_LIMIT, OwedNotice
+
+
+class Audience(Struct, frozen=True):
+    """Who hears of transitions beside scripts."""
+
+    fifo: bool = False
+    """Somebody may read what happens line by line."""
+    mail: bool = False
+    """Alerts have somewhere to go."""
+    faults: bool = True
+    """FAULT is worth a mail."""
+
+
+def audience_of(settings: VrrpSettings) -> Audience:
+    return Audience(
+        fifo=settings.notify_fifo is not None or settings.vrrp_notify_fifo is not None,
+        mail=settings.mail.is_wanted,
+        faults=not settings.mail.no_faults,
+    )
 
 
 class Notices:
@@ -25,6 +49,8 @@ class Notices:
     def __init__(self) -> None:
         self.owed: list[OwedNotice] = []
         self.notified = ""
+        self._mailed = ""
+        """The state that was mailed last."""
         self._started: set[int] = set()
         self._ended: set[int] = set()
 
@@ -44,12 +70,12 @@ class Notices:
         state: NotifyState,
         priority: int,
         serial: int,
-        *,
-        has_fifo: bool = False,
+        audience: Audience,
     ) -> OwedNotice | None:
         """A transition happened. Returns a notice that had to be given up for want of room, if any."""
         self.notified = state.value
-        if not has_fifo and not _commands(config, state, priority):
+        heard = audience.fifo or (audience.mail and config.smtp_alert)
+        if not heard and not _commands(config, state, priority):
             return None
         self.owed.append(OwedNotice(serial, state.value, priority))
         if len(self.owed) <= OWED_LIMIT:
@@ -59,9 +85,9 @@ class Notices:
         self._settle()
         return given_up
 
-    def start(self, config: VrrpInstance | SyncGroup, *, has_fifo: bool = False) -> list[Notify]:
+    def start(self, config: VrrpInstance | SyncGroup, audience: Audience) -> list[Notify]:
         """Start what has not been started, in order. What has no commands (any more) is not owed; a line for
-        the FIFOs is done with the writing.
+        the FIFOs and a mail are done with the sending.
         """
         actions = []
         for notice in list(self.owed):
@@ -69,15 +95,29 @@ class Notices:
                 continue
             state = NotifyState(notice.state)
             commands = _commands(config, state, notice.priority)
-            line = _line(config, state, notice.priority) if has_fifo else b""
+            line = _line(config, state, notice.priority) if audience.fifo else b""
+            letter = self._letter(config, state, audience)
             self._started.add(notice.serial)
             if not commands:
                 self._ended.add(notice.serial)
                 self._settle()
-            if commands or line:
-                notify = Notify(config.name, notice.serial, notice.state, notice.priority, commands, line)
-                actions.append(notify)
+            if commands or line or letter:
+                name, serial = config.name, notice.serial
+                actions.append(Notify(name, serial, notice.state, notice.priority, commands, line, letter))
         return actions
+
+    def _letter(
+        self, config: VrrpInstance | SyncGroup, state: NotifyState, audience: Audience
+    ) -> Letter | None:
+        """As keepalived: nothing about a state that was mailed last, whatever came in between unmailed."""
+        if isinstance(config, VrrpInstance):
+            state = told_state(state, notify_deleted=config.notify_deleted)
+        if not (audience.mail and config.smtp_alert) or state.value == self._mailed:
+            return None
+        if state is NotifyState.FAULT and not audience.faults:
+            return None
+        self._mailed = state.value
+        return _letter(config, state)
 
     def owes(self, serial: int) -> bool:
         """Whether one of this number has been asked for and is not forgotten."""
@@ -119,3 +159,9 @@ def _line(config: VrrpInstance | SyncGroup, state: NotifyState, priority: int) -
     if isinstance(config, SyncGroup):
         return group_line(config.name, state)
     return instance_line(config.name, told_state(state, notify_deleted=config.notify_deleted), priority)
+
+
+def _letter(config: VrrpInstance | SyncGroup, state: NotifyState) -> Letter:
+    if isinstance(config, SyncGroup):
+        return group_letter(config.name, state)
+    return instance_letter(config.name, state)

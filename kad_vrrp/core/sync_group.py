@@ -224,7 +224,7 @@ class SyncGroup:
 
     def _ask(self, state: NotifyState) -> None:
         given_up = self.notices.ask(
-            self.config, state, 0, self._context.next_serial(), has_fifo=self._context.has_fifo
+            self.config, state, 0, self._context.next_serial(), self._context.audience
         )
         if given_up is not None:
             text = f"({self.config.name}) notification {given_up.state} given up: too many are unfinished"
@@ -234,8 +234,7 @@ class SyncGroup:
     def start_notices(self) -> None:
         """The group's notifications come after its members'."""
         if self.notices.waiting and not any(member.notices.waiting for member in self.members):
-            has_fifo = self._context.has_fifo
-            self._context.actions.extend(self.notices.start(self.config, has_fifo=has_fifo))
+            self._context.actions.extend(self.notices.start(self.config, self._context.audience))
             self._remember()
 
     def on_notify_done(self, serial: int) -> None:

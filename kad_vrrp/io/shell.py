@@ -13,7 +13,7 @@ from kad.config.model.vrrp import VrrpConfiguration, VrrpSettings
 from kad.ipc.reports import Cause
 from kad.kernel.batch import ReceiveBuffer
 from kad.notify.pipes import Fifos
-from kad.notify.policy import NotifyEvent, instance_line
+from kad.notify.policy import Letter, NotifyEvent, instance_line
 from kad.notify.runner import ScriptRunner
 from kad.runtime import logs
 from kad.runtime.clock import boottime_us, monotonic_us
@@ -90,6 +90,7 @@ class Shell:
         *,
         on_synced: Callable[[], None],
         on_stopped: Callable[[], None],
+        send_mail: Callable[[Letter], None],
         receive_buffer: ReceiveBuffer | None = None,
         packet_fd: int = -1,
         log_address_changes: bool = False,
@@ -98,6 +99,7 @@ class Shell:
         self._records = records
         self._environment = environment
         self._on_stopped = on_stopped
+        self._send_mail = send_mail
         self._receive_buffer = receive_buffer or ReceiveBuffer()
         self._log_address_changes = log_address_changes
         self._on_synced = on_synced
@@ -178,6 +180,8 @@ class Shell:
             case Notify():
                 if action.line:
                     self.fifos.write(action.line)
+                if action.letter is not None:
+                    self._send_mail(action.letter)
                 if action.commands:
                     self.runner.submit(action.instance, action.serial, action.commands)
             case WriteFifo():

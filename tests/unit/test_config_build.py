@@ -94,23 +94,19 @@ def test_what_does_not_act_yet_is_told_once_a_keyword() -> None:
     text = """
 global_defs {
     enable_dbus
-    notification_email {
-        a@example.org
-        b@example.org
-    }
+    enable_dbus
 }
-vrrp_sync_group G {
-    group {
-        A
-    }
-    smtp_alert
+vrrp_instance A {
+    debug 1
+}
+vrrp_instance B {
+    debug 2
 }
 """
     loaded = load("k.conf", reader=TextReader({"k.conf": text}))
     assert [(each.span.line, each.message.split("'")[1]) for each in loaded.dormant if each.span] == [
         (3, "enable_dbus"),
-        (4, "notification_email"),
-        (13, "smtp_alert"),
+        (7, "debug"),
     ]
     assert all(each.severity is Severity.NOTE and each.exit_status == 0 for each in loaded.dormant)
 

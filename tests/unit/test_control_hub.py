@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from kad.config.model.globals import Mail
 from kad.control.events import ChildApplied, ChildGreeted, ChildPrepared, Event
 from kad.control.hub import ChildrenHub, SupervisorPipe
 from kad.ipc.codec import DropReason, encode
 from kad.ipc.link import DealerEnd, child_identity, control_path
 from kad.ipc.messages import (
+    Alert,
     Applied,
     Apply,
     CommitGeneration,
@@ -31,6 +33,7 @@ from kad.ipc.messages import (
     SupervisorSettings,
     SupervisorToControl,
 )
+from kad.notify.policy import Letter
 from kad.supervisor.channel import Channel, read_generation
 from tests.support.reactor import LoopReactor
 
@@ -46,8 +49,13 @@ class Hub:
     def __init__(self, reactor: LoopReactor, directory: Path) -> None:
         self.events: list[Event] = []
         self.reports: list[StatusReport] = []
+        self.alerts: list[Alert] = []
         self.hub = ChildrenHub(
-            reactor, str(directory), feed=self.events.append, on_status=self.reports.append
+            reactor,
+            str(directory),
+            feed=self.events.append,
+            on_status=self.reports.append,
+            on_alert=self.alerts.append,
         )
 
 
@@ -71,8 +79,11 @@ def test_children_speak_as_events(reactor: LoopReactor, tmp_path: Path) -> None:
     child.end.send(Hello(Role.VRRP, 101, 1, 3))
     child.end.send(Prepared(Role.VRRP, 1, 7, "no"))
     child.end.send(Applied(Role.VRRP, 1, 4, ("why",)))
+    alert = Alert(Role.VRRP, 1, Mail(recipients=("a@example.org",)), "node", Letter("subject", "body"))
+    child.end.send(alert)
     child.end.send(StatusReport(Role.VRRP, 1, 4, 1, 9, b"body"))
     reactor.until(lambda: hub.reports)
+    assert hub.alerts == [alert]
     assert hub.events == [
         ChildGreeted(Role.VRRP, 1, 3),
         ChildPrepared(Role.VRRP, 1, 7, "no"),

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from kad.ipc.child_link import ChildLink, Slice
+from kad.config.model.globals import Mail
+from kad.ipc.child_link import ALERTS_LIMIT, ChildLink, Slice
 from kad.ipc.codec import DropReason
 from kad.ipc.link import RouterEnd, control_path
 from kad.ipc.messages import (
     Abandon,
+    Alert,
     Applied,
     Apply,
     ChildToControl,
@@ -25,9 +27,12 @@ from kad.ipc.messages import (
     StatusReport,
     StatusRequest,
 )
+from kad.notify.policy import Letter
 from kad.runtime.journal import Journal
 from kad.runtime.process import ChildContext, Options
 from tests.support.reactor import LoopReactor
+
+MAIL = Mail(recipients=("a@example.org",))
 
 
 class Conversation:
@@ -191,3 +196,21 @@ def test_applying_while_control_is_away_is_told_later(conversation: Conversation
     conversation.restart_control()
     conversation.say(HelloRequest())
     conversation.hear(hello(4))
+
+
+def test_alerts_wait_for_a_control_that_is_away(conversation: Conversation) -> None:
+    conversation.begin()
+    conversation.router.close()
+    conversation.reactor.spin()
+    for number in range(ALERTS_LIMIT + 3):
+        conversation.link.alert(MAIL, "node", Letter(str(number), "body"))
+    assert conversation.link.alerts_lost == 3
+    conversation.restart_control()
+    conversation.say(HelloRequest())
+    heard = conversation.received
+    conversation.reactor.until(lambda: len(heard) == ALERTS_LIMIT + 1)
+    alerts = [each for each in heard if isinstance(each, Alert)]
+    assert [each.letter.subject for each in alerts] == [str(n + 3) for n in range(ALERTS_LIMIT)]
+    assert {(each.mail, each.router_id, each.role, each.incarnation) for each in alerts} == {
+        (MAIL, "node", Role.VRRP, 3)
+    }

@@ -100,7 +100,7 @@ def _close_real_server(reading: Reading, frame: Frame) -> object:
     return NOTHING
 
 
-_NOT_YET = ("smtp_alert", "snmp_name")
+_NOT_YET = ("snmp_name",)
 _DEFAULT_VS = "the virtual server's"
 
 REAL_SERVER = Block(

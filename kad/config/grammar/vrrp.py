@@ -1014,7 +1014,13 @@ INSTANCE_ROWS: tuple[Row, ...] = (
     ),
     _notify("notify", "any_state", "Run on every transition.", "INSTANCE NAME STATE PRIORITY"),
     _notify("notify_master_rx_lower_pri", "master_rx_lower_pri", "Run when a MASTER hears a lower priority."),
-    Row("smtp_alert", boolean(), "Mail on transitions.", default="smtp_alert_vrrp, smtp_alert, else off"),
+    Row(
+        "smtp_alert",
+        boolean(),
+        "Mail on transitions.",
+        default="smtp_alert_vrrp, smtp_alert, else off",
+        acts=True,
+    ),
     Row(
         "notify_priority_changes",
         boolean(),
@@ -1076,7 +1082,13 @@ SYNC_GROUP = Block(
         *track_rows("vrrp_sync_group"),
         *NOTIFY_ROWS,
         _notify("notify", "any_state", "Run on every transition.", "GROUP NAME STATE 0"),
-        Row("smtp_alert", boolean(), "Mail on transitions.", default="smtp_alert_vrrp, smtp_alert, else off"),
+        Row(
+            "smtp_alert",
+            boolean(),
+            "Mail on transitions.",
+            default="smtp_alert_vrrp, smtp_alert, else off",
+            acts=True,
+        ),
         Row(
             "global_tracking",
             flag(),

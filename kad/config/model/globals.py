@@ -104,6 +104,11 @@ class Mail(Struct, frozen=True, omit_defaults=True):
     no_faults: bool = False
     no_checker: bool = False
 
+    @property
+    def is_wanted(self) -> bool:
+        """As keepalived: alerts go out only with a server and a recipient."""
+        return self.server is not None and bool(self.recipients)
+
 
 class Reloading(Struct, frozen=True, omit_defaults=True):
     check_config: str = ""

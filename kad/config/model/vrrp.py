@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from kad.config.model.globals import Fifo, Firewall, NetlinkBuffers
+from kad.config.model.globals import Fifo, Firewall, Mail, NetlinkBuffers
 from kad.config.model.routing import Route, Rule
 from kad.config.model.script import ScriptCommand
 from kad.config.model.track import TrackFile, TrackProcess, TrackScript
@@ -263,6 +263,9 @@ class VrrpSettings(Struct, frozen=True, omit_defaults=True):
     vrrp_notify_fifo: Fifo | None = None
     vrrp_notify_fifo_script: ScriptCommand | None = None
     fifo_write_states_on_reload: bool = False
+    router_id: str = ""
+    """Empty: the host's name."""
+    mail: Mail = Mail()
     child_wait_us: int = 5_000_000
     """How long scripts and withdrawals may take at the end."""
     firewall: Firewall = Firewall()
