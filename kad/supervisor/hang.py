@@ -15,6 +15,7 @@ machine stood still and that is nobody's hang.
 
 from __future__ import annotations
 
+from collections import deque
 from enum import Enum, auto
 
 from msgspec import Struct
@@ -27,6 +28,8 @@ PHASE_FACTOR = {Phase.STARTING: 10, Phase.PREPARING: 5, Phase.READY: 1}
 """How many limits a child may take in each phase. STOPPING has a limit of its own (child_wait)."""
 STARVED_PART = 5
 """Runnable, and used less than the limit's so-manieth part of a processor since it ticked: starved."""
+DOUBLINGS = 4
+MEMORY_US = 300_000_000
 _NANOSECONDS_PER_US = 1_000
 
 
@@ -91,11 +94,37 @@ def parse_observation(stat: str, status: str, schedstat: str) -> Observation:
     )
 
 
+class Patience:
+    """How long a role's lives may stand still: longer where they are killed for it again and again.
+
+    A machine may be so slow, or a configuration so large, that a child does not get round in a limit. It
+    would never come up; so from the second one killed within :data:`MEMORY_US` on, each has twice as long.
+    """
+
+    def __init__(self) -> None:
+        self._killed_at_us: deque[int] = deque(maxlen=DOUBLINGS + 1)
+
+    def watch(self, limit_us: int) -> HangWatch:
+        """For a life that begins. ``limit_us``: the usual."""
+        return HangWatch(limit_us, self)
+
+    def killed(self, now_us: int) -> None:
+        """One of its lives stood still too long."""
+        self._killed_at_us.append(now_us)
+
+    def factor(self, now_us: int) -> int:
+        """By which the limit of a life is longer whose first look is now."""
+        recent = sum(now_us - at_us < MEMORY_US for at_us in self._killed_at_us)
+        return 1 << max(0, recent - 1)
+
+
 class HangWatch:
     """Watches one life of one child. ``limit_us``: how long its counter may stand still."""
 
-    def __init__(self, limit_us: int) -> None:
-        self._limit_us = limit_us
+    def __init__(self, limit_us: int, patience: Patience | None = None) -> None:
+        self._usual_us = self._limit_us = limit_us
+        self._patience = patience
+        self._guilty = False
         self._ticks: int | None = None
         self._phase = Phase.STARTING
         self.condition = Condition.SLEEPING
@@ -108,12 +137,14 @@ class HangWatch:
     @property
     def period_us(self) -> int:
         """How often to look."""
-        return self._limit_us // LOOKS_PER_LIMIT
+        return self._usual_us // LOOKS_PER_LIMIT
 
     def is_still(self, ticks: int, phase: Phase, now_us: int) -> bool:
         """Whether the counter stood still since the last look: then observe the process, :meth:`judge`."""
         if ticks == self._ticks and phase == self._phase:
             return phase != Phase.STOPPING
+        if self._ticks is None and self._patience is not None:
+            self._limit_us = self._usual_us * self._patience.factor(now_us)
         self._ticks, self._phase = ticks, phase
         self._moved(now_us)
         return False
@@ -134,7 +165,12 @@ class HangWatch:
             self._runnable_us += elapsed_us
         else:
             self._held_us += elapsed_us
-        return self._verdict(used_us, limit_us)
+        verdict = self._verdict(used_us, limit_us)
+        if verdict in (Verdict.ABORT, Verdict.KILL) and not self._guilty:
+            self._guilty = True
+            if self._patience is not None:
+                self._patience.killed(now_us)
+        return verdict
 
     def _moved(self, now_us: int) -> None:
         """It ticked: nothing is held against it."""

@@ -60,7 +60,7 @@ from kad.supervisor.child import (
 )
 from kad.supervisor.daemonise import Starter
 from kad.supervisor.dump_signals import DumpSignals
-from kad.supervisor.hang import HangWatch, Verdict
+from kad.supervisor.hang import HangWatch, Patience, Verdict
 from kad.supervisor.observe import observe
 from kad.supervisor.pid_files import PidFiles
 from kad.supervisor.reload import Generations, ReloadRequests
@@ -102,6 +102,7 @@ class Supervisor:
             role: Child(role, withdraws=role in WITHDRAWING, respawn=options.respawn) for role in Role
         }
         self._watches: dict[Role, HangWatch] = {}
+        self._patience = {role: Patience() for role in Role}
         self._generations = Generations()
         self._requests = ReloadRequests()
         self._settings = SupervisorSettings()
@@ -213,7 +214,7 @@ class Supervisor:
             self._close_channel(role)
             self._tell(role, ForkFailed(str(error), withdraw=False))
             return
-        self._watches[role] = HangWatch(self._settings.hang_limit_us)
+        self._watches[role] = self._patience[role].watch(self._settings.hang_limit_us)
         self._look_at_us = 0
         self._pid_files.write(role, pid)
         self._tell(role, Forked(pid))
@@ -424,7 +425,7 @@ class Supervisor:
         logs.info(f"generation {message.number} is committed")
         self._settings = message.settings
         for role in self._watches:
-            self._watches[role] = HangWatch(message.settings.hang_limit_us)
+            self._watches[role] = self._patience[role].watch(self._settings.hang_limit_us)
         for role, child in self._children.items():
             child.least_master_down_us = message.settings.least_master_down_us
             if role == Role.CONTROL:

@@ -8,9 +8,11 @@ import pytest
 
 from kad.runtime.journal import Phase
 from kad.supervisor.hang import (
+    MEMORY_US,
     Condition,
     HangWatch,
     Observation,
+    Patience,
     Verdict,
     classify,
     parse_observation,
@@ -184,3 +186,23 @@ def test_observe_a_real_process() -> None:
     assert (mine.state, mine.tracer_pid) == ("R", 0)
     assert mine.run_ns > 0
     assert observe(2**22 + 1) is None
+
+
+def test_patience_grows_where_lives_are_killed_again_and_again() -> None:
+    patience = Patience()
+    factors = []
+    for second in range(0, 70, 10):
+        factors.append(patience.factor(second * 1_000_000))
+        patience.killed(second * 1_000_000)
+    assert factors == [1, 1, 2, 4, 8, 16, 16]
+    assert patience.factor(60_000_000 + MEMORY_US) == 1
+
+
+def test_a_watch_takes_its_patience_and_adds_to_it() -> None:
+    patience = Patience()
+    for expected in (LIMIT, LIMIT, 2 * LIMIT, 4 * LIMIT):
+        watcher = Watcher()
+        watcher.watch = patience.watch(LIMIT)
+        assert not watcher.watch.is_still(watcher.ticks, watcher.phase, watcher.now_us)
+        assert watcher.look_often(seen("S"), 100) == [(expected, Verdict.ABORT)]
+        watcher.look(seen("S"))
