@@ -16,7 +16,6 @@ from kad.control.status import (
     InstanceStatus,
     ObjectStatus,
     ProcessStatus,
-    RealServerStatus,
     VirtualServerStatus,
 )
 from kad.errors import KadError, in_words
@@ -262,7 +261,7 @@ def _service_rows(services: Sequence[VirtualServerStatus], now: float) -> list[l
                 _age(now - service.since),
                 weight,
                 service.scheduler,
-                *_connections(service.real_servers),
+                *_connections(service),
                 "; ".join(notes),
             ]
         )
@@ -271,7 +270,9 @@ def _service_rows(services: Sequence[VirtualServerStatus], now: float) -> list[l
             placed = "-" if server.kernel_weight is None else str(server.kernel_weight)
             state = "UP" if server.alive else "DOWN"
             age = _age(now - server.since)
-            counted = _connections((server,)) if server.kernel_weight is not None else ["", ""]
+            counted = (
+                [""] * 2 if server.kernel_weight is None else [str(server.active), str(server.connections)]
+            )
             rows.append(
                 [f"  {server.name}", state, age, str(server.weight), placed, *counted, server.problem]
             )
@@ -300,9 +301,10 @@ def _session_rows(sessions: Sequence[BfdSessionStatus], now: float) -> list[list
     return rows
 
 
-def _connections(servers: Sequence[RealServerStatus]) -> list[str]:
-    """Open ones and all there have been."""
-    return [str(sum(each.active for each in servers)), str(sum(each.connections for each in servers))]
+def _connections(service: VirtualServerStatus) -> list[str]:
+    """Open ones, and all there have been: those to servers that have gone count too."""
+    opened = sum(each.active for counted in service.services for each in counted.destinations)
+    return [str(opened), str(sum(counted.traffic.connections for counted in service.services))]
 
 
 def _table(rows: list[list[str]]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.bench import bfd, checks
+from tests.bench import bfd, checks, servers
 from tests.bench import measurements as m
 from tests.bench.stage import PROGRAMS, NotMeasuredError, Program, Row, at_most, within
 from tests.support.namespaces import reason_not_possible
@@ -70,11 +70,11 @@ measure(
     ("gap", "  … longest silence at 1 s", "ms", "<= 1010", at_most(1010)),
     ("lost", "  … masterships lost", "", "0", at_most(0)),
 )
-for servers, limit in ((100, 200), (1000, 250), (10000, 600)):
+for count, limit in ((100, 200), (1000, 250), (10000, 600)):
     measure(
-        f"test-{servers}",
-        partial(m.config_test, servers=servers),
-        ("took", f"-t, {servers} real servers", "ms", f"<= {limit}", at_most(limit)),
+        f"test-{count}",
+        partial(m.config_test, servers=count),
+        ("took", f"-t, {count} real servers", "ms", f"<= {limit}", at_most(limit)),
     )
 for kind, count, judge in (("tcp", 1000, within(1)), ("http", 1000, within(1)), ("tls", 150, None)):
     measure(
@@ -144,6 +144,19 @@ for hogs, realtime in ((False, False), (True, False), (False, True), (True, True
         ("p99", "  … p99", "us", "", None),
         ("worst", "  … the worst", "us", "", None),
     )
+measure(
+    "death-to-removal",
+    partial(servers.death_to_removal, tries=8),
+    ("least", "a server dies -> removed, delay_loop 1, retry 1", "ms", "", None),
+    ("median", "  … the median", "ms", "", None),
+    ("worst", "  … the worst of 8", "ms", "<= 2050", at_most(2050)),
+)
+measure(
+    "reload-37000",
+    partial(servers.reload_beside_adverts, count=37_000),
+    ("reload", "reload, 37,000 real servers, one changed", "ms", "<= 2000", at_most(2000)),
+    ("gap", "  … longest silence of an instance at 1 s", "ms", "<= 1010", at_most(1010)),
+)
 
 
 def values_of(name: str, function: Measure, program: Program) -> m.Values:
