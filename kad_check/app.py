@@ -67,7 +67,7 @@ class CheckChild:
         self._link = ChildLink(
             context,
             self._driver,
-            on_prepare=prepare,
+            on_prepare=self._prepare,
             on_apply=self._apply,
             on_status=self._tell_status,
         )
@@ -86,7 +86,16 @@ class CheckChild:
         self._link.close()
         return ExitStatus.OK
 
+    def _prepare(self, slice_: Mapping[str, bytes]) -> str:
+        """Tens of thousands of servers take a while to look at: that is no hang."""
+        phase, self._heartbeat.phase = self._heartbeat.phase, Phase.PREPARING
+        refusal = prepare(slice_)
+        self._heartbeat.phase = phase
+        return refusal
+
     def _apply(self, generation: int, slice_: Mapping[str, bytes]) -> None:
+        if self._heartbeat.phase is Phase.READY:
+            self._heartbeat.phase = Phase.PREPARING  # until it is applied
         previous = CheckConfiguration()
         if self._link.generation == 0:
             previous = _decode(self._context.previous_generation)
@@ -106,6 +115,8 @@ class CheckChild:
         """A generation is applied when the kernel has answered all that came of it."""
         if self._applying and self._engine.settled:
             generation, self._applying = self._applying, 0
+            if self._heartbeat.phase is Phase.PREPARING:
+                self._heartbeat.phase = Phase.READY
             self._link.applied(generation, self._shell.take_complaints())
         return False
 

@@ -21,6 +21,8 @@ from kad_check.core.actions import (
     ChangeDestinations,
     Forget,
     Log,
+    MarkedRange,
+    MarkTraffic,
     Notify,
     Remember,
     RemoveChecker,
@@ -38,6 +40,7 @@ from kad_check.core.events import (
     ConfigurationChanged,
     Event,
     FileChanged,
+    MarkingDone,
     NotifyDone,
     ServicesDone,
     TimeReached,
@@ -64,6 +67,9 @@ class CheckHost:
     """Every action carried out, in order, of all lives."""
     files: dict[str, int] = field(default_factory=dict)
     answer_scripts: bool = True
+    marks: tuple[MarkedRange, ...] = ()
+    """What nf_tables marks."""
+    marking_failure: str = ""
 
     def __post_init__(self) -> None:
         self.engine = Engine(self.settings, dict(self.journal))
@@ -98,6 +104,7 @@ class CheckHost:
             dict(self.journal),
             {name: dict(entries) for name, entries in self.kernel.items()},
             files=dict(self.files),
+            marks=self.marks,
         )
 
     def feed(self, event: Event) -> list[Action]:
@@ -106,6 +113,8 @@ class CheckHost:
         self.carry_out(actions)
         for answer in [a for a in actions if isinstance(a, ReplaceServices | WithdrawServices)]:
             self.feed(ServicesDone(answer.serial))
+        for mark in [a for a in actions if isinstance(a, MarkTraffic)]:
+            self.feed(MarkingDone(mark.serial, self.marking_failure))
         if self.answer_scripts:
             for notify in [a for a in actions if isinstance(a, Notify)]:
                 self.feed(NotifyDone(notify.owner, notify.serial))
@@ -140,6 +149,8 @@ class CheckHost:
                     del entries[entry.key]
             case WithdrawServices():
                 self.kernel.clear()
+            case MarkTraffic():
+                self.marks = self.marks if self.marking_failure else action.ranges
             case Remember():
                 self.journal[action.key] = action.record
             case Forget():

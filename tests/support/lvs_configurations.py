@@ -94,6 +94,14 @@ ENTRIES = (
         checker=TCP_80,
     ),
     Entry("group", head=GROUP, group="203.0.113.1 80\n203.0.113.2-5 81\n203.0.113.16/30 82"),
+    Entry("group of ports by DR", head=GROUP, group="203.0.113.41 80\n203.0.113.42 81", settings=DR),
+    Entry(
+        "group by tunnels",
+        head=GROUP,
+        group="203.0.113.51 82\n203.0.113.52-53 80",
+        settings=f"{TUNNEL}\n{SORRY}",
+        servers=1,
+    ),
     Entry(
         "group of marks",
         head=GROUP,

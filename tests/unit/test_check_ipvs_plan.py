@@ -188,6 +188,35 @@ def test_only_tunnels_lead_to_the_other_family() -> None:
     assert sorted(len(key[0]) for key in six.destinations) == [4, 16]
 
 
+def test_only_nat_changes_a_port() -> None:
+    """A group of two ports and a mark: what is reached directly has each service's port, or none."""
+    services = [web(), Service(4, Protocol.TCP, "192.0.2.1", port=81), Service(4, None, fwmark=7)]
+    desired = Desired([pool("a", services, [server(1, forwarding=DR), server(2)])])
+    actual: Actual = {}
+    carry_out(desired, actual)
+    found = [{(at[0][3], at[1]) for at in each.destinations} for each in actual.values()]
+    assert found == [{(1, 80), (2, 80)}, {(1, 81), (2, 80)}, {(1, 0), (2, 80)}]
+    assert list(plan(desired, actual, actual)) == []
+    desired.pools["a"].put(destination_entry(server(1, 9, DR)))
+    assert [each.service.port for each in plan(desired, actual, actual)] == [80, 81, 0]
+    carry_out(desired, actual)
+    desired.pools["a"].remove(destination_entry(server(1, forwarding=DR)).key)
+    removed = carry_out(desired, actual)
+    assert [each.key[1] for each in removed if isinstance(each, RemoveDestination)] == [80, 81, 0]
+
+
+def test_two_servers_of_one_address_that_are_reached_directly_are_one() -> None:
+    low, high = Destination("198.51.100.1", 80, 1, DR), Destination("198.51.100.1", 81, 2, DR)
+    desired = Desired([pool("a", [web()], [low, high])])
+    actual: Actual = {}
+    carry_out(desired, actual)
+    (service,) = actual.values()
+    assert [(at[1], entry.weight) for at, entry in service.destinations.items()] == [(80, 2)]
+    desired.pools["a"].remove(destination_entry(high).key)
+    (kept,) = carry_out(desired, actual)
+    assert isinstance(kept, PutDestination) and kept.entry.weight == 1
+
+
 def test_a_service_in_two_pools_has_the_destinations_of_both() -> None:
     two = [pool("a", [web()], [server(1), server(2)]), pool("b", [web()], [server(2, 5), server(3)])]
     actual: Actual = {}

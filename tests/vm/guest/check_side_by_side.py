@@ -6,6 +6,7 @@ Differences that are meant are in DIFFERENCES, with their reasons.
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +17,9 @@ from tests.support.daemon import Daemon, Kad, Keepalived
 from tests.support.dialogues import Tls, dns, http, smtp
 from tests.support.lvs import Farm, table
 from tests.support.lvs_configurations import ENTRIES, Entry, configuration
-from tests.support.namespaces import Network, Node, wait_until
+from tests.support.namespaces import Network, Node, poll, wait_until
 
-PATIENCE_S = 90
+PATIENCE_S = 180
 SCRIPT = "#!/bin/sh\n[ -e {directory}/dead-$1 ] && exit 1\nexit 12\n"
 
 
@@ -162,6 +163,74 @@ def test_the_same_table_at_every_step(sites: tuple[Site, Site]) -> None:
     for site in sites:
         assert site.daemon.process.wait(PATIENCE_S) == 0  # type: ignore[union-attr]
     assert agree(kad, keepalived, "after the end") == []
+
+
+GROUPS = """global_defs {{
+    router_id test
+    nftables_ipvs
+}}
+virtual_server_group A {{
+    203.0.113.1-9 80
+    203.0.113.16/30 81
+    203.0.113.30 82
+}}
+virtual_server_group B {{
+    2001:db8::10-1f 80
+}}
+virtual_server group A {{
+    lvs_sched rr
+    lvs_method NAT
+    protocol TCP
+    real_server 10.66.1.1 8080 {{
+    }}
+}}
+virtual_server group A {{
+    lvs_sched wrr
+    lvs_method NAT
+    protocol UDP
+    real_server 10.66.1.1 53 {{
+    }}
+}}
+virtual_server group B {{
+    lvs_sched rr
+    lvs_method DR
+    protocol TCP
+    {more}
+    real_server fd66::1 80 {{
+    }}
+}}
+"""
+
+
+def maps(node: Node) -> list[str]:
+    """Elements of the maps in nf_tables, and the rules but for their counters, as nft shows them."""
+    shown = node.run(["nft", "list", "ruleset"]).stdout
+    found = re.findall(
+        r"^\s*(?:map|table|chain) \S+(?: \S+)?|[0-9a-f.:/-]+ \. [0-9-]+ : 0x[0-9a-f]+", shown, re.M
+    )
+    return sorted(" ".join(each.split()) for each in found)
+
+
+def test_groups_that_are_marks(network: Network) -> None:
+    first, second = GROUPS.format(more=""), GROUPS.format(more="real_server fd66::2 80 {\n}")
+    ours, theirs = network.node("kad"), network.node("keepalived")
+    with Kad(ours, first) as kad, Keepalived(theirs, first) as keepalived:
+
+        def agreed(lines: int) -> bool:
+            return len(table(ours)) == lines and table(ours) == table(theirs) and maps(ours) == maps(theirs)
+
+        def seen() -> str:
+            return "\n".join(["kad", *table(ours), *maps(ours), "keepalived", *table(theirs), *maps(theirs)])
+
+        poll(lambda: agreed(6), seen, seconds=PATIENCE_S, every=0.5)
+        assert len(maps(ours)) == 14
+        for daemon in (kad, keepalived):
+            daemon.configure(second)
+            daemon.reload()
+        poll(lambda: agreed(7), seen, seconds=PATIENCE_S, every=0.5)
+        for daemon in (kad, keepalived):
+            assert daemon.stop(PATIENCE_S) == 0
+        poll(lambda: agreed(0), seen, seconds=PATIENCE_S, every=0.5)
 
 
 def _is_first(line: str, n: int, entry: Entry) -> bool:

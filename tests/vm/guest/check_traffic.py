@@ -10,6 +10,7 @@ themselves, without answering ARP for it, and answer the client directly.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -25,7 +26,7 @@ from tests.support.daemon import Kad, processes_in
 from tests.support.lvs import Farm, ask, ask_often, connection, ipvsadm, table
 from tests.support.namespaces import Network, Node, poll, remains
 
-PATIENCE_S = 60
+PATIENCE_S = 180
 NAMES = ("one", "two", "three")
 VIP, VIP6 = "198.51.100.100", "2001:db8:0:100::100"
 """By NAT."""
@@ -42,12 +43,13 @@ DIRECT, DIRECT6 = "192.0.2.8", "2001:db8::8"
 
 
 def vips(kind: str) -> tuple[str, ...]:
-    """Of one of DIRECTLY. The kernel takes gue in IPv6 apart for IPv6 only with more than is set up here."""
+    """Of one of DIRECTLY."""
     number = 101 + list(DIRECTLY).index(kind)
-    four, six = f"198.51.100.{number}", f"2001:db8:0:100::{number}"
-    return (four,) if kind == "gue" else (four, six)
+    return f"198.51.100.{number}", f"2001:db8:0:100::{number}"
 
 
+GROUP = tuple(f"198.51.100.{last}" for last in (120, 121, 122))
+"""By NAT and a mark that nf_tables gives them (nftables_ipvs)."""
 ALL_DIRECT = tuple(vip for kind in DIRECTLY for vip in vips(kind))
 
 
@@ -66,11 +68,20 @@ class Plant:
         self.director.attach(lan, "192.0.2.1/24", "2001:db8::1/64")
         for number, server in enumerate(self.servers, 11):
             server.attach(lan, f"192.0.2.{number}/24", f"2001:db8::{number}/64")
+        self.daemon: Kad | None = None
+        """The last that was started."""
         self._prepare()
+
+    def clear(self) -> None:
+        """Whatever a test that failed has left on the director."""
+        if self.daemon is not None:
+            self.daemon.close()
+        ipvsadm(self.director, "-C")
+        self.farm.hold = False
 
     def _prepare(self) -> None:
         director, client = self.director, self.client
-        every = (VIP, VIP6, *ALL_DIRECT)
+        every = (VIP, VIP6, *GROUP, *ALL_DIRECT)
         _batch(director, [_held(vip) for vip in every])
         _batch(
             client, [f"route add {vip} via {'2001:db8::1' if ':' in vip else '192.0.2.1'}" for vip in every]
@@ -103,6 +114,7 @@ class Plant:
             *(f"link set {name} up" for name in ("i4", "i6", "g4", "g6")),
         ]
         _batch(server, commands)
+        server.ip("-6", "fou", "add", "port", "6080", "gue")
 
     def serve(self, *, port: int = 80, also: tuple[str, ...] = ()) -> None:
         """Every server at its own addresses, and at ``also``."""
@@ -133,7 +145,7 @@ def _batch(node: Node, commands: list[str]) -> None:
 
 @pytest.fixture(scope="module")
 def plant() -> Iterator[Plant]:
-    subprocess.run(["modprobe", "-a", "ipip", "ip6_tunnel", "ip_gre", "ip6_gre", "fou"], check=True)
+    subprocess.run(["modprobe", "-a", "ipip", "ip6_tunnel", "ip_gre", "ip6_gre", "fou", "fou6"], check=True)
     with Network() as network:
         made = Plant(network)
         try:
@@ -145,9 +157,7 @@ def plant() -> Iterator[Plant]:
 def service(vip: str, settings: str, *, per_server: str = "", port: int = 80) -> str:
     """One virtual server with all three, checked every second."""
     six = ":" in vip
-    lines = [
-        f"virtual_server {vip} {port} {{" if not vip.startswith("fwmark") else f"virtual_server {vip} {{"
-    ]
+    lines = [f"virtual_server {vip} {port} {{" if vip[0].isdigit() else f"virtual_server {vip} {{"]
     lines += ["delay_loop 1", settings]
     if not vip.startswith("fwmark"):
         lines.append("protocol TCP")
@@ -160,9 +170,13 @@ def service(vip: str, settings: str, *, per_server: str = "", port: int = 80) ->
 
 
 @contextlib.contextmanager
-def balanced(plant: Plant, text: str, *, lines: int) -> Iterator[Kad]:
-    """kad on the director, its table filled."""
-    with Kad(plant.director, "global_defs {\nrouter_id test\n}\n" + text) as daemon:
+def balanced(plant: Plant, text: str, *, lines: int, foreign: str = "") -> Iterator[Kad]:
+    """kad on the director, its table filled. ``foreign``: somebody else's service, there before."""
+    plant.clear()
+    if foreign:
+        ipvsadm(plant.director, *foreign.split())
+    with Kad(plant.director, "global_defs {\nrouter_id test\nnftables_ipvs\n}\n" + text) as daemon:
+        plant.daemon = daemon
         poll(lambda: len(table(plant.director)) == lines, f"{lines} lines", seconds=PATIENCE_S, every=0.2)
         yield daemon
 
@@ -197,8 +211,10 @@ def daemon(plant: Plant) -> Iterator[Kad]:
         service("fwmark 7", "lvs_sched rr\nlvs_method NAT"),
         service(VIP, "lvs_sched rr\nlvs_method NAT\npersistence_timeout 100", port=81),
         service(VIP, "lvs_sched rr\nlvs_method NAT", per_server="uthreshold 1", port=82),
+        service("group G", "lvs_sched rr\nlvs_method NAT"),
+        f"virtual_server_group G {{\n{GROUP[0]}-{GROUP[-1].rpartition('.')[2]} 80\n}}\n",
     ]
-    with balanced(plant, "".join(blocks), lines=4 * len(blocks)) as made:
+    with balanced(plant, "".join(blocks), lines=4 * (len(blocks) - 1)) as made:
         yield made
 
 
@@ -212,6 +228,12 @@ def test_nat(plant: Plant, daemon: Kad) -> None:
 def test_direct_routing_and_tunnels(plant: Plant, daemon: Kad, kind: str) -> None:
     for vip in vips(kind):
         assert everyone(plant, vip, directly=True) == {"one": 2, "two": 2, "three": 2}, vip
+
+
+def test_a_group_that_is_one_mark(plant: Plant, daemon: Kad) -> None:
+    assert "-A -f 1000 -s rr" in table(plant.director)
+    for vip in GROUP:
+        assert everyone(plant, vip) == {"one": 2, "two": 2, "three": 2}, vip
 
 
 def test_persistence_marks_and_thresholds(plant: Plant, daemon: Kad) -> None:
@@ -238,21 +260,72 @@ def test_the_death_of_a_server_and_what_was_counted(plant: Plant, daemon: Kad) -
     # Eleven connections of IPv4 in all, and none of the checks; the kernel adds up every two seconds.
     eleven = re.compile(rf"TCP  {re.escape(VIP)}:80 +11 ")
     words = ("-Ln", "--stats", "-t", f"{VIP}:80")
-    poll(lambda: eleven.search(ipvsadm(plant.director, *words)), "eleven", seconds=10, every=0.3)
-    assert daemon.count("Removing service") == 2 + len(ALL_DIRECT) + 3
+    poll(lambda: eleven.search(ipvsadm(plant.director, *words)), "eleven", seconds=PATIENCE_S, every=0.3)
+    counted = poll(
+        lambda: (seen := by_ipvsadm(plant)) == by_kadctl(daemon) and seen,
+        lambda: f"ipvsadm: {by_ipvsadm(plant)}\nkadctl: {by_kadctl(daemon)}",
+        seconds=PATIENCE_S,
+        every=0.5,
+    )
+    assert counted["TCP", f"{VIP}:80"][0] == [11, *counted["TCP", f"{VIP}:80"][0][1:]]
+    assert len(counted) == 2 + len(ALL_DIRECT) + 4
+    shown = daemon.kadctl("status").stdout
+    assert re.search(rf"\[{re.escape(VIP)}\]:tcp:80 +UP .* rr +[0-9]+ +11\b", shown), shown
+    assert daemon.count("Removing service") == 2 + len(ALL_DIRECT) + 4
     plant.bring_back(1)
     poll(lambda: not gone(plant, 1), "the server to come back", seconds=PATIENCE_S, every=0.2)
     assert daemon.stop(PATIENCE_S) == 0
     assert table(plant.director) == []
 
 
+Counted = dict[tuple[str, str], list[list[int]]]
+"""Of each service by protocol and place: its own five counters, then each destination's, with its open and
+closing connections."""
+
+
+def by_ipvsadm(plant: Plant) -> Counted:
+    found: Counted = {}
+    live = iter(ipvsadm(plant.director, "-Ln").splitlines()[3:])
+    for line, other in zip(
+        ipvsadm(plant.director, "-Ln", "--stats", "--exact").splitlines()[3:], live, strict=True
+    ):
+        words = line.split()
+        if words[0] != "->":
+            found[words[0], words[1]] = [list(map(int, words[-5:]))]
+            last = found[words[0], words[1]]
+        else:
+            last.append([*map(int, words[2:]), *map(int, other.split()[-2:])])
+    return {key: [value[0], *sorted(value[1:])] for key, value in found.items()}
+
+
+def by_kadctl(daemon: Kad) -> Counted:
+    found: Counted = {}
+    for server in json.loads(daemon.kadctl("status", "--json").stdout)["virtual_servers"]:
+        for each in server["services"]:
+            protocol, _, mark = each["name"].rpartition("FWM ")
+            if not mark.isdigit():
+                address, protocol, port = each["name"].rsplit(":", 2)
+                protocol, place = protocol.upper(), f"{address}:{port}"
+                place = place if place.count(":") > 1 else place.replace("[", "").replace("]", "")
+            else:
+                protocol, place = "FWM", mark
+            destinations = [
+                [*each["traffic"].values(), each["active"], each["inactive"]] for each in each["destinations"]
+            ]
+            found[protocol, place] = [list(each["traffic"].values()), *sorted(destinations)]
+    return found
+
+
 def test_a_checker_killed_with_a_third_of_its_servers_down(plant: Plant) -> None:
-    """None comes back that is dead, none goes that lives, no connection is dropped, and no client notices."""
-    plant.farm.hold = True
+    """None comes back that is dead, none goes that lives, no connection is dropped, and no client notices;
+    nor by a reload. Somebody else's service stays."""
     director = plant.director
-    ipvsadm(director, *["-A", "-t", "203.0.113.9:9", "-s", "lc"])
     text = service(VIP, "lvs_sched rr\nlvs_method NAT") + service(VIP6, "lvs_sched rr\nlvs_method NAT")
-    with balanced(plant, text, lines=9) as daemon, contextlib.ExitStack() as held:
+    with (
+        balanced(plant, text, lines=9, foreign="-A -t 203.0.113.9:9 -s lc") as daemon,
+        contextlib.ExitStack() as held,
+    ):
+        plant.farm.hold = True
         plant.stop(2)
         poll(lambda: gone(plant, 2), "the dead server to go", seconds=PATIENCE_S, every=0.2)
         wanted = table(director)
@@ -269,6 +342,10 @@ def test_a_checker_killed_with_a_third_of_its_servers_down(plant: Plant) -> None
             os.kill(old, signal.SIGKILL)
             poll(lambda old=old: daemon._pid_of("checkers") != old, "another checker", seconds=PATIENCE_S)  # type: ignore[misc]
             remains(lambda: table(director) == wanted, "the table", seconds=4, every=0.1)
+        daemon.configure(text.replace("lvs_sched rr", "lvs_sched wrr"))
+        daemon.reload()
+        wanted = sorted(line.replace("-s rr", "-s wrr") for line in wanted)
+        poll(lambda: table(director) == wanted, "the reload", seconds=PATIENCE_S, every=0.2)
         over.set()
         asking.join(10)
         assert errors == []

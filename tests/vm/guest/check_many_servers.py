@@ -1,0 +1,77 @@
+"""Very many real servers: all of them in the kernel, and a reload that sends what has changed.
+
+How long it takes is printed; under emulation it says little. KAD_SERVERS: how many.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+
+from kad.ipc.client import NoAnswer, NoDaemon
+from tests.support.control import status_of
+from tests.support.daemon import Kad
+from tests.support.lvs import ipvsadm
+from tests.support.namespaces import Network, poll
+
+SERVERS, EACH = int(os.environ.get("KAD_SERVERS", "2000")), 10
+PATIENCE_S = 180
+
+
+def configuration(changed: int = 0) -> str:
+    """The weight of the first ``changed`` servers is another. Checks come in an hour."""
+    parts = ["global_defs {\nrouter_id test\n}"]
+    for number in range(SERVERS // EACH):
+        high, low = divmod(number, 250)
+        settings = "delay_loop 3600\nlvs_sched rr\nlvs_method NAT\nprotocol TCP"
+        parts.append(f"virtual_server 10.1.{high}.{low} 80 {{\n{settings}")
+        for n in range(EACH):
+            weight = 2 if number * EACH + n < changed else 1
+            check = "TCP_CHECK {\nconnect_timeout 3\n}"
+            place = f"10.2.{high}.{low} {8000 + n}"
+            parts.append(f"real_server {place} {{\nweight {weight}\n{check}\n}}")
+        parts.append("}")
+    return "\n".join(parts) + "\n"
+
+
+def commands(daemon: Kad) -> int:
+    """Sent to IPVS so far, to change something."""
+    return int(status_of(daemon).reports["check"]["process"]["counters"]["ipvs_commands"])
+
+
+def is_applied(daemon: Kad) -> bool:
+    """Every process runs the first generation: IPVS has answered all that came of it."""
+    with contextlib.suppress(NoDaemon, NoAnswer):
+        status = status_of(daemon)
+        return status.generation == 1 and status.applied_everywhere
+    return False
+
+
+def entries(node_text: str) -> int:
+    return sum(line.startswith("-a") for line in node_text.splitlines())
+
+
+def test_only_what_differs_is_sent(network: Network) -> None:
+    node = network.node("lb")
+    begun = time.monotonic()
+    with Kad(node, configuration()) as daemon:
+        poll(lambda: is_applied(daemon), "all of it", seconds=PATIENCE_S, every=0.5)
+        started = time.monotonic() - begun
+        assert commands(daemon) == SERVERS + SERVERS // EACH
+        assert entries(ipvsadm(node, "-Sn")) == SERVERS
+        daemon.configure(configuration(changed=1))
+        begun = time.monotonic()
+        done = daemon.kadctl("reload")
+        reloaded = time.monotonic() - begun
+        assert done.returncode == 0, done.stderr
+        assert commands(daemon) == SERVERS + SERVERS // EACH + 1
+        assert "-a -t 10.1.0.0:80 -r 10.2.0.0:8000 -m -w 2" in ipvsadm(node, "-Sn")
+        print(f"{SERVERS} servers: start {started:.1f} s, reload {reloaded:.1f} s")
+        shown = daemon.kadctl("status", "--json")
+        assert len(json.loads(shown.stdout)["virtual_servers"]) == SERVERS // EACH
+        begun = time.monotonic()
+        assert daemon.stop(PATIENCE_S) == 0
+        print(f"stop {time.monotonic() - begun:.1f} s")
+        assert entries(ipvsadm(node, "-Sn")) == 0
