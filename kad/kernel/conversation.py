@@ -106,6 +106,10 @@ class Conversation:
     def link_at(self, index: int) -> LinkFacts | None:
         return self._link(link_body(index)) if index else None
 
+    def links(self) -> list[LinkFacts]:
+        """Every interface."""
+        return [_facts(reply) for reply in self.dump(RTM_GETLINK, link_body())]
+
     def _link(self, body: bytes) -> LinkFacts | None:
         try:
             replies = self.request(RTM_GETLINK, 0, body)

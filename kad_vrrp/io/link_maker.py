@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import secrets
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from struct import Struct as Layout
@@ -92,19 +93,37 @@ def _each(links: Iterable[VirtualLink], work: Callable[[_Making], None]) -> dict
 
 def remove(links: Iterable[VirtualLink]) -> dict[str, str]:
     """Take them away. Name -> why not; what is not there, or is another kind of interface, is left alone."""
-    failures: dict[str, str] = {}
     with Conversation() as kernel:
-        for link in links:
-            found = kernel.link(link.name)
-            if found is None or found.kind not in _OURS:
-                continue
-            try:
-                kernel.request(RTM_DELLINK, 0, link_body(found.index))
+        present = [(link, facts) for link in links if (facts := kernel.link(link.name)) is not None]
+        present = [(link, facts) for link, facts in present if facts.kind in _OURS]
+        try:
+            if len(present) > 1:
+                _remove_together(kernel, [facts for _, facts in present])
+            elif present:
+                kernel.request(RTM_DELLINK, 0, link_body(present[0][1].index))
+            for link, _ in present:
                 if link.netlink_notify_msg:
                     _notify_base(kernel, link.base)
-            except OSError as error:
-                failures[link.name] = f"cannot remove {link.name}: {error.strerror}"
-    return failures
+        except OSError as error:
+            return {link.name: f"cannot remove {link.name}: {error.strerror}" for link, _ in present}
+    return {}
+
+
+def _remove_together(kernel: Conversation, links: Iterable[LinkFacts]) -> None:
+    """As one group, for whose end the kernel waits once: a hundred take as long as two do one by one.
+
+    Meanwhile it holds a lock that every change of an address needs.
+    """
+    taken = {facts.group for facts in kernel.links()}
+    group = next(number for number in iter(_random_group, 0) if number not in taken)
+    for facts in links:
+        kernel.request(RTM_NEWLINK, 0, link_body(facts.index) + u32(IFLA_GROUP, group))
+    kernel.request(RTM_DELLINK, 0, link_body() + u32(IFLA_GROUP, group))
+
+
+def _random_group() -> int:
+    """One that nobody uses but by chance; never 0, the usual one."""
+    return secrets.randbits(30) | 1 << 30
 
 
 class _Impossible(Exception):

@@ -238,3 +238,51 @@ def test_an_interface_of_that_name_is_not_touched(lan: Lan) -> None:
         kad.wait_for("Entering FAULT STATE")
         assert kad.stop() == 0
     assert node.mac("vrrp.51") == mac
+
+
+def test_what_a_killed_keepalived_left_is_taken_over(lan: Lan) -> None:
+    needs_keepalived()
+    node = lan.node("ka", 1)
+    text = configuration(vmac(100, version=3, advert_int=0.3))
+    with Keepalived(node, text) as keepalived:
+        keepalived.wait_for("Entering MASTER STATE")
+        poll(lambda: node.holds(VIP), "the VIP")
+        keepalived.kill_all()
+        left = own_links(node)
+        index = node.ip_json("link", "show", "dev", "vrrp.51")[0]["ifindex"]
+        with Kad(node, text) as kad:
+            kad.wait_for("Entering MASTER STATE")
+            poll(lambda: own_links(node) == left, "all as it was")
+            assert node.ip_json("link", "show", "dev", "vrrp.51")[0]["ifindex"] == index, "not made anew"
+            assert who_answers(lan.client, "eth0", VIP) == {VMAC4}
+            kad.stop()
+    assert own_links(node) == {}
+
+
+def test_many_are_removed_at_once_and_nothing_else(lan: Lan) -> None:
+    node = lan.node("kad", 1)
+    node.ip("link", "set", "eth0", "group", "7")
+    node.ip("link", "add", "link", "eth0", "name", "foreign", "type", "macvlan", "mode", "private")
+    blocks = [
+        vrrp_instance(
+            f"VI_{n}",
+            vrid=n,
+            version=3,
+            advert_int=0.3,
+            extra=("use_vmac group 9" if n % 2 else "use_vmac netlink_notify_msg",),
+            addresses=(f"10.0.{n}.1/24",),
+        )
+        for n in range(1, 41)
+    ]
+    with Kad(node, configuration(*blocks)) as kad:
+        kad.wait_for("Entering MASTER STATE", times=40)
+        poll(lambda: len(node.addresses()) > 40, "the addresses")
+        made = own_links(node)
+        assert len(made) == 41
+        assert {made[f"vrrp.{n}"]["group"] for n in range(1, 41, 2)} == {"9"}
+        assert {made[f"vrrp.{n}"]["group"] for n in range(2, 41, 2)} == {"7"}, "the base's"
+        kad.configure(configuration(*blocks[:10]))
+        kad.reload()
+        poll(lambda: len(own_links(node)) == 11, "thirty of them gone", seconds=10)
+        assert kad.stop() == 0
+    assert set(own_links(node)) == {"foreign"}
