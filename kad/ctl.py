@@ -190,6 +190,9 @@ def _process_rows(processes: Sequence[ProcessStatus], now: float) -> list[list[s
         notes = [] if process.answered else ["does not answer"]
         if process.last_exit and process.restarts:
             notes.append(f"last end: {process.last_exit}")
+        if process.late:
+            times = "once" if process.late == 1 else f"{process.late} times"
+            notes.append(f"over 10 ms late {times}, at worst {process.worst_late_us / 1000:.0f} ms")
         rows.append(
             [
                 process.role,

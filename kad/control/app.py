@@ -29,6 +29,7 @@ from kad.control.status import (
     Reports,
     StatusRound,
     instances_of,
+    lateness_of,
     objects_of,
     process_status,
     services_of,
@@ -364,6 +365,7 @@ class Control:
                     generation=self._core.generation if role == Role.CONTROL else self._core.applied_by(role),
                     answered=role == Role.CONTROL or role in finished.answered or not info.pid,
                     clocks=clocks,
+                    lateness=lateness_of(self._reports.of(role)),
                 )
                 for role, info in self._processes.items()
             ),

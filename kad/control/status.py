@@ -12,6 +12,7 @@ from kad.ipc.reports import (
     BfdReport,
     CheckReport,
     InstanceReport,
+    ProcessReport,
     RealServerReport,
     ServiceReport,
     VirtualServerReport,
@@ -33,6 +34,9 @@ class ProcessStatus(Struct, frozen=True):
     answered: bool
     """False: it did not answer within the time limit, and what is shown of it is what it last said."""
     last_exit: str = ""
+    late: int = 0
+    """How often its loop came more than 10 ms late to something that was due."""
+    worst_late_us: int = 0
 
 
 class AddressStatus(Struct, frozen=True):
@@ -286,8 +290,35 @@ def sessions_of(report: StatusReport | None, clocks: Clocks) -> tuple[BfdSession
     )
 
 
+class _AnyReport(Struct, frozen=True):
+    """What every child's report has."""
+
+    process: ProcessReport | None = None
+
+
+_any_decoder = msgspec.msgpack.Decoder(_AnyReport)
+_LATE = "10000"
+"""Microseconds: less goes unnoticed by every protocol's timers."""
+
+
+def lateness_of(report: StatusReport | None) -> tuple[int, int]:
+    """How often a child's loop came late, and the worst in microseconds; zeros where it does not say."""
+    if report is None:
+        return 0, 0
+    try:
+        process = _any_decoder.decode(report.body).process
+    except msgspec.MsgspecError:
+        return 0, 0
+    return (process.late.get(_LATE, 0), process.worst_late_us) if process is not None else (0, 0)
+
+
 def process_status(
-    info: ProcessInfo, *, generation: int | None, answered: bool, clocks: Clocks
+    info: ProcessInfo,
+    *,
+    generation: int | None,
+    answered: bool,
+    clocks: Clocks,
+    lateness: tuple[int, int] = (0, 0),
 ) -> ProcessStatus:
     return ProcessStatus(
         role=info.role.value,
@@ -299,6 +330,8 @@ def process_status(
         generation=generation,
         answered=answered,
         last_exit=info.last_exit,
+        late=lateness[0],
+        worst_late_us=lateness[1],
     )
 
 

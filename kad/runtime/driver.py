@@ -29,6 +29,9 @@ EVE_US = 2_000
 IDLE_WAKE_US = 200_000
 """The longest sleep, so that ticks go on in a process with nothing to do (hang limits are from 500 ms up)."""
 
+LATE_WAKE_US = 10_000
+"""Waking up so much later than planned is told even where nothing was due by then."""
+
 BATCH = 64
 """Packets or messages read from one descriptor before the next one has its turn."""
 
@@ -46,7 +49,7 @@ class Ticker(Protocol):
 
 
 class Lateness:
-    """How late the loop came to the core's deadlines."""
+    """How late the loop came to the core's deadlines, and to wake-ups it had planned."""
 
     LIMITS_US = (500, 1_000, 10_000, 100_000)
 
@@ -235,6 +238,9 @@ class Driver(Generic[E, A]):
             self.lateness.count(now_us - deadline_us)
             self.feed(self._time_reached)
             deadline_us = self._core.deadline_us
+        elif (planned_us := self._selector.deadline_us) is not None and now_us - planned_us > LATE_WAKE_US:
+            # What was due has moved by what was read just now; we stood still all the same.
+            self.lateness.count(now_us - planned_us)
         elif self._eve_of(deadline_us, now_us):
             assert deadline_us is not None
             self._warmed_up_for_us = deadline_us

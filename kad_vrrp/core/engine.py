@@ -17,6 +17,7 @@ from kad_vrrp.core.context import NEVER, Context, Ending, EngineSettings
 from kad_vrrp.core.deadlines import Deadlines
 from kad_vrrp.core.events import (
     AddressDeleted,
+    AdvertDelayed,
     AdvertReceived,
     AdvertsReceived,
     BfdChanged,
@@ -43,6 +44,7 @@ from kad_vrrp.core.packet import DropReason, PacketError
 from kad_vrrp.core.record import Remembered
 from kad_vrrp.core.registry import Registry
 from kad_vrrp.core.report import group_report, report_of
+from kad_vrrp.core.stall import heard_at
 from kad_vrrp.core.statics import STATICS, Statics
 from kad_vrrp.core.timers import LONGEST_EARLY_US
 from kad_vrrp.core.trackers import Followed
@@ -160,6 +162,8 @@ class Engine:
                 self._receive_all(event, now_us)
             case AdvertReceived():
                 self._receive(event, now_us)
+            case AdvertDelayed():
+                self._receive_delayed(event, now_us)
             case TimeReached():
                 self._on_time(now_us)
             case LinkChanged():
@@ -220,6 +224,17 @@ class Engine:
                 self._deadlines.push(instance)
         except PacketError as error:
             self._count_drop(instance, error, event.source)
+
+    def _receive_delayed(self, event: AdvertDelayed, now_us: int) -> None:
+        advert = event.advert
+        instance = None
+        try:
+            instance = self._registry.addressee(advert)
+            heard_us = heard_at(instance, event.age_us, now_us)
+        except PacketError as error:
+            self._count_drop(instance, error, advert.source)
+        else:
+            self._receive(advert, heard_us)
 
     def _count_drop(self, instance: Instance | None, error: PacketError, source: str) -> None:
         if instance is not None:

@@ -40,6 +40,14 @@ class AdvertsReceived(Struct, frozen=True):
     arrived_us: list[int]
 
 
+class AdvertDelayed(Struct, frozen=True):
+    """One that lay in its socket for longer than waking up takes: this process stood still."""
+
+    advert: AdvertReceived
+    age_us: int
+    """Since it arrived."""
+
+
 class LinkChanged(Struct, frozen=True):
     """The whole present truth about one interface, whenever any of it changed."""
 
@@ -186,6 +194,7 @@ class TimeReached(Struct, frozen=True):
 Event = (
     AdvertReceived
     | AdvertsReceived
+    | AdvertDelayed
     | LinkChanged
     | LinkRemoved
     | AddressDeleted

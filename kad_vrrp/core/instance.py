@@ -35,6 +35,7 @@ from kad_vrrp.core.memory import record_of
 from kad_vrrp.core.notices import Notices, notify_state
 from kad_vrrp.core.priority import OWNER, STOPPING, effective_priority
 from kad_vrrp.core.resources import entries_of
+from kad_vrrp.core.stall import listens_again
 from kad_vrrp.core.stats import Statistics
 from kad_vrrp.core.sync_group import SyncGroup
 from kad_vrrp.core.timers import early_window_us, intervals
@@ -64,6 +65,8 @@ class Instance:
         """The earliest of everything else that waits."""
         self.queued_us = NEVER
         """The engine's own: the entry it has in its queue of deadlines."""
+        self.second_wait_us = NEVER
+        """The timer of a backup that listens once more after a stall."""
         self.expiry_reason = ""
         self.master_address = ""
         self.master_priority = 0
@@ -155,7 +158,7 @@ class Instance:
         if self.state is State.MASTER:
             if self.timer_us - self.early_us <= now_us:
                 self._advertise(now_us)
-        elif self.timer_us <= now_us:
+        elif self.timer_us <= now_us and not listens_again(self, now_us):
             self.claim(self.expiry_reason, now_us)
         if self.side_us <= now_us:
             self._on_side_timers(now_us)

@@ -50,6 +50,8 @@ class DropReason(StrEnum):
     UNKNOWN_VRID = "unknown_vrid"
     NOT_LISTENING = "not_listening"
     """The instance is in FAULT or INIT, or in its start-up delay."""
+    STALE = "stale"
+    """It lay in the socket, while we stood still, for longer than a master may be silent."""
     AH_HEADER = "ah_header"
     LENGTH = "length"
     TTL = "ttl"

@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 from kad.kernel.datagrams import BATCH, BatchReader
 from kad.runtime.clock import monotonic_us, realtime_us
-from kad_vrrp.core.events import AdvertReceived, AdvertsReceived
+from kad_vrrp.core.events import AdvertDelayed, AdvertReceived, AdvertsReceived
 
 _DATA_SIZE = 8192
 """More than the longest advertisement (255 IPv6 addresses and a trailer); what is longer is cut, and bad."""
 WAKING_LIMIT_US = 20_000
-"""What arrived longer ago lay there for another reason: we were stopped, or a clock was set."""
+"""What arrived longer ago lay there for another reason: we stood still (or a clock was set)."""
 _WAYS_LIMIT = 1024
 """Ways packets came that are kept in words; forged sources may not fill the memory."""
 
@@ -27,8 +27,8 @@ _CONTROL_SIZES = {
 _HEADER = struct.Struct("=Qii")
 _INT = struct.Struct("=i")
 
-Deliver = Callable[[AdvertsReceived, int], None]
-"""The event, and when the first of them arrived (CLOCK_MONOTONIC; 0: just now)."""
+Deliver = Callable[[AdvertsReceived | AdvertDelayed, int], None]
+"""The event, and when the first of them arrived (CLOCK_MONOTONIC; 0: just now, or as the event says)."""
 
 Way = tuple[str, int, str]
 """Source, hop limit and destination of an IPv6 packet."""
@@ -58,11 +58,21 @@ class Receiver:
             return False
         packets = self._events(number, lengths)
         arrived_us = self._arrivals(len(lengths))
-        self._deliver(AdvertsReceived(number, packets, arrived_us), arrived_us[0])
+        if min(arrived_us) >= 0:
+            self._deliver(AdvertsReceived(number, packets, arrived_us), arrived_us[0])
+        else:
+            self._deliver_late(packets, arrived_us)
         return len(lengths) == BATCH
 
+    def _deliver_late(self, packets: list[AdvertReceived], arrived_us: list[int]) -> None:
+        for packet, at_us in zip(packets, arrived_us, strict=True):
+            if at_us < 0:
+                self._deliver(AdvertDelayed(packet, -at_us), 0)
+            else:
+                self._deliver(AdvertsReceived(packet.transport, [packet], [at_us]), at_us)
+
     def _arrivals(self, count: int) -> list[int]:
-        """When each arrived; 0 where that cannot be said."""
+        """When each arrived; 0 where nobody knows; its age, negative, where we stood still."""
         now_us = monotonic_us()
         # The kernel's stamp is CLOCK_REALTIME.
         offset_us = now_us - realtime_us()
@@ -71,7 +81,10 @@ class Receiver:
         for at in range(buffers.name_size, count * buffers.way_size, buffers.way_size):
             _, _, kind, seconds, nanoseconds = _STAMP.unpack_from(buffers.ways, at)
             at_us = seconds * 1_000_000 + nanoseconds // 1000 + offset_us
-            arrived.append(at_us if kind == SO_TIMESTAMPNS and earliest_us < at_us <= now_us else 0)
+            if kind != SO_TIMESTAMPNS:
+                arrived.append(0)
+            else:
+                arrived.append(at_us if earliest_us < at_us <= now_us else min(0, at_us - now_us))
         return arrived
 
     def _events4(self, number: int, lengths: list[int]) -> list[AdvertReceived]:

@@ -270,3 +270,10 @@ def test_control_that_is_being_restarted_is_waited_for_a_moment(
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert ctl.main(["status"]) == 1
     assert len(looks) > 2
+
+
+def test_a_loop_that_came_late_says_so() -> None:
+    late = ProcessStatus("vrrp", 12, "RUNNING", 1, 0, NOW - 9, 2, True, late=3, worst_late_us=1_234_567)
+    assert ctl.render(status(processes=(late,)), NOW).count("over 10 ms late 3 times, at worst 1235 ms") == 1
+    once = msgspec.structs.replace(late, late=1)
+    assert "late once" in ctl.render(status(processes=(once,)), NOW)
