@@ -1,15 +1,22 @@
-"""Single checks against Debian's own servers: nginx, plain and with TLS, and dnsmasq."""
+"""Single checks against Debian's own servers (nginx, plain and with TLS, dnsmasq, OpenSMTPD), and mail."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
+import tempfile
 from collections.abc import Iterator
+from email import message_from_bytes
 from pathlib import Path
 
+import psutil
 import pytest
 
-from kad.config.model.check import DnsCheck, HttpGet
+from kad.config.model.check import DnsCheck, HttpGet, SmtpCheck
+from kad.config.model.globals import Mail, SmtpServer
+from kad.control.mailer import Mailer
+from kad.ipc.messages import Alert, Role
+from kad.notify.policy import Letter
 from kad_check.core.events import Verdict
 from kad_check.io.connect import Connections
 from tests.support.check_rig import ONCE, CheckRig, connection, http
@@ -129,3 +136,59 @@ def test_dnsmasq(rig: CheckRig, tmp_path: Path) -> None:
     poll(lambda: rig.run(check("good.example")).verdict is GOOD, "dnsmasq", seconds=10)
     assert rig.run(check("absent.example")).detail == "answer NXDOMAIN"
     assert rig.run(check("somewhere.else")).detail == "answer REFUSED"
+
+
+@pytest.fixture
+def mail_box(rig: CheckRig, tmp_path: Path) -> Iterator[Path]:
+    """OpenSMTPD on port 2525; what it takes is in this directory."""
+    smtpd = program("smtpd")
+    box = tmp_path / "box"
+    box.mkdir()
+    for directory in (*reversed(tmp_path.parents), tmp_path):
+        if directory.is_relative_to(tempfile.gettempdir()):
+            directory.chmod(0o755)
+    box.chmod(0o777)
+    configuration = tmp_path / "smtpd.conf"
+    configuration.write_text(
+        f"""
+        listen on 127.0.0.1 port 2525 hostname mail.example
+        action "keep" maildir "{box}" virtual {{ "@" = "nobody" }}
+        match from any for any action "keep"
+        """
+    )
+    configuration.chmod(0o644)
+    # Its control socket has one fixed place for all of the machine.
+    if any(each.name() == "smtpd" for each in psutil.process_iter()):
+        pytest.skip("an OpenSMTPD runs on this machine")
+    process = node_of(rig).start([smtpd, "-d", "-f", str(configuration)])
+    try:
+        poll(lambda: rig.run(SmtpCheck(ONCE, connection(2525))).verdict is GOOD, "OpenSMTPD", seconds=15)
+        yield box
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def test_opensmtpd(rig: CheckRig, mail_box: Path) -> None:
+    assert rig.run(SmtpCheck(ONCE, connection(2525), helo_name="lb.example")).verdict is GOOD
+    assert rig.run(http(2525)).detail == "not an HTTP response"
+    alert = Alert(
+        Role.CHECK,
+        1,
+        Mail(sender="k@example.org", recipients=("a@example.org",), server=SmtpServer("127.0.0.1", 2525)),
+        "node",
+        Letter("Virtualserver [10.0.0.1]:tcp:80 - DOWN", "=> Lost quorum 1-0=1 > 0 <="),
+    )
+    mailer = Mailer(rig.reactor.loop)
+    # Its thread is to be born in the namespace.
+    mailer.submit(alert)
+    rig.reactor.until(lambda: mailer.sent, 10)
+    (file,) = poll(lambda: list((mail_box / "new").glob("*")), "the delivered mail", seconds=10)
+    mail = message_from_bytes(file.read_bytes())
+    assert mail["Subject"] == "[node] Virtualserver [10.0.0.1]:tcp:80 - DOWN"
+    assert str(mail.get_payload()).strip() == "=> Lost quorum 1-0=1 > 0 <="
+
+
+@pytest.mark.usefixtures("nginx")
+def test_nginx_is_no_mail_server(rig: CheckRig) -> None:
+    assert rig.run(SmtpCheck(ONCE, connection(8080, timeout=0.5))).detail == "no reply to greeting in time"
