@@ -137,6 +137,7 @@ class Statics:
         outcome = self._holdings.finish(done)
         if outcome is None:
             return False
+        refused = [failure for failure in outcome.refused if failure.adding]
         for failure in outcome.refused:
             if failure.adding:
                 self._holdings.give_up(failure.entry)
@@ -148,7 +149,7 @@ class Statics:
                 text = f"cannot {verb} static {_text(failure.entry)}: {failure.reason}"
                 self._context.log(LogLevel.ERROR, text)
         self._told = {(e, reason) for e, reason in self._told if e not in outcome.added}
-        if any(isinstance(entry, AddressEntry) for entry in outcome.added):
+        if not refused and any(isinstance(entry, AddressEntry) for entry in outcome.added):
             # A route may have been refused for want of it.
             self._holdings.forgive()
         self._reconcile()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from kad.kernel.batch import WINDOW, Outcome, Request, RequestQueue
+from kad.kernel.batch import WINDOW, Outcome, ReceiveBuffer, Request, RequestQueue
 from kad.kernel.encoder import NLM_F_CREATE, NLM_F_EXCL, attribute, text
 from kad.kernel.links import (
     IFA_ADDRESS,
@@ -118,7 +118,8 @@ class Watch:
         self.table = LinkTable()
         self.resynced = 0
         with node.entered():
-            self.monitor = LinkMonitor(self.table, self.news, receive_buffer=receive_buffer)
+            buffer = ReceiveBuffer(receive_buffer, force=True)
+            self.monitor = LinkMonitor(self.table, self.news, receive_buffer=buffer)
         self.monitor.resync()
 
     def news(self, resynced: bool) -> None:

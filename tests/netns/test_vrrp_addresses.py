@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from kad.kernel.batch import ReceiveBuffer
 from kad_vrrp.core.actions import AddressEntry, ChangeAddresses
 from kad_vrrp.core.events import AddressDeleted, Event, LinkChanged, LinkRemoved, PlanDone
 from kad_vrrp.io.addresses import Addresses
@@ -281,7 +282,10 @@ def test_lost_notifications_are_made_up_for(network: Network) -> None:
     fixture.events.clear()
     with node.entered():
         fixture.addresses = Addresses(
-            fixture.events.append, fixture.logged.append, lambda: None, receive_buffer=4096
+            fixture.events.append,
+            fixture.logged.append,
+            lambda: None,
+            receive_buffer=ReceiveBuffer(4096, force=True),
         )
     fixture.addresses.start()
     fixture.until(lambda: fixture.told(LinkChanged), "the links")

