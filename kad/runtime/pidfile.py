@@ -48,10 +48,11 @@ def pid_file_path(options: Options, role: Role | None) -> str:
     }[role]
     if given:
         return given
-    name = _NAMES[role]
-    if options.instance:
-        return f"{PID_DIRECTORY}/{name}_{options.instance}.pid"
-    if options.net_namespace or options.use_pid_dir:
+    name = f"{_NAMES[role]}_{options.instance}" if options.instance else _NAMES[role]
+    if options.net_namespace:
+        # keepalived mounts this one over the directory itself, for its own eyes.
+        return f"{PID_DIRECTORY}/{options.net_namespace}/{name}.pid"
+    if options.instance or options.use_pid_dir:
         return f"{PID_DIRECTORY}/{name}.pid"
     return f"{RUN}/{name}.pid"
 
@@ -65,8 +66,7 @@ class PidFile(Struct):
     @classmethod
     def acquire(cls, path: str) -> PidFile:
         """Open and lock the file, empty. Raises PidFileInUse, or OSError when it cannot be made."""
-        if os.path.dirname(path) == PID_DIRECTORY:
-            _make_pid_directory()
+        _make_pid_directory(os.path.dirname(path))
         for _ in range(_STALE_OPENS):
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             descriptor = os.open(path, flags, 0o644)
@@ -98,6 +98,9 @@ class PidFile(Struct):
         with contextlib.suppress(OSError):
             if leads_to(self.path, self.descriptor):
                 os.unlink(self.path)
+            directory = os.path.dirname(self.path)
+            if os.path.dirname(directory) == PID_DIRECTORY:
+                os.rmdir(directory)
         os.close(self.descriptor)
 
 
@@ -164,7 +167,12 @@ def leads_to(path: str, descriptor: int) -> bool:
     return (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino)
 
 
-def _make_pid_directory() -> None:
+def _make_pid_directory(directory: str) -> None:
+    """The one pid files are in with ``use_pid_dir``, or a network namespace's below it; no other."""
+    if directory != PID_DIRECTORY:
+        if os.path.dirname(directory) != PID_DIRECTORY:
+            return
+        _make_pid_directory(PID_DIRECTORY)
     with contextlib.suppress(FileExistsError):
-        os.mkdir(PID_DIRECTORY)
-        os.chmod(PID_DIRECTORY, 0o755)
+        os.mkdir(directory)
+        os.chmod(directory, 0o755)

@@ -101,6 +101,32 @@ def test_network_namespace_by_option(network: Network, tmp_path: Path) -> None:
     assert not node.holds("192.0.2.100")
 
 
+def test_daemons_of_two_namespaces_keep_apart(network: Network, tmp_path: Path) -> None:
+    """Named in their files, without a word about pid files: these are where keepalived's are."""
+    lan = network.bridge()
+    running: list[tuple[Node, subprocess.Popen[bytes], Path]] = []
+    try:
+        for number in (1, 2):
+            node = network.node(f"inner{number}")
+            node.attach(lan, f"192.0.2.{number}/24")
+            config = tmp_path / f"{number}.conf"
+            text = configuration(priority=50 * number)
+            config.write_text(f"net_namespace {node.name}\ninstance left\n{text}")
+            config.chmod(0o644)
+            argv = [Kad.program, "-nlG", "-f", str(config), "--run-dir", f"{tmp_path}/run{number}"]
+            process = subprocess.Popen(argv, stdout=-3, stderr=-3, process_group=0)
+            running.append((node, process, Path("/run/keepalived", node.name)))
+        poll(lambda: running[1][0].holds("192.0.2.100"), "the better one's address", seconds=15)
+        for _, process, directory in running:
+            assert (directory / "keepalived_left.pid").read_text() == f"{process.pid}\n"
+            assert (directory / "vrrp_left.pid").exists()
+    finally:
+        for _, process, _ in running:
+            process.terminate()
+            assert process.wait(15) == 0
+    assert not any(directory.exists() for _, _, directory in running)
+
+
 def test_what_the_caller_left_open_is_let_go(node: Node) -> None:
     reader, writer = os.pipe()
     daemon = Kad(node, configuration())

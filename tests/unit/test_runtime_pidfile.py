@@ -36,10 +36,14 @@ def test_paths_are_keepalived_s() -> None:
         "/run/keepalived/bfd.pid",
     ]
     assert paths(use_pid_dir=True) == in_directory
-    assert paths(net_namespace="blue") == in_directory
-    assert paths(instance="left", net_namespace="blue")[:2] == [
-        "/run/keepalived/keepalived_left.pid",
-        "/run/keepalived/vrrp_left.pid",
+    assert paths(net_namespace="blue")[:2] == [
+        "/run/keepalived/blue/keepalived.pid",
+        "/run/keepalived/blue/vrrp.pid",
+    ]
+    assert paths(instance="left")[0] == "/run/keepalived/keepalived_left.pid"
+    assert paths(instance="left", net_namespace="blue", use_pid_dir=True)[:2] == [
+        "/run/keepalived/blue/keepalived_left.pid",
+        "/run/keepalived/blue/vrrp_left.pid",
     ]
     given = {
         "pid_file": "/a",
