@@ -25,9 +25,13 @@ from kad.runtime.process import ChildContext
 from kad_bfd.core.actions import Action, SendPacket
 from kad_bfd.core.engine import Engine
 from kad_bfd.core.events import ConfigurationChanged, Event, StopRequested, TimeReached
+from kad_bfd.core.rehearsal import WARM, Rehearsal
 from kad_bfd.io.shell import Shell
 
 SEED_BYTES = 32
+ROUND_GAP_S = 0.02
+REHEARSAL_GAP_S = 0.5
+"""Before the next one is set up. Neighbours that are often nearly lost do not keep everybody busy."""
 
 
 def main(context: ChildContext) -> int:
@@ -44,6 +48,7 @@ class BfdChild:
         self._context = context
         self._heartbeat = context.journal.heartbeat(context.role)
         self._stopping = False
+        self._rehearsal: Rehearsal | None = None
         records = context.journal.records(context.role)
         # The page still says when the former life last turned.
         silent_us = monotonic_us() - self._heartbeat.ticked_at_us
@@ -68,6 +73,8 @@ class BfdChild:
     def run(self) -> int:
         self._driver.loop.add_signal_handler(signal.SIGTERM, self._stop)
         self._shell.attach(self._driver)
+        self._driver.prepare(self._is_eve_of_a_loss, self._rouse)
+        self._driver.loop.call_later(REHEARSAL_GAP_S, self._set_up_a_loss, WARM)
         self._link.start()
         self._heartbeat.phase = Phase.READY
         self._driver.run()
@@ -80,6 +87,28 @@ class BfdChild:
         if self._shell.publisher is None:
             self._shell.open_publisher(BfdPublisher(self._context, self._driver))
         self._link.applied(generation)
+
+    def _is_eve_of_a_loss(self) -> bool:
+        rehearsal = self._rehearsal
+        return self._engine.loss_is_next and rehearsal is not None and not rehearsal.is_spent
+
+    def _set_up_a_loss(self, rounds: int = 0) -> None:
+        """The next one to be rehearsed, when there is time. ``rounds`` are played before."""
+        if self._rehearsal is None:
+            self._rehearsal = Rehearsal()
+        else:
+            self._rehearsal.renew()
+        if rounds:
+            self._rehearsal.play()
+            self._driver.loop.call_later(ROUND_GAP_S, self._set_up_a_loss, rounds - 1)
+
+    def _rouse(self) -> None:
+        """Have everything ready that a loss will set going, here and at those who follow the session."""
+        assert self._rehearsal is not None
+        self._rehearsal.play()
+        if self._shell.publisher is not None:
+            self._shell.publisher.rouse(self._engine.deadline_us or 0)
+        self._driver.loop.call_later(REHEARSAL_GAP_S, self._set_up_a_loss)
 
     def _stop(self) -> None:
         if self._stopping:

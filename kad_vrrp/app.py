@@ -28,7 +28,7 @@ from kad_vrrp.core.context import EngineSettings
 from kad_vrrp.core.engine import Engine
 from kad_vrrp.core.events import BfdChanged, ConfigurationChanged, Event, StopRequested, TimeReached
 from kad_vrrp.core.record import Remembered
-from kad_vrrp.core.rehearsal import Rehearsal, rehearse
+from kad_vrrp.core.rehearsal import WARM, LossRehearsal, Rehearsal, rehearse
 from kad_vrrp.core.resources import statics_of
 from kad_vrrp.core.trackers import in_use
 from kad_vrrp.io.probes import instances_of, objects_of, pipes_of, runs_of, settings_of
@@ -41,6 +41,11 @@ CLOCK_DRIFT_LIMIT_US = 10_000
 PREEMPTION_HOLD_US = 60_000_000
 REMOVAL_PATIENCE_S = 4.0
 """How long the kernel may take to remove the interfaces of our own: a fiftieth of a second each."""
+NEWS_TAKES_US = 500
+"""From a BFD session's detection time until the news of its loss is here, most often."""
+ROUND_GAP_S = 0.02
+REHEARSAL_GAP_S = 0.5
+"""Before the next loss is set up to be rehearsed: what has nearly come may come now, and needs our time."""
 LEAVING_PATIENCE_S = 1.0
 """How long the last frames and scripts may take to start once everything is withdrawn."""
 
@@ -68,6 +73,7 @@ class VrrpChild:
         """The engine has not been given the configuration yet: interfaces of its own are being made."""
         self._stopping = False
         self._rehearsal = Rehearsal()
+        self._loss_rehearsal: LossRehearsal | None = None
         configuration = _decode(context.generation)
         self._is_the_start = context.incarnation == 1
         found = self._records.load()
@@ -97,8 +103,8 @@ class VrrpChild:
             self._engine, self._shell.perform, self._heartbeat, TimeReached(), quiet=SendAdvert
         )
         self._mastership = MastershipPublisher(context, self._driver)
-        self._sessions = BfdFeed(context, self._driver, self._session_changed)
         self._reporting = Reporting(self._engine, self._with_error, self._process_report)
+        self._sessions = BfdFeed(context, self._driver, self._session_changed, on_eve=self._rehearse_a_loss)
         self._link = ChildLink(
             context,
             self._driver,
@@ -184,10 +190,29 @@ class VrrpChild:
         if self._stopping:
             self._driver.feed(StopRequested())
         elif not self._context.withdraw:
-            self._sessions.follow(followed_sessions(configuration))
+            followed = followed_sessions(configuration)
+            self._sessions.follow(followed)
+            if followed and self._loss_rehearsal is None:
+                self._driver.loop.call_later(REHEARSAL_GAP_S, self._set_up_a_loss, WARM)
 
     def _session_changed(self, name: str, up: bool) -> None:
         self._driver.feed(BfdChanged(name, up))
+
+    def _set_up_a_loss(self, rounds: int = 0) -> None:
+        """The next one to be rehearsed, when there is time. ``rounds`` are played before."""
+        if self._loss_rehearsal is None:
+            self._loss_rehearsal = LossRehearsal()
+        else:
+            self._loss_rehearsal.renew()
+        if rounds:
+            self._loss_rehearsal.play()
+            self._driver.loop.call_later(ROUND_GAP_S, self._set_up_a_loss, rounds - 1)
+
+    def _rehearse_a_loss(self, due_us: int) -> None:
+        if self._loss_rehearsal is not None and not self._loss_rehearsal.is_spent:
+            self._loss_rehearsal.play()
+            self._driver.look_out(due_us + NEWS_TAKES_US)
+            self._driver.loop.call_later(REHEARSAL_GAP_S, self._set_up_a_loss)
 
     def _confirm(self) -> bool:
         """A generation is applied when the kernel has answered all that came of it."""

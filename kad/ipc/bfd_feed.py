@@ -10,9 +10,18 @@ import asyncio
 import os
 from collections.abc import Callable
 
-from kad.ipc.bfd_view import BfdChanges, BfdLevel, BfdMessage, BfdSnapshot, BfdSnapshotRequest, BfdView
-from kad.ipc.link import DealerEnd, Reactor, RouterEnd, child_identity
+from kad.ipc.bfd_view import (
+    BfdChanges,
+    BfdEve,
+    BfdLevel,
+    BfdMessage,
+    BfdSnapshot,
+    BfdSnapshotRequest,
+    BfdView,
+)
+from kad.ipc.link import Reactor, child_identity
 from kad.ipc.messages import Role
+from kad.ipc.near_link import AcceptingEnd, ConnectingEnd
 from kad.runtime.clock import monotonic_us
 from kad.runtime.process import ChildContext
 
@@ -46,7 +55,7 @@ class BfdPublisher:
         self._levels: dict[Role, dict[str, BfdLevel]] = {Role.VRRP: {}, Role.CHECK: {}}
         self._changed: dict[Role, dict[str, BfdLevel]] = {Role.VRRP: {}, Role.CHECK: {}}
         self._subscribers: dict[Role, _Subscriber] = {}
-        self._end: RouterEnd[BfdSnapshotRequest] = RouterEnd(
+        self._end: AcceptingEnd[BfdSnapshotRequest] = AcceptingEnd(
             reactor,
             bfd_path(context.run_directory),
             BfdSnapshotRequest,
@@ -81,6 +90,11 @@ class BfdPublisher:
             changed.clear()
         return False
 
+    def rouse(self, due_us: int) -> None:
+        """A session may be lost in a moment: the way there is gone once for nobody."""
+        for subscriber in self._subscribers.values():
+            self._end.send(subscriber.identity, BfdEve(due_us))
+
     def close(self) -> None:
         self._end.close()
 
@@ -114,7 +128,7 @@ class BfdPublisher:
         levels = tuple(self._changed[role].values())
         self._send(subscriber, BfdChanges(self._incarnation, self._sequence, subscriber.sequence, levels))
 
-    def _send(self, subscriber: _Subscriber, message: BfdMessage) -> None:
+    def _send(self, subscriber: _Subscriber, message: BfdSnapshot | BfdChanges) -> None:
         if self._end.send(subscriber.identity, message):
             subscriber.sequence = message.sequence
         else:
@@ -127,17 +141,24 @@ class BfdFeed:
 
     ``on_change(session, up)`` is called on the reactor's loop, first for each session followed, in
     :data:`ANSWER_US` at the latest, and then whenever :meth:`is_up` of it changed: because its neighbour was
-    lost or found, or because the BFD process was.
+    lost or found, or because the BFD process was. ``on_eve(due_us)``: it may be called so at that
+    instant.
     """
 
     def __init__(
-        self, context: ChildContext, reactor: Reactor, on_change: Callable[[str, bool], None]
+        self,
+        context: ChildContext,
+        reactor: Reactor,
+        on_change: Callable[[str, bool], None],
+        *,
+        on_eve: Callable[[int], None] = lambda due_us: None,
     ) -> None:
         self._context = context
         self._reactor = reactor
         self._on_change = on_change
+        self._on_eve = on_eve
         self._heartbeat = context.journal.heartbeat(Role.BFD)
-        self._end: DealerEnd[BfdMessage] | None = None
+        self._end: ConnectingEnd[BfdMessage] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due_us = 0
         self.view = BfdView()
@@ -153,7 +174,7 @@ class BfdFeed:
             return
         if self._end is None:
             context = self._context
-            self._end = DealerEnd(
+            self._end = ConnectingEnd(
                 self._reactor,
                 bfd_path(context.run_directory),
                 BfdMessage,
@@ -173,7 +194,10 @@ class BfdFeed:
         self.view = BfdView()
 
     def _receive(self, message: BfdMessage) -> None:
-        self._tell(self.view.receive(message, monotonic_us()))
+        if isinstance(message, BfdEve):
+            self._on_eve(message.due_us)
+        else:
+            self._tell(self.view.receive(message, monotonic_us()))
 
     def _look(self) -> None:
         self._timer = None

@@ -53,7 +53,14 @@ class BfdChanges(Message, frozen=True):
     levels: tuple[BfdLevel, ...]
 
 
-BfdMessage = BfdSnapshot | BfdChanges
+class BfdEve(Message, frozen=True):
+    """A session may be lost in a moment. Nothing follows from it but that its receiver may get ready."""
+
+    due_us: int
+    """CLOCK_MONOTONIC."""
+
+
+BfdMessage = BfdSnapshot | BfdChanges | BfdEve
 
 
 class BfdView:
@@ -93,7 +100,7 @@ class BfdView:
         self._judge(max(ticked_at_us, self._heard_at_us), now_us)
         return self._news(now_us)
 
-    def receive(self, message: BfdMessage, now_us: int) -> list[str]:
+    def receive(self, message: BfdSnapshot | BfdChanges, now_us: int) -> list[str]:
         """Take what the process says now."""
         position = (message.incarnation, message.sequence)
         if position <= self._position:

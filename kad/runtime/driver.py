@@ -190,6 +190,11 @@ class Driver(Generic[E, A]):
         """
         self._rare, self._warm_up = is_rare, warm_up
 
+    def look_out(self, until_us: int) -> None:
+        """Something urgent may come until then (in :data:`EVE_US` and a little): do not sleep."""
+        if until_us < monotonic_us() + 2 * EVE_US:
+            self._selector.look_out_until_us = until_us
+
     def run(self) -> None:
         """Until :meth:`stop`. An exception out of any callback or task ends the process: :func:`_die`."""
         asyncio.set_event_loop(self.loop)
@@ -245,6 +250,8 @@ class Driver(Generic[E, A]):
             assert deadline_us is not None
             self._warmed_up_for_us = deadline_us
             self._warm_up()
+            # The event loop is part of it.
+            self._stirred = True
             now_us = monotonic_us()
         self._deadline_us = deadline_us
         self._now_us = now_us

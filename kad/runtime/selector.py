@@ -85,6 +85,8 @@ class TimerSelector(selectors.EpollSelector):
         """Wait for nothing but the time until then, once: what arrives meanwhile is found all together."""
         self.is_urgent = False
         """Do not sleep until the deadline but look all the while, once: waking up takes its time."""
+        self.look_out_until_us = 0
+        """Do not sleep before that time, whatever comes meanwhile."""
         self.served: set[int] = {self.timer_fd}
         self.serve: Callable[[Events], bool] | None = None
         """Called instead of the event loop when nothing but ``served`` descriptors are ready; True: go on
@@ -125,6 +127,8 @@ class TimerSelector(selectors.EpollSelector):
             if self.is_urgent:
                 self.is_urgent = False
                 return self._look_until(until_us)
+            if self.look_out_until_us and (events := self._look_out(until_us)):
+                return events
             return self._epoll.poll(-1, _EVENTS)
         self._arm_for(min(until_us, self.rest_until_us))
         self._timer_alone.poll()
@@ -136,6 +140,16 @@ class TimerSelector(selectors.EpollSelector):
         while not (events := poll(0, _EVENTS)) and monotonic_us() < until_us:
             pass
         return events
+
+    def _look_out(self, until_us: int) -> Events:
+        poll, end_us = self._epoll.poll, min(self.look_out_until_us, until_us)
+        while monotonic_us() < end_us:
+            if events := poll(0, _EVENTS):
+                return events
+            # Who has the news may need this very processor to tell it.
+            os.sched_yield()
+        self.look_out_until_us = 0
+        return []
 
     def _arm_for(self, at_us: int) -> None:
         at_us = max(at_us, 1)  # 0 disarms a timerfd

@@ -33,6 +33,11 @@ class Deadlines:
                 heappop(heap)
         return NEVER
 
+    @property
+    def first(self) -> Session | None:
+        """Whose deadline that is, right after :attr:`first_us` was asked for."""
+        return self._heap[0][2] if self._heap else None
+
     def push(self, session: Session) -> None:
         """The session's deadline may have changed."""
         deadline_us = session.deadline_us

@@ -67,7 +67,7 @@ class Engine:
         self._pulse_us = NEVER
         self._early_us = 0
         self.longest_patience_us = 0
-        """How long a packet may lie unread: by so much its neighbour is found lost later."""
+        """How long a packet may lie unread. So long a neighbour that says it is down may not be heard."""
         self._pace_is_known = True
 
     def handle(self, event: Event, now_us: int) -> list[Action]:
@@ -95,6 +95,12 @@ class Engine:
         first_us = min(self._deadlines.first_us, self._listeners.deadline_us, self._told_us + self._pulse_us)
         self._due_us = first_us
         return first_us if first_us < NEVER else None
+
+    @property
+    def loss_is_next(self) -> bool:
+        """Whether what is due next is a detection time: a neighbour has been silent for most of it."""
+        session = self._deadlines.first
+        return session is not None and session.is_up and session.detect_us == self._due_us
 
     def report(self) -> BfdReport:
         """The whole present state, for status."""
@@ -128,13 +134,13 @@ class Engine:
 
     # Packets -------------------------------------------------------------------------------------------
 
-    def _on_packets(self, packets: list[tuple[bytes, Origin]], now_us: int) -> None:
+    def _on_packets(self, packets: list[tuple[bytes, Origin, int]], now_us: int) -> None:
         """Nearly all are what the neighbour said last, word for word, the same way: only time has passed."""
         find = self._demux.by_discriminator.get
-        for data, origin in packets:
+        for data, origin, at_us in packets:
             session = find(data[8:12])
             if session is not None and data == session.familiar_data and origin is session.familiar_origin:
-                session.heard(now_us)
+                session.heard(at_us)
             else:
                 self._receive(data, origin, now_us)
         self._serve(now_us, may_judge=False)

@@ -21,9 +21,9 @@ class Origin(Struct, frozen=True):
 
 
 class PacketsReceived(Struct, frozen=True, gc=False):
-    """UDP payloads that arrived on a BFD port, in order, each with the way it came."""
+    """UDP payloads that arrived on a BFD port, in order, each with the way it came and the time it did."""
 
-    packets: list[tuple[bytes, Origin]]
+    packets: list[tuple[bytes, Origin, int]]
 
 
 class ListenerOpened(Struct, frozen=True):

@@ -209,10 +209,13 @@ class Session:
         self._reschedule(now_us)
         self.heard(now_us)
 
-    def heard(self, now_us: int) -> None:
-        """A packet that counts: the detection time begins again (§6.8.4)."""
+    def heard(self, at_us: int) -> None:
+        """A packet that counts came then: the detection time begins again (§6.8.4)."""
         self.stats.packets_received += 1
-        self.detect_us = now_us + self.detection_time_us
+        due_us = at_us + self.detection_time_us
+        # It never moves nearer: a packet before this one may have been given the time it was read at.
+        if due_us > self.detect_us or self.detect_us == NEVER:
+            self.detect_us = due_us
         self._stalled = False
 
     def _advance(self, received: State, now_us: int) -> None:

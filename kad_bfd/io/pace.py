@@ -1,7 +1,7 @@
 """How eagerly to read: at once while packets are few, now and then while they are many. Pure.
 
-A wake-up costs many times what reading a packet does. For so long a packet may lie, and so much later its
-neighbour is found lost: the detection time begins when it is read.
+A wake-up costs many times what reading a packet does, and what only refreshes a detection time may lie: the
+time counts from its arrival, and the sockets are emptied before anybody is found lost.
 """
 
 from __future__ import annotations

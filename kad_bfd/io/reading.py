@@ -1,4 +1,4 @@
-"""BFD packets, read many at a time, each with the way it came."""
+"""BFD packets, read many at a time, each with the way it came and the time it did."""
 
 from __future__ import annotations
 
@@ -16,22 +16,28 @@ _CONTROL_SIZES = {
     socket.AF_INET: socket.CMSG_SPACE(4) + socket.CMSG_SPACE(12),
     socket.AF_INET6: socket.CMSG_SPACE(4) + socket.CMSG_SPACE(20),
 }
+_SO_TIMESTAMPNS = 35
+_TIME_SIZE = socket.CMSG_SPACE(16)
+"""The kernel's stamp: the first of the ancillary data."""
 _USUAL = Layout(f"{LENGTH}s{_DATA_SIZE - LENGTH}x")
 """A packet without an Authentication section, in its place in the buffer."""
 
-Packet = tuple[bytes, bytes]
-"""The payload, and the way it came: what the kernel wrote as the sender's address and as ancillary data."""
+Packet = tuple[bytes, bytes, int]
+"""The payload; the way it came: what the kernel wrote as the sender's address and as ancillary data; when it
+came, CLOCK_REALTIME microseconds."""
 
 
 class BatchReader:
     """Reads one datagram socket that does not block."""
 
     def __init__(self, made: socket.socket) -> None:
+        made.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self._descriptor = made.fileno()
         family = socket.AddressFamily(made.family)
         self.name_size = _NAME_SIZES[family]
-        self._buffers = Buffers(_DATA_SIZE, name_size=self.name_size, control_size=_CONTROL_SIZES[family])
-        self._way = Layout(f"{self._buffers.way_size}s")
+        rest_size = _CONTROL_SIZES[family]
+        self._buffers = Buffers(_DATA_SIZE, name_size=self.name_size, control_size=_TIME_SIZE + rest_size)
+        self._way = Layout(f"={self.name_size}s{_TIME_SIZE - 16}xqq{rest_size}s")
 
     def read(self, limit: int = BATCH) -> list[Packet]:
         """What has arrived, at most ``limit`` packets. Raises OSError; BlockingIOError: there is nothing."""
@@ -40,9 +46,12 @@ class BatchReader:
         count = len(lengths)
         usual = _USUAL.iter_unpack(buffers.data[: count * _DATA_SIZE])
         ways = self._way.iter_unpack(buffers.ways[: count * buffers.way_size])
-        packets = [(data, way) for (data,), (way,) in zip(usual, ways, strict=True)]
+        packets = [
+            (data, name + rest, seconds * 1_000_000 + nanoseconds // 1000)
+            for (data,), (name, seconds, nanoseconds, rest) in zip(usual, ways, strict=True)
+        ]
         if lengths.count(LENGTH) != count:
             for at, length in enumerate(lengths):
                 data = bytes(buffers.data[at * _DATA_SIZE : at * _DATA_SIZE + length])
-                packets[at] = (data, packets[at][1])
+                packets[at] = (data, *packets[at][1:])
         return packets

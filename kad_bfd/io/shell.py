@@ -67,6 +67,8 @@ class Shell:
         self.causes: deque[Cause] = deque(maxlen=CAUSE_LIMIT)
         self.journal_full = 0
         self.published: dict[str, Publish] = {}
+        self._has_told = False
+        """A loss, in this turn."""
         self.publisher: BfdPublisher | None = None
         """Open once the first configuration runs: a subscriber never sees a world without sessions."""
 
@@ -133,6 +135,7 @@ class Shell:
 
     def next_turn(self) -> bool:
         """At the end of each turn that changed anything: subscribers are told."""
+        self._has_told = False
         if self.publisher is not None:
             self.publisher.flush()
         return False
@@ -168,6 +171,10 @@ class Shell:
         if self.publisher is not None:
             level = BfdLevel(action.session, action.up, action.detection_time_us)
             self.publisher.tell(level, to_vrrp=action.to_vrrp, to_checker=action.to_checker)
+            if not action.up and not self._has_told:
+                # Before the log has its say. Of many at once the rest goes together, at the end of the turn.
+                self._has_told = True
+                self.publisher.flush()
 
     def _unpublish(self, action: Unpublish) -> None:
         self.published.pop(action.session, None)

@@ -18,13 +18,13 @@ from collections.abc import Callable
 
 from kad.kernel.batch import force_receive_buffer
 from kad.kernel.datagrams import BATCH
-from kad.runtime.clock import monotonic_us
+from kad.runtime.clock import monotonic_us, realtime_us
 from kad_bfd.core.actions import Listener, SendPacket, Transport
 from kad_bfd.core.context import TAG_BITS
 from kad_bfd.core.events import Origin
 from kad_bfd.core.packet import LENGTH
 from kad_bfd.io.pace import Pace
-from kad_bfd.io.reading import BatchReader
+from kad_bfd.io.reading import BatchReader, Packet
 
 READ_LIMIT = 512
 """Packets read from a neighbours' socket before the next has its turn. With the driver's rounds it is more
@@ -66,7 +66,8 @@ LASTING = frozenset(
 )
 """The interface or our address is gone: this socket will not send again."""
 
-Arrived = list[tuple[bytes, Origin]]
+Arrived = list[tuple[bytes, Origin, int]]
+"""With the time: CLOCK_MONOTONIC microseconds."""
 Deliver = Callable[[Arrived], None]
 
 
@@ -83,6 +84,8 @@ class ListeningSocket:
         self._limit = limit
         self._deliver = deliver
         self._origins: dict[bytes, Origin] = {}
+        self._empty_at_us = 0
+        """When there was nothing in it: what is read now came later."""
         family = socket.AF_INET6 if listener.family == 6 else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         self._reader = BatchReader(self.socket)
@@ -107,19 +110,33 @@ class ListeningSocket:
         """Hand on what has arrived. True when more of a neighbours' socket may be waiting; strangers wait."""
         left = self._limit
         while left > 0:
+            now_us = monotonic_us()
             try:
                 packets = self._reader.read(left)
             except BlockingIOError:
+                self._empty_at_us = now_us
                 return False
             except OSError as error:
                 self.receive_errors[_name(error)] += 1
                 return False
-            origins = self._origins
-            self._deliver([(data, origins.get(way) or self._new_origin(way)) for data, way in packets])
-            if len(packets) < BATCH:
+            self._hand_on(packets)
+            if len(packets) < min(left, BATCH):
+                self._empty_at_us = now_us
                 return False
             left -= len(packets)
         return self._limit == READ_LIMIT
+
+    def _hand_on(self, packets: list[Packet]) -> None:
+        """A clock that was set just now may not matter: the times are kept within what is certain."""
+        origins, now_us, earliest_us = self._origins, monotonic_us(), self._empty_at_us
+        ahead_us = realtime_us() - now_us
+        arrived = []
+        for data, way, stamp_us in packets:
+            at_us = stamp_us - ahead_us
+            if not earliest_us <= at_us <= now_us:
+                at_us = earliest_us if at_us < earliest_us else now_us
+            arrived.append((data, origins.get(way) or self._new_origin(way), at_us))
+        self._deliver(arrived)
 
     def overflows(self) -> int:
         """Packets the kernel had no room for."""

@@ -7,12 +7,13 @@ exist nowhere and actions that nobody performs.
 """
 
 from kad.config.model.routing import Route, Rule
-from kad.config.model.vrrp import VirtualAddress, VrrpInstance
+from kad.config.model.vrrp import TrackedItem, Tracking, VirtualAddress, VrrpInstance
 from kad_vrrp.core.actions import Action, ChangeAddresses, Notify, OpenTransport, Remember, SendAdvert
 from kad_vrrp.core.context import EngineSettings
 from kad_vrrp.core.engine import Engine
 from kad_vrrp.core.events import (
     AdvertReceived,
+    BfdChanged,
     ConfigurationChanged,
     Event,
     LinkChanged,
@@ -31,13 +32,18 @@ _LINK = LinkChanged("rehearsal", 1, True, bytes(6), 1500, True, True, ("192.0.2.
 _START_US = 1_000_000_000
 
 
-def _instances() -> tuple[VrrpInstance, ...]:
+_SESSION = "rehearsal"
+_NOTHING = Tracking()
+
+
+def _instances(tracking: Tracking) -> tuple[VrrpInstance, ...]:
     return tuple(
         VrrpInstance(
             name=f"rehearsal {version}",
             virtual_router_id=version,
             interface=_LINK.name,
             version=version,
+            tracking=tracking,
             virtual_addresses=(VirtualAddress(f"192.0.2.{100 + version}", 24),),
             virtual_routes=(Route(4, "198.51.100.0", 24, interface=_LINK.name),),
             virtual_rules=(Rule(4, 100, table=version),),
@@ -77,9 +83,9 @@ class _Stage:
                 self.adverts.append(action)
         return None
 
-    def start(self) -> None:
+    def start(self, tracking: Tracking = _NOTHING) -> None:
         self.tell(_LINK)
-        self.tell(ConfigurationChanged(1, _instances(), ()))
+        self.tell(ConfigurationChanged(1, _instances(tracking), ()))
 
     def wait(self) -> None:
         deadline_us = self.engine.deadline_us
@@ -120,4 +126,23 @@ class Rehearsal:
 
     def play(self) -> None:
         self._stage.wait()
+        self.is_spent = True
+
+
+class LossRehearsal:
+    """A BFD session's loss, with masters that follow it, to be played when one is near."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        self._stage = _Stage({})
+        self._stage.start(Tracking(bfds=(TrackedItem(_SESSION),)))
+        self._stage.tell(BfdChanged(_SESSION, True))
+        for _ in range(4):
+            self._stage.wait()
+        self.is_spent = False
+
+    def play(self) -> None:
+        self._stage.tell(BfdChanged(_SESSION, False))
         self.is_spent = True

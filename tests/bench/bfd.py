@@ -20,7 +20,7 @@ from kad.runtime.driver import Lateness
 from tests.bench.stage import NotMeasuredError, Program, processor_per_minute
 from tests.support.bfd_node import BfdNode
 from tests.support.bfd_subscriber import Subscriber
-from tests.support.capture import Capture
+from tests.support.capture import Capture, Frame
 from tests.support.daemon import Daemon, Kad, Keepalived
 from tests.support.keepalived import configuration, vrrp_instance
 from tests.support.namespaces import Network, Node, wait_until
@@ -116,11 +116,11 @@ def act(program: Program, interval_ms: int) -> Values:
         with Capture(ours, "eth0") as bfd, Capture(theirs, "eth1") as vrrp:
             for _ in range(LOSSES):
                 with (
-                    Keepalived(theirs, text(1, interval_ms, ours=False)),
-                    program(ours, mine) as daemon,
+                    Keepalived(theirs, text(1, interval_ms, ours=False), wrapper=REALTIME),
+                    program(ours, mine, wrapper=REALTIME) as daemon,
                 ):
                     daemon.wait_for("(VI_1) Entering MASTER STATE", seconds=15)
-                    wait_until(lambda: False, 0.5)
+                    wait_until(lambda: False, 1.5)
                     late.append(lose(theirs, bfd, vrrp) - 3 * interval_ms)
                 theirs.set_link("eth0", "up")
     return {"late": statistics.median(late), "worst": max(late)}
@@ -143,10 +143,14 @@ def lose(theirs: Node, bfd: Capture, vrrp: Capture) -> float:
         if wait_until(lambda: any(a.priority == 0 for a in vrrp.adverts()), 3) is None:
             raise NotMeasuredError("the VRRP process did not act")
         spoke_us = next(a.time_us for a in vrrp.adverts() if a.priority == 0)
-        last_us = max(f.time_us for f in bfd.drain() if not f.outgoing and f.ethertype == 0x0800)
+        last_us = max(f.time_us for f in bfd.drain() if is_udp(f) and not f.outgoing)
         return (spoke_us - last_us) / 1000
     finally:
         theirs.run(["nft", "delete table inet bench"])
+
+
+def is_udp(frame: Frame) -> bool:
+    return frame.ethertype == 0x0800 and frame.data[23] == 17
 
 
 # kad alone ----------------------------------------------------------------------------------------------
@@ -189,7 +193,7 @@ def told(program: Program, interval_ms: int) -> Values:
                 wait_until(lambda: False, 0.1)
                 peer.kill()
                 told_us = subscriber.knows("s0", False)
-                last = max(f.time_us for f in wire.drain() if not f.outgoing and f.ethertype == 0x0800)
+                last = max(f.time_us for f in wire.drain() if is_udp(f) and not f.outgoing)
                 offset_us = time.time_ns() // 1000 - time.monotonic_ns() // 1000
                 late.append((told_us + offset_us - last) / 1000 - 3 * interval_ms)
                 peer.journal.records(next(iter(peer.journal._areas))).clear()

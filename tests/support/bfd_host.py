@@ -146,11 +146,13 @@ class Host:
         hop_limit: int = 255,
         listener: Listener | None = None,
         destination: str = "",
+        ago_us: int = 0,
     ) -> None:
+        """``ago_us``: how long it has lain in the socket."""
         data = packet if isinstance(packet, bytes) else encode(packet)
         family = 6 if ":" in source else 4
         origin = Origin(source, destination or self.address, hop_limit, listener or Listener(family))
-        self.tell(PacketsReceived([(data, self._one_object(origin))]))
+        self.tell(PacketsReceived([(data, self._one_object(origin), self.now_us - ago_us)]))
 
     _origins: dict[Origin, Origin] = {}
 
@@ -210,9 +212,10 @@ class Host:
         self.hear(control(State.UP, **yours, final=True))
         return self
 
-    def hear_up(self, **fields: Any) -> None:
+    def hear_up(self, *, ago_us: int = 0, **fields: Any) -> None:
         """One more packet of a neighbour that is Up."""
-        self.hear(control(State.UP, **({"your_discriminator": self.discriminator} | fields)))
+        packet = control(State.UP, **({"your_discriminator": self.discriminator} | fields))
+        self.hear(packet, ago_us=ago_us)
 
     # Actions ---------------------------------------------------------------------------------------------
 

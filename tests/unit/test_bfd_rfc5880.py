@@ -385,6 +385,17 @@ def test_6_8_4_detection_time(mult: int, our_rx: int, their_tx: int, expected: i
     assert host.now_us - heard_at_us == expected * MS
 
 
+def test_6_8_4_the_detection_time_counts_from_the_arrival_of_the_packet() -> None:
+    host = up()
+    host.hear_up()
+    host.run(100 * MS)
+    host.hear_up(ago_us=20 * MS)
+    host.run(129 * MS)
+    assert host.state() is UP
+    host.run(1 * MS)
+    assert host.state() is DOWN
+
+
 def test_6_8_4_expiry_in_init_is_down_too() -> None:
     host = started()
     host.hear(control(DOWN))

@@ -9,8 +9,8 @@ import pytest
 
 from kad.ipc.bfd_feed import BfdFeed, BfdPublisher, bfd_path
 from kad.ipc.bfd_view import BfdLevel, BfdSnapshotRequest
-from kad.ipc.link import DealerEnd
 from kad.ipc.messages import Role
+from kad.ipc.near_link import ConnectingEnd
 from kad.runtime.clock import monotonic_us
 from kad.runtime.journal import Journal
 from kad.runtime.process import ChildContext, Options
@@ -155,16 +155,15 @@ def test_a_subscriber_that_does_not_read_gets_the_present_state_later(family: Fa
     family.until(lambda: subscriber.feed.view.has_snapshot)
     # The other end stands still: its queue of messages fills, and all the rest is refused.
     reader = family.feeds[0]._end
-    assert reader is not None
-    family.reactor.remove_reader(reader._socket._descriptor)
-    for number in range(2000):
+    assert reader is not None and reader._connection is not None
+    family.reactor.remove_reader(reader._connection.socket.fileno())
+    for number in range(20_000):
         publisher.tell(level("a", number % 2 == 0), to_vrrp=True, to_checker=True)
         publisher.flush()
     assert publisher._end.drops, "the queue never was full"
     publisher.tell(level("a", True), to_vrrp=True, to_checker=True)
     publisher.tell(level("b", True), to_vrrp=True, to_checker=True)
-    family.reactor.add_reader(reader._socket._descriptor, reader._socket._drain)
-    reader._socket._look_again()
+    reader._connection.watch()
     family.until(lambda: subscriber.feed.is_up("b"))
     assert subscriber.feed.is_up("a")
 
@@ -185,7 +184,7 @@ def test_strangers_are_told_nothing(family: Family) -> None:
     publisher = family.publisher()
     publisher.tell(level("a", True), to_vrrp=True, to_checker=True)
     received: list[object] = []
-    stranger: DealerEnd[object] = DealerEnd(
+    stranger: ConnectingEnd[object] = ConnectingEnd(
         family.reactor,
         bfd_path(str(family.directory)),
         BfdSnapshotRequest,

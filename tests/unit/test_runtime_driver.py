@@ -396,6 +396,18 @@ def test_an_exception_anywhere_ends_the_process(how: str) -> None:
 
 @pytest.mark.parametrize("rare", [True, False])
 def test_what_is_rare_is_warmed_up_for_once_and_before_it_is_due(rare: bool) -> None:
+    """A machine that stands still over the eve proves nothing: then it is tried again."""
+    for _ in range(20):
+        at_us, due_us, warmed_up = warmed_up_for(rare=rare)
+        if warmed_up or not rare:
+            break
+    assert due_us >= at_us
+    assert len(warmed_up) == rare
+    assert all(at_us - EVE_US <= moment <= due_us for moment in warmed_up)
+
+
+def warmed_up_for(*, rare: bool) -> tuple[int, int, list[int]]:
+    """When something was due, when it was done, and when it was warmed up for."""
     core = Recorder()
     warmed_up: list[int] = []
     due: list[int] = []
@@ -411,9 +423,8 @@ def test_what_is_rare_is_warmed_up_for_once_and_before_it_is_due(rare: bool) -> 
     driver.prepare(lambda: rare, lambda: warmed_up.append(monotonic_us()))
     driver.run()
     driver.close()
-    assert len(due) == 1 and due[0] >= at_us
-    assert len(warmed_up) == rare
-    assert all(at_us - EVE_US <= moment <= due[0] for moment in warmed_up)
+    (due_us,) = due
+    return at_us, due_us, warmed_up
 
 
 def test_a_deadline_put_off_is_not_warmed_up_for() -> None:

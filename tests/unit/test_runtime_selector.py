@@ -112,6 +112,22 @@ def test_an_urgent_deadline_is_looked_out_for_without_sleeping(selector: TimerSe
     assert min(late[True]) < min(late[False])
 
 
+def test_looking_out_ends_with_the_time_or_with_what_arrives(selector: TimerSelector) -> None:
+    begun_us = monotonic_us()
+    selector.deadline_us = begun_us + 20_000
+    selector.look_out_until_us = begun_us + 2_000
+    selector.select(None)
+    assert monotonic_us() >= begun_us + 20_000
+    assert selector.look_out_until_us == 0
+    one, other = socket.socketpair()
+    with one, other:
+        selector.register(one, selectors.EVENT_READ, (None, None))
+        other.send(b"x")
+        selector.look_out_until_us = monotonic_us() + 10_000_000
+        assert any(key.fileobj is one for key, _ in selector.select(None))
+        selector.unregister(one)
+
+
 def test_an_urgent_wait_ends_with_what_arrives(selector: TimerSelector) -> None:
     one, other = socket.socketpair()
     with one, other:
