@@ -22,7 +22,7 @@ from kad_check.core.notices import (
     server_line,
     tell_fifo,
 )
-from kad_check.core.quorum import QuorumChange, QuorumNews, quorum_news, quorum_text
+from kad_check.core.quorum import QuorumChange, QuorumNews, quorum_letter, quorum_news, quorum_text
 from kad_check.core.record import RECORD_VERSION, PoolRecord, encode, pool_key
 from kad_check.core.server import Key, RealServerState
 from kad_check.core.texts import mail_body, server_name, verdict_line
@@ -286,7 +286,7 @@ class Pool:
     def tell_quorum(self, news: QuorumNews) -> None:
         tell_fifo(self.context, pool_line(self.title, self.health))
         self.start_notices()
-        self.mail(f"=> {quorum_text(self.config, news)} <=")
+        self.mail(quorum_letter(self.config, news))
 
     def start_notices(self) -> None:
         self.notices.start(self.context, self.record_key, self.config.quorum_up, self.config.quorum_down)

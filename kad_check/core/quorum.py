@@ -22,6 +22,8 @@ class QuorumNews(Struct, frozen=True):
     change: QuorumChange
     threshold: int
     weight: int
+    starting: bool = False
+    """At start or after a reload."""
 
 
 def quorum_news(
@@ -36,20 +38,30 @@ def quorum_news(
     if has_quorum:
         threshold = config.quorum - config.hysteresis
         if weight == 0 or weight < threshold:
-            return QuorumNews(QuorumChange.LOST, threshold, weight)
+            return QuorumNews(QuorumChange.LOST, threshold, weight, starting)
         return None
     threshold = config.quorum + config.hysteresis
     if weight >= threshold:
-        return QuorumNews(QuorumChange.GAINED, threshold, weight)
+        return QuorumNews(QuorumChange.GAINED, threshold, weight, starting)
     if starting and config.sorry_server is not None and not sorry_in_use:
-        return QuorumNews(QuorumChange.STARTED_DOWN, threshold, weight)
+        return QuorumNews(QuorumChange.STARTED_DOWN, threshold, weight, starting)
     return None
 
 
 def quorum_text(config: VirtualServer, news: QuorumNews) -> str:
-    """keepalived's wording; scripts and alerts look for it."""
+    """keepalived's wording for the log; scripts look for it."""
     quorum, hysteresis = config.quorum, config.hysteresis
     if news.change is QuorumChange.GAINED:
         return f"Gained quorum {quorum}+{hysteresis}={news.threshold} <= {news.weight}"
-    said = "Lost quorum" if news.change is QuorumChange.LOST else "Starting with quorum down"
+    said = "Starting with quorum down" if news.starting else "Lost quorum"
     return f"{said} {quorum}-{hysteresis}={news.threshold} > {news.weight}"
+
+
+def quorum_letter(config: VirtualServer, news: QuorumNews) -> str:
+    """Its wording for mail, where a lost quorum is put down as if it were won."""
+    gained = news.change is QuorumChange.GAINED
+    if news.starting:
+        said = f"Starting with quorum {'up' if gained else 'down'}"
+    else:
+        said = "Gained quorum" if gained else "Lost quorum"
+    return f"=> {said} {config.quorum}+{config.hysteresis}={news.threshold} <= {news.weight} <="
