@@ -281,7 +281,8 @@ class VrrpChild:
         error = self._shell.packet_filter.error
         if not error or not self._shell.packet_filter.concerns(report.name):
             return report
-        return msgspec.structs.replace(report, error=f"the packet filter is not in place: {error}")
+        found = f"the packet filter is not in place: {error}"
+        return msgspec.structs.replace(report, error="; ".join(filter(None, (found, report.error))))
 
 
 def followed_sessions(configuration: VrrpConfiguration) -> frozenset[str]:

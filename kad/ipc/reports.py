@@ -51,7 +51,7 @@ class InstanceReport(Struct, frozen=True, omit_defaults=True):
     fault: str = ""
     """What is in the way, in FAULT."""
     error: str = ""
-    """What the kernel would not do for it, though it runs: the packet filter."""
+    """What the kernel would not do for it, though it runs: the packet filter, routes, excluded addresses."""
     vips_set: bool = False
     addresses: tuple[VirtualAddressReport, ...] = ()
     routes: tuple[ObjectReport, ...] = ()

@@ -8,8 +8,10 @@ from kad_vrrp.core.context import NEVER
 from kad_vrrp.core.events import LinkChanged
 
 _LINK_LOCAL_PREFIX = "fe80:"
-REFUSAL_BACKOFF_US = 10_000_000
-"""How long an instance stays in FAULT after the kernel refused an address, route or rule of it."""
+FIRST_REFUSAL_US = 10_000_000
+LONGEST_REFUSAL_US = 320_000_000
+"""How long an instance stays in FAULT after the kernel refused an address it advertises: twice as long every
+time, so that a peer which has the address keeps it."""
 
 
 def interfaces_of(config: VrrpInstance) -> frozenset[str]:
@@ -138,6 +140,7 @@ class Conditions:
     def __init__(self, is_up: bool) -> None:
         self._debounce = Debounce(is_up)
         self._refused_until_us = NEVER
+        self._refusal_us = FIRST_REFUSAL_US
 
     @property
     def deadline_us(self) -> int:
@@ -145,7 +148,12 @@ class Conditions:
 
     def refused(self, now_us: int) -> None:
         """The kernel refused an address: no use in trying again for a while."""
-        self._refused_until_us = now_us + REFUSAL_BACKOFF_US
+        self._refused_until_us = now_us + self._refusal_us
+        self._refusal_us = min(2 * self._refusal_us, LONGEST_REFUSAL_US)
+
+    def accepted(self) -> None:
+        """It added what it was asked to."""
+        self._refusal_us = FIRST_REFUSAL_US
 
     def find_fault(
         self,
@@ -163,5 +171,5 @@ class Conditions:
         if not fault and socket_failure:
             fault = f"sockets: {socket_failure}"
         if not fault and self._refused_until_us != NEVER:
-            fault = "the kernel refused an address, route or rule"
+            fault = "the kernel refused a virtual address"
         return fault

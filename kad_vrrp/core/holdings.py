@@ -62,18 +62,13 @@ class DeletionGuard:
         return loss
 
 
-def is_tracked(entry: Entry) -> bool:
-    """Whether its loss, or a refusal, matters. Addresses are refused for everybody."""
-    return isinstance(entry, AddressEntry) or entry.is_tracked
-
-
 class PlanOutcome(Struct, frozen=True):
     """What a finished plan brought."""
 
     added: tuple[Entry, ...]
     """In place now, whoever set them first."""
     refused: tuple[AddressFailure, ...]
-    """Refused additions of what is not tracked are no obstacle: they are told, and not asked again."""
+    """Told; of additions, only that of an advertised address is an obstacle; others are not asked again."""
     took_addresses: bool
     """Addresses were removed: the kernel may have dropped routes that needed them, without a word."""
 
@@ -96,7 +91,9 @@ class Holdings:
         self._stuck: set[Entry] = set()
         """The kernel would not remove them; not asked again before the next change of state."""
         self._given_up: set[Entry] = set()
-        """The kernel would not add them, and nobody depends on them; not asked again before that either."""
+        """The kernel would not add them, and mastery does not hang on it; not asked again before that."""
+        self.vital: frozenset[Entry] = frozenset()
+        """Without these there is no mastery."""
 
     @property
     def in_flight(self) -> bool:
@@ -115,6 +112,11 @@ class Holdings:
     def addresses(self) -> tuple[AddressEntry, ...]:
         """The addresses among :attr:`present`."""
         return tuple(entry for entry in self.present if isinstance(entry, AddressEntry))
+
+    @property
+    def missing(self) -> tuple[Entry, ...]:
+        """What the kernel would not add."""
+        return tuple(entry for entry in self.entries if entry in self._given_up)
 
     def assume_all(self) -> None:
         """Nothing is known: every configured object may be there; a plan removes it, or adds it again."""
@@ -197,7 +199,7 @@ class Holdings:
             self._again.discard(entry)
             if (entry, True) in failed:
                 # One that a record says is there may be: it stays held, and is removed.
-                if not is_tracked(entry):
+                if entry not in self.vital:
                     self.held.pop(entry, None)
                     self._given_up.add(entry)
                 continue

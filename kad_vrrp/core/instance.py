@@ -30,11 +30,11 @@ from kad_vrrp.core.descriptions import describe
 from kad_vrrp.core.election import OwnerConflict
 from kad_vrrp.core.events import PlanDone
 from kad_vrrp.core.familiar import Familiar
-from kad_vrrp.core.holdings import DeletionGuard, Holdings, is_tracked
+from kad_vrrp.core.holdings import DeletionGuard, Holdings
 from kad_vrrp.core.memory import record_of
 from kad_vrrp.core.notices import Notices, notify_state
 from kad_vrrp.core.priority import OWNER, STOPPING, effective_priority
-from kad_vrrp.core.resources import entries_of
+from kad_vrrp.core.resources import entries_of, entry_of
 from kad_vrrp.core.stall import listens_again
 from kad_vrrp.core.stats import Statistics
 from kad_vrrp.core.sync_group import SyncGroup
@@ -120,6 +120,7 @@ class Instance:
         sender = self.transmitter
         sender.authenticator = authenticator_for(config, sender.authenticator, self.context, self.complain)
         self.own_addresses = frozenset(advertised_addresses(config))
+        self.holdings.vital = frozenset(entry_of(each, config.interface) for each in config.virtual_addresses)
         self.follow(self.tracking)
         self.early_us = early_window_us(config.advert_int_us)
         self.derive_intervals()
@@ -410,12 +411,13 @@ class Instance:
         for failure in outcome.refused:
             verb = "add" if failure.adding else "remove"
             self.log(LogLevel.ERROR, f"cannot {verb} {describe(failure.entry)}: {failure.reason}")
-            refused_addition |= failure.adding and is_tracked(failure.entry)
+            refused_addition |= failure.adding and failure.entry in self.holdings.vital
         if refused_addition and self.state is State.MASTER:
             self.conditions.refused(now_us)
             self.check(now_us)
             return outcome.took_addresses
         if self.state is State.MASTER and outcome.added:
+            self.conditions.accepted()
             added = tuple(entry for entry in outcome.added if isinstance(entry, AddressEntry))
             if added:
                 self.announcer.added(self.config, added, now_us)

@@ -44,6 +44,7 @@ def report_of(instance: Instance) -> InstanceReport:
         heard_priority=instance.master_priority,
         reason=instance.reason,
         fault=instance.obstacle,
+        error=_error(instance),
         vips_set=is_master and not instance.holdings.in_flight,
         addresses=addresses,
         routes=tuple(
@@ -70,3 +71,9 @@ def group_report(group: SyncGroup) -> GroupReport:
         faulty=sum(bool(member.fault) for member in group.members),
         awaiting=sum(member.awaiting for member in group.members),
     )
+
+
+def _error(instance: Instance) -> str:
+    """What a master lacks."""
+    missing = instance.holdings.missing if instance.state is State.MASTER else ()
+    return f"the kernel refused {', '.join(map(describe, missing))}" if missing else ""

@@ -223,6 +223,39 @@ def test_an_address_the_kernel_refuses_is_a_fault_for_a_while() -> None:
     assert book.addresses == ["10.0.0.100", "10.0.0.101"]
 
 
+def test_an_address_refused_again_is_a_fault_for_longer() -> None:
+    book = Playbook(instance()).start()
+    book.refuses.add("10.0.0.101")
+    book.run_for(600 * SECOND)
+    takeovers = [line for line in book.lines() if line.startswith("BACKUP -> MASTER")]
+    assert 4 <= len(takeovers) <= 7, "after 10, 20, 40, 80, 160, 320 s"
+    book.refuses.clear()
+    book.run_for(330 * SECOND)
+    assert book.state() == "MASTER"
+    book.refuses.add("10.0.0.101")
+    book.reload(instance(virtual_addresses=(VirtualAddress("10.0.0.100", 24),)))
+    book.reload(instance())
+    assert book.state() == "FAULT"
+    book.refuses.clear()
+    book.run_for(15 * SECOND)
+    assert book.state() == "MASTER", "what was accepted once begins anew"
+
+
+def test_an_excluded_address_may_be_refused() -> None:
+    book = Playbook(instance(excluded_addresses=(VirtualAddress("10.0.0.102", 24),)))
+    book.refuses.add("10.0.0.102")
+    book.start()
+    book.run_for(30 * SECOND)
+    assert book.state() == "MASTER"
+    assert book.addresses == ["10.0.0.100", "10.0.0.101"]
+    assert book.engine.report().instances[0].error == "the kernel refused 10.0.0.102"
+    book.refuses.clear()
+    book.hear(200)
+    book.run_for(30 * SECOND)
+    assert book.addresses == ["10.0.0.100", "10.0.0.101", "10.0.0.102"]
+    assert not book.engine.report().instances[0].error
+
+
 def test_unicast_without_peers_only_faults_when_asked_to() -> None:
     assert Playbook(instance(unicast=True)).start().state() == "BACKUP"
     book = Playbook(instance(unicast=True, unicast_fault_no_peer=True)).start()
