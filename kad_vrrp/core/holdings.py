@@ -62,6 +62,11 @@ class DeletionGuard:
         return loss
 
 
+def is_tracked(entry: Entry) -> bool:
+    """Whether its loss matters. That of an address always does."""
+    return isinstance(entry, AddressEntry) or entry.is_tracked
+
+
 class PlanOutcome(Struct, frozen=True):
     """What a finished plan brought."""
 
