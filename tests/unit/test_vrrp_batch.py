@@ -1,6 +1,6 @@
 """Adverts read at once count for what they would one by one."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kad_vrrp.core.actions import Action, ChangeAddresses, Notify, OpenTransport
@@ -70,6 +70,7 @@ class Host:
                         waiting.append(NotifyDone(action.instance, action.serial))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(packets, gaps), min_size=1, max_size=40))
 def test_a_batch_is_its_packets(heard: list[tuple[AdvertReceived, int]]) -> None:
     at_us, arrived = NOW_US, []
