@@ -139,14 +139,15 @@ def test_silence_of_the_bfd_process_is_told_and_ended_by_a_snapshot(family: Fami
     publisher = family.publisher()
     publisher.tell(level("a", True, 30_000), to_vrrp=True, to_checker=True)
     subscriber = family.feed()
-    family.until(lambda: subscriber.told)
+    # This process may itself have been kept from the processor for so long, and told of it.
+    family.until(lambda: subscriber.told[-1:] == [("a", True)])
+    before = len(subscriber.told)
     silent_since_us = family.journal.heartbeat(Role.BFD).ticked_at_us
     # Nothing ticks and nothing is flushed: as if it had been stopped.
-    family.reactor.until(lambda: len(subscriber.told) == 2)
+    family.reactor.until(lambda: len(subscriber.told) > before)
     assert subscriber.told[-1] == ("a", False)
     assert monotonic_us() - silent_since_us >= 30_000
-    family.until(lambda: len(subscriber.told) == 3)
-    assert subscriber.told[-1] == ("a", True)
+    family.until(lambda: subscriber.told[-1] == ("a", True))
 
 
 def test_a_subscriber_that_does_not_read_gets_the_present_state_later(family: Family) -> None:
