@@ -115,6 +115,11 @@ OPTIONS: tuple[Option, ...] = (
         "I", "dont-release-ipvs", _NO, _STOP, "", "leave virtual servers in place at stop",
         sets=(("keep_ipvs_at_stop", True),),
     ),
+    Option(
+        "", "put-back-ipvs", _NO, _WHAT, "",
+        "put back within seconds what others change among kad's virtual servers (default: only log it)",
+        sets=(("put_back_ipvs", True),),
+    ),
     Option("n", "dont-fork", _NO, _PROCESS, "", "stay in the foreground", sets=(("foreground", True),)),
     Option(
         "R", "dont-respawn", _NO, _PROCESS, "", "stop when a child process dies",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Mapping
@@ -58,6 +59,7 @@ class CheckChild:
             on_stopped=self._leave,
             send_mail=self._send_mail,
             keep_ipvs_at_stop=keep,
+            put_back_ipvs=context.options.put_back_ipvs,
         )
         self._driver: Driver[Event, Action] = Driver(
             self._engine, self._shell.perform, self._heartbeat, TimeReached()
@@ -96,6 +98,7 @@ class CheckChild:
     def _apply(self, generation: int, slice_: Mapping[str, bytes]) -> None:
         if self._heartbeat.phase is Phase.READY:
             self._heartbeat.phase = Phase.PREPARING  # until it is applied
+        gc.disable()  # nothing made here is garbage; looking for some takes longer than all the rest
         previous = CheckConfiguration()
         if self._link.generation == 0:
             previous = _decode(self._context.previous_generation)
@@ -104,6 +107,7 @@ class CheckChild:
         self._settings = configuration.settings
         self._shell.configure(configuration)
         self._driver.feed(ConfigurationChanged(generation, configuration, previous))
+        gc.enable()
         self._sessions.follow(followed_sessions(configuration))
         daemon = configuration.settings.sync_daemon
         self._mastership.follow(daemon.instance if daemon is not None else "")

@@ -46,6 +46,7 @@ class Options(Struct, frozen=True):
     keep_vips_at_stop: bool = False
     """-V"""
     keep_ipvs_at_stop: bool = False
+    put_back_ipvs: bool = False
     """-I"""
     respawn: bool = True
     """False with -R: a child's death stops the daemon."""

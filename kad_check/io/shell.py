@@ -85,6 +85,7 @@ class Shell:
         on_stopped: Callable[[], None],
         send_mail: Callable[[Letter], None],
         keep_ipvs_at_stop: bool = False,
+        put_back_ipvs: bool = False,
     ) -> None:
         self._records = records
         self._recorded = recorded
@@ -92,6 +93,7 @@ class Shell:
         self._on_stopped = on_stopped
         self._send_mail = send_mail
         self._keep_ipvs_at_stop = keep_ipvs_at_stop
+        self._put_back_ipvs = put_back_ipvs
         self._files: tuple[TrackFile, ...] = ()
         self._values: dict[str, int] = {}
         """What each path held when it was last told."""
@@ -113,7 +115,13 @@ class Shell:
         self.fifos = Fifos(loop, report, self._environment, records, self._recorded)
         self.watch = FileWatch(loop, self._file_changed, report)
         self.addresses = LocalAddresses(driver, self._addresses_changed)
-        self.ipvs = Ipvs(self._hear, records, self._recorded, keep_at_stop=self._keep_ipvs_at_stop)
+        self.ipvs = Ipvs(
+            self._hear,
+            records,
+            self._recorded,
+            keep_at_stop=self._keep_ipvs_at_stop,
+            put_back=self._put_back_ipvs,
+        )
         self.statistics = StatisticsReader(loop, self.ipvs)
         self.marking = Marking(loop, self._hear)
         driver.each_turn(self.connections.look)

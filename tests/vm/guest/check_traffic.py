@@ -333,6 +333,7 @@ def test_a_checker_killed_with_a_third_of_its_servers_down(plant: Plant) -> None
         open_ones = [held.enter_context(_held_open(plant, vip)) for vip in (VIP, VIP6) * 2]
         for made in open_ones:
             made.recv(100)
+        plant.farm.hold = False
         errors: list[str] = []
         over = threading.Event()
         asking = threading.Thread(target=_keep_asking, args=(plant, over, errors))
@@ -355,8 +356,6 @@ def test_a_checker_killed_with_a_third_of_its_servers_down(plant: Plant) -> None
                 made.recv(1)
         daemon.stop(PATIENCE_S)
         assert table(director) == ["-A -t 203.0.113.9:9 -s lc"]
-        ipvsadm(director, "-C")
-    plant.farm.hold = False
     plant.bring_back(2)
 
 
@@ -370,6 +369,32 @@ def _keep_asking(plant: Plant, over: threading.Event, errors: list[str]) -> None
             said = ask(plant.client, vip, 80, source=CLIENT6 if ":" in vip else CLIENT)
             if said.partition(" ")[0] not in NAMES:
                 errors.append(f"{vip}: {said}")
+
+
+def test_weights_a_quorum_and_its_sorry_server(plant: Plant) -> None:
+    """The third server has half of the weight: without it there is no quorum, and all go to the sorry server
+    until it is back. A reload changes the weights."""
+    settings = "lvs_sched wrr\nlvs_method NAT\nquorum 4\nsorry_server 192.0.2.11 90"
+    weights = iter((1, 2, 3))
+    text = re.sub(
+        r"(real_server [0-9.]+ 80 {\n)", lambda m: f"{m[1]}weight {next(weights)}\n", service(VIP, settings)
+    )
+    plant.farm.serve(plant.servers[0], "192.0.2.11", 90, "sorry")
+    with balanced(plant, text, lines=4) as daemon:
+        assert everyone(plant, VIP) == {"one": 1, "two": 2, "three": 3}
+        plant.stop(2)
+        poll(lambda: len(table(plant.director)) == 2, "the sorry server", seconds=PATIENCE_S, every=0.2)
+        assert everyone(plant, VIP, 3) == {"sorry": 3}
+        plant.bring_back(2)
+        poll(lambda: len(table(plant.director)) == 4, "the servers", seconds=PATIENCE_S, every=0.2)
+        assert everyone(plant, VIP) == {"one": 1, "two": 2, "three": 3}
+        daemon.configure(text.replace("weight 3", "weight 1").replace("weight 2", "weight 4"))
+        daemon.reload()
+        live = f"-a -t {VIP}:80 -r 192.0.2.12:80 -m -w 4"
+        poll(lambda: live in table(plant.director), "the reload", seconds=PATIENCE_S, every=0.2)
+        assert everyone(plant, VIP) == {"one": 1, "two": 4, "three": 1}
+        daemon.stop(PATIENCE_S)
+    plant.farm.stop(plant.servers[0], "192.0.2.11", 90)
 
 
 def test_a_server_removed_from_the_file_while_nothing_ran(plant: Plant) -> None:
