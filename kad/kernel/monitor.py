@@ -6,13 +6,10 @@ lost notification (ENOBUFS) makes everything unknown: dump again.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import socket
 from collections.abc import Callable
-from struct import Struct as Layout
 
-from kad.config.model.routing import PROTOCOL_MARK
 from kad.kernel.batch import ReceiveBuffer, set_receive_buffer
 from kad.kernel.encoder import (
     NLM_F_DUMP,
@@ -26,8 +23,6 @@ from kad.kernel.encoder import (
     messages,
 )
 from kad.kernel.links import ADDRESS_REQUEST, LINK_REQUEST, RTM_GETADDR, RTM_GETLINK, LinkTable
-from kad.kernel.routes import RTM_DELROUTE, RTM_NEWROUTE, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE
-from kad.kernel.rules import RTM_DELRULE, RTM_NEWRULE, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE
 
 _GROUPS = 0x1 | 0x10 | 0x100  # RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
 _READ_SIZE = 1 << 16
@@ -35,48 +30,6 @@ _READS = 64
 _REPEATS = 20
 _RECEIVE_BUFFER = 4 << 20
 _DUMPS = ((RTM_GETLINK, LINK_REQUEST), (RTM_GETADDR, ADDRESS_REQUEST))
-
-
-_SOL_NETLINK = 270
-_NETLINK_ADD_MEMBERSHIP = 1
-_SO_ATTACH_FILTER = 26
-_ROUTE_GROUPS = (RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE)
-_FILTER_STEP = Layout("=HBBI")
-_FILTER_PROGRAM = Layout("HP")
-_LOAD_HALF, _LOAD_BYTE, _JUMP_EQUAL, _RETURN = 0x28, 0x30, 0x15, 0x06
-_KIND_AT, _ROUTE_PROTOCOL_AT = 4, 21
-_WHOLE = 0xFFFF_FFFF
-
-
-def _route_filter() -> bytes:
-    """Classic BPF: all but new routes and rules, and routes of others. A full table of the Internet's routes
-    comes and goes without waking us. Halves are loaded in network order.
-    """
-    new_route, new_rule, gone = (socket.htons(kind) for kind in (RTM_NEWROUTE, RTM_NEWRULE, RTM_DELROUTE))
-    steps = (
-        (_LOAD_HALF, 0, 0, _KIND_AT),
-        (_JUMP_EQUAL, 5, 0, new_route),
-        (_JUMP_EQUAL, 4, 0, new_rule),
-        (_JUMP_EQUAL, 0, 2, gone),
-        (_LOAD_BYTE, 0, 0, _ROUTE_PROTOCOL_AT),
-        (_JUMP_EQUAL, 0, 1, PROTOCOL_MARK),
-        (_RETURN, 0, 0, _WHOLE),
-        (_RETURN, 0, 0, 0),
-    )
-    return b"".join(_FILTER_STEP.pack(*step) for step in steps)
-
-
-_ROUTE_FILTER = _route_filter()
-
-
-def _attach(listener: socket.socket, program: bytes) -> None:
-    """Let the kernel drop what ``program`` returns 0 for."""
-    steps = ctypes.create_string_buffer(program, len(program))
-    listener.setsockopt(
-        socket.SOL_SOCKET,
-        _SO_ATTACH_FILTER,
-        _FILTER_PROGRAM.pack(len(program) // _FILTER_STEP.size, ctypes.addressof(steps)),
-    )
 
 
 class LinkMonitor:
@@ -107,8 +60,6 @@ class LinkMonitor:
         self._again = False
         self._repeats = 0
         self._overrun = False
-        self._watches_routes = False
-        self._route_losses: list[Message] = []
         self.synced = False
         self.resyncs = 0
         """Dumps begun, the first included."""
@@ -119,24 +70,6 @@ class LinkMonitor:
     def set_receive_buffer(self, wanted: ReceiveBuffer) -> None:
         """What a configuration says, or takes back."""
         set_receive_buffer(self._socket, wanted, _RECEIVE_BUFFER)
-
-    def watch_routes(self) -> None:
-        """From now on tell of deleted routes of our protocol, and of deleted rules."""
-        if self._watches_routes:
-            return
-        self._watches_routes = True
-        _attach(self._socket, _ROUTE_FILTER)
-        for group in _ROUTE_GROUPS:
-            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
-
-    @property
-    def watches_routes(self) -> bool:
-        return self._watches_routes
-
-    def route_losses(self) -> list[Message]:
-        """RTM_DELROUTE and RTM_DELRULE heard since the last call, in order."""
-        losses, self._route_losses = self._route_losses, []
-        return losses
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -186,8 +119,6 @@ class LinkMonitor:
             for heard in messages(data):
                 if heard.port_id == self._port_id and heard.sequence == self._sequence:
                     ended |= self._read_dump(heard)
-                if heard.kind in (RTM_DELROUTE, RTM_DELRULE):
-                    self._route_losses.append(heard)
                 self.table.apply(heard)
         except MalformedMessage:
             self.malformed += 1

@@ -202,6 +202,23 @@ def key_of(body: bytes) -> RouteKey:
     return family, length, read_u32(found.get(RTA_TABLE, b""), table), found.get(RTA_DST, b"")
 
 
+def protocol_of(body: bytes) -> int:
+    """Who set a route, as the kernel tells it."""
+    return body[5]
+
+
+def is_in_place_of(heard: bytes, ours: bytes) -> bool:
+    """Whether a route that replaced another may have replaced ours; both have the same key."""
+    if is_about(heard, ours):
+        return protocol_of(heard) != protocol_of(ours)
+    theirs, mine = attributes(heard, _ROUTE.size), attributes(ours, _ROUTE.size)
+    return heard[2:4] == ours[2:4] and _metric(heard[0], theirs) == _metric(ours[0], mine)
+
+
+def _metric(family: int, found: dict[int, bytes]) -> int:
+    return read_u32(found.get(RTA_PRIORITY, b"")) or (IPV6_METRIC if family == AF_INET6 else 0)
+
+
 _EXACT = (RTA_SRC, RTA_PREFSRC)
 _IF_SAID = (RTA_OIF, RTA_GATEWAY)
 
@@ -214,9 +231,7 @@ def is_about(heard: bytes, ours: bytes) -> bool:
     theirs, mine = attributes(heard, _ROUTE.size), attributes(ours, _ROUTE.size)
     if heard[2:4] != ours[2:4] or heard[7] != ours[7]:  # source length, tos, kind
         return False
-    usual = IPV6_METRIC if heard[0] == AF_INET6 else 0
-    said = read_u32(mine.get(RTA_PRIORITY, b"")) or usual
-    if read_u32(theirs.get(RTA_PRIORITY, b"")) != said:
+    if _metric(heard[0], theirs) != _metric(ours[0], mine):
         return False
     if any(theirs.get(kind) != mine.get(kind) for kind in _EXACT):
         return False

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from kad_vrrp.core.actions import LogLevel, State
 from kad_vrrp.core.descriptions import describe
-from kad_vrrp.core.events import AddressDeleted, RouteDeleted
+from kad_vrrp.core.events import AddressDeleted, RouteDeleted, RouteReplaced
 
 if TYPE_CHECKING:
     from kad_vrrp.core.instance import Instance
@@ -30,6 +30,16 @@ def on_route_deleted(instance: Instance, event: RouteDeleted, now_us: int) -> No
     instance.holdings.lose(entry)
     if entry.is_tracked:
         _mind(instance, f"{describe(entry)} was deleted by {event.culprit or 'another'}", now_us)
+
+
+def on_route_replaced(instance: Instance, event: RouteReplaced, now_us: int) -> None:
+    """It is set again after a while, beside the other, which only the kernel knows whether it is needed.
+
+    Nobody steps down: keepalived does not even notice, and two routers would change places without end.
+    """
+    if event.entry in instance.holdings.held and instance.state is State.MASTER:
+        instance.complain("route replaced", f"{describe(event.entry)} was replaced by {event.culprit}")
+        doubt_routes(instance, now_us)
 
 
 def _mind(instance: Instance, loss: str, now_us: int) -> None:

@@ -30,6 +30,7 @@ from kad_vrrp.core.events import (
     NotifyDone,
     PlanDone,
     RouteDeleted,
+    RouteReplaced,
     RoutesDoubted,
     StopRequested,
     TimeReached,
@@ -180,6 +181,8 @@ class Engine:
                 self._on_address_deleted(event, now_us)
             case RouteDeleted():
                 self._on_route_deleted(event, now_us)
+            case RouteReplaced():
+                self._on_route_replaced(event, now_us)
             case RoutesDoubted():
                 self._doubt_routes(now_us)
             case TransportOpened():
@@ -284,6 +287,12 @@ class Engine:
         self._statics.on_route_deleted(event, now_us)
         for instance in self._registry.with_routes:
             deletions.on_route_deleted(instance, event, now_us)
+            self._deadlines.push(instance)
+
+    def _on_route_replaced(self, event: RouteReplaced, now_us: int) -> None:
+        self._statics.on_route_replaced(event, now_us)
+        for instance in self._registry.with_routes:
+            deletions.on_route_replaced(instance, event, now_us)
             self._deadlines.push(instance)
 
     def _doubt_routes(self, now_us: int) -> None:

@@ -93,6 +93,13 @@ class RouteDeleted(Struct, frozen=True):
     culprit: str = ""
 
 
+class RouteReplaced(Struct, frozen=True):
+    """Somebody's route took the place of one like ours, which is gone or beside it. ``culprit``: whose."""
+
+    entry: Route | Rule
+    culprit: str
+
+
 class RoutesDoubted(Struct, frozen=True):
     """Words of the kernel about routes were lost: any of ours may be gone."""
 
@@ -199,6 +206,7 @@ Event = (
     | LinkRemoved
     | AddressDeleted
     | RouteDeleted
+    | RouteReplaced
     | RoutesDoubted
     | TransportOpened
     | TransportFailed

@@ -12,7 +12,7 @@ from kad.ipc.reports import ObjectReport
 from kad_vrrp.core.actions import AddressEntry, ChangeAddresses, Entry, LogLevel
 from kad_vrrp.core.context import NEVER, Context
 from kad_vrrp.core.descriptions import describe
-from kad_vrrp.core.events import AddressDeleted, LinkChanged, PlanDone, RouteDeleted
+from kad_vrrp.core.events import AddressDeleted, LinkChanged, PlanDone, RouteDeleted, RouteReplaced
 from kad_vrrp.core.holdings import Holdings, is_tracked
 
 STATICS = ""
@@ -197,7 +197,13 @@ class Statics:
             if is_tracked(event.entry):
                 self._put_back(event.entry, event.culprit, now_us)
 
-    def _put_back(self, entry: Entry, culprit: str, now_us: int) -> None:
+    def on_route_replaced(self, event: RouteReplaced, now_us: int) -> None:
+        """Ours may be there still, beside the other: it is set once more."""
+        if event.entry in self._holdings.held:
+            self._holdings.lose(event.entry)
+            self._put_back(event.entry, event.culprit, now_us, "replaced")
+
+    def _put_back(self, entry: Entry, culprit: str, now_us: int, how: str = "deleted") -> None:
         """At once, or later if this goes on. What went with its link comes back with it."""
         if self._ending or any(not self._is_up(name) for name in _interfaces(entry)):
             return
@@ -207,7 +213,7 @@ class Statics:
             gap_us = min(max(FIRST_GAP_US, 2 * fight.gap_us), LONGEST_GAP_US)
         self._fights[entry] = Fight(now_us, gap_us)
         self._waiting[entry] = now_us + gap_us
-        text = f"static {_text(entry)} was deleted by {culprit or 'another'}"
+        text = f"static {_text(entry)} was {how} by {culprit or 'another'}"
         if gap_us:
             text = f"{text} again; putting it back in {gap_us // 1_000_000} s"
             self._context.log(LogLevel.WARNING, text)

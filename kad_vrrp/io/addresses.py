@@ -41,6 +41,7 @@ from kad.kernel.links import (
     address_body,
 )
 from kad.kernel.monitor import LinkMonitor
+from kad.kernel.route_monitor import RouteMonitor
 from kad.kernel.routes import MissingInterface
 from kad_vrrp.core.actions import AddressEntry, ChangeAddresses, Entry
 from kad_vrrp.core.events import (
@@ -117,7 +118,8 @@ class Addresses:
         self.table = LinkTable(self._is_virtual)
         self.monitor = LinkMonitor(self.table, self._on_news, receive_buffer=receive_buffer)
         self.requests = RequestQueue()
-        self.routing = Routing(self.table, self.requests.port_id, feed)
+        self.routing = Routing(self.table, self.requests.port_id, feed, process_at)
+        self.route_monitor = RouteMonitor(self.routing.judge, lambda: feed(RoutesDoubted()))
         self.put_back = 0
         """Addresses restored after a removal of ours took them along."""
 
@@ -146,7 +148,14 @@ class Addresses:
 
     def close(self) -> None:
         self.monitor.close()
+        self.route_monitor.close()
         self.requests.close()
+
+    def drain_routes(self) -> bool:
+        """Read about routes, after everything about the links that may have been the reason."""
+        while self.monitor.drain():
+            pass
+        return self.route_monitor.drain()
 
     # Plans -----------------------------------------------------------------------------------------------
 
@@ -166,7 +175,7 @@ class Addresses:
             self._add_address_step(plan, entry, adding=adding)
             return
         if entry.is_tracked:
-            self.monitor.watch_routes()
+            self.route_monitor.watch()
         try:
             plan.steps.append(_Step(entry, adding, self.routing.request(entry, adding=adding)))
         except MissingInterface as error:
@@ -263,12 +272,8 @@ class Addresses:
             self._feed(_link_changed(link))
         for loss in self.table.losses():
             self._judge(loss)
-        for heard in self.monitor.route_losses():
-            self.routing.judge(heard, process_at)
         if resynced:
             self._compare()
-            if self.monitor.watches_routes:
-                self._feed(RoutesDoubted())
 
     def _log_addresses(self, link: Link) -> None:
         """-a, in keepalived's words. Virtual addresses are not among them."""

@@ -17,7 +17,7 @@ from kad.kernel.encoder import MalformedMessage, Message
 from kad.kernel.links import LinkTable
 from kad.kernel.routes import RTM_DELROUTE, RTM_NEWROUTE, MissingInterface
 from kad.kernel.rules import RTM_DELRULE, RTM_NEWRULE
-from kad_vrrp.core.events import RouteDeleted
+from kad_vrrp.core.events import RouteDeleted, RouteReplaced
 
 Object = Route | Rule
 
@@ -36,13 +36,24 @@ _ABSENT = frozenset(
 """Answers to a removal that mean that there is nothing, or cannot be."""
 
 
+_OF_CONCERN = frozenset({RTM_NEWROUTE, RTM_DELROUTE, RTM_DELRULE})
+
+
 class Routing:
     """Which routes and rules plans have added and not removed, and what is heard of them."""
 
-    def __init__(self, table: LinkTable, own_port: int, feed: Callable[[RouteDeleted], None]) -> None:
+    def __init__(
+        self,
+        table: LinkTable,
+        own_port: int,
+        feed: Callable[[RouteDeleted | RouteReplaced], None],
+        name: Callable[[int], str],
+    ) -> None:
         self._table = table
         self._own_port = own_port
         self._feed = feed
+        self._name = name
+        """Of whoever has a netlink port."""
         self._held: dict[object, dict[Object, bytes]] = {}
         """By the key of their messages: each with the body it was asked for by."""
         self._adding: Counter[Object] = Counter()
@@ -117,21 +128,32 @@ class Routing:
 
     # News ------------------------------------------------------------------------------------------------
 
-    def judge(self, heard: Message, culprit: Callable[[int], str]) -> None:
-        """A route or rule of our protocol was deleted. ``culprit`` names a port."""
-        if heard.port_id == self._own_port:
+    def judge(self, heard: Message) -> None:
+        """A route of our protocol or a rule was deleted, or some route replaced another."""
+        if heard.port_id == self._own_port or heard.kind not in _OF_CONCERN:
             return
         kind = rules if heard.kind == RTM_DELRULE else routes
+        replaced = heard.kind == RTM_NEWROUTE
         try:
             key = kind.key_of(heard.body)
             entries = self._held.get(key, {})
-            lost = [entry for entry, body in entries.items() if kind.is_about(heard.body, body)]
+            if replaced:
+                lost = [e for e, body in entries.items() if routes.is_in_place_of(heard.body, body)]
+            else:
+                lost = [e for e, body in entries.items() if kind.is_about(heard.body, body)]
         except MalformedMessage:
             self.malformed += 1
             return
         for entry in lost:
-            if entry in self._adding:
-                self._lost[entry] = culprit(heard.port_id)
-            else:
-                self._let_go(entry, key)
-                self._feed(RouteDeleted(entry, culprit(heard.port_id)))
+            self._tell(entry, key, heard, replaced=replaced)
+
+    def _tell(self, entry: Object, key: object, heard: Message, *, replaced: bool) -> None:
+        culprit = self._name(heard.port_id)
+        if replaced:
+            culprit += f" with protocol {routes.protocol_of(heard.body)}"
+            self._feed(RouteReplaced(entry, culprit))
+        elif entry in self._adding:
+            self._lost[entry] = culprit
+        else:
+            self._let_go(entry, key)
+            self._feed(RouteDeleted(entry, culprit))

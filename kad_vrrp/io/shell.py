@@ -145,6 +145,7 @@ class Shell:
             driver.loop, logs.warning, self._environment, self._records, pipes_found, prefix=PIPES
         )
         driver.add_reader(self.addresses.monitor.fileno(), self.addresses.monitor.drain)
+        driver.add_reader(self.addresses.route_monitor.fileno(), self.addresses.drain_routes)
         driver.add_reader(self.addresses.requests.fileno(), self.addresses.requests.drain)
         driver.each_turn(self.announcer.next_turn)
         driver.each_turn(self.write_log)

@@ -8,6 +8,9 @@ import pytest
 
 from kad.config.model.routing import Route, Rule
 from kad.config.model.vrrp import VirtualAddress
+from kad.kernel.route_monitor import RouteMonitor
+from kad.kernel.routes import RTM_DELROUTE, RTM_NEWROUTE
+from kad.kernel.rules import RTM_DELRULE
 from tests.support.configuration import read
 from tests.support.namespaces import Network, Node, poll, remains
 from tests.support.vrrp_host import instance
@@ -106,6 +109,38 @@ def test_a_deletion_is_noticed_and_made_good(node: Node, words: tuple[str, ...])
         poll(lambda: kad.states() == ["BACKUP", "MASTER", "BACKUP", "MASTER"], kad.log)
         poll(lambda: ours(node) == EVERYTHING, lambda: f"{ours(node)}; {kad.log()}")
         assert "was deleted by" in kad.log()
+
+
+def test_a_replaced_route_is_set_again_and_nobody_steps_down(node: Node) -> None:
+    with VrrpNode(node, routed()) as kad:
+        kad.start()
+        kad.becomes("MASTER")
+        poll(lambda: ours(node) == EVERYTHING, "all of them")
+        node.ip("route", "replace", "198.51.100.0/24", "via", "192.0.2.253", "metric", "7", "proto", "static")
+        assert ours(node) == EVERYTHING - {"198.51.100.0/24"}
+        poll(lambda: ours(node) == EVERYTHING, lambda: f"{ours(node)}; {kad.log()}")
+        assert len(node.ip_json("route", "show", "198.51.100.0/24")) == 2, "theirs is left alone"
+        assert "was replaced by" in kad.log() and "with protocol 4" in kad.log()
+        assert kad.states() == ["BACKUP", "MASTER"]
+
+
+def test_the_kernel_drops_what_is_of_no_concern(node: Node) -> None:
+    heard: list[int] = []
+    with node.entered():
+        monitor = RouteMonitor(lambda message: heard.append(message.kind), lambda: heard.append(0))
+    monitor.watch()
+    for protocol in ("static", "18"):
+        for verb in ("add", "del"):
+            node.ip("route", verb, "198.51.100.0/24", "dev", "eth0", "proto", protocol)
+            node.ip("-6", "route", verb, "2001:db8:9::/48", "dev", "eth0", "proto", protocol)
+    node.ip("rule", "add", "preference", "5", "table", "5")
+    node.ip("rule", "del", "preference", "5")
+    node.ip("route", "add", "198.51.100.0/24", "dev", "eth0")
+    node.ip("route", "replace", "198.51.100.0/24", "dev", "eth1")
+    while monitor.drain():
+        pass
+    assert heard == [RTM_DELROUTE, RTM_DELROUTE, RTM_DELRULE, RTM_NEWROUTE]
+    monitor.close()
 
 
 def test_other_peoples_routes_and_rules_are_none_of_our_business(node: Node) -> None:

@@ -49,6 +49,10 @@ ROUTES = (
     "10.40.0.0/24 dev eth0 scope 200",
     "10.41.0.0/24 via 192.0.2.254 ttl-propagate enabled",
     "10.42.0.0/24 via 192.0.2.254 ttl-propagate disabled",
+    "10.43.0.0/24 encap ip id 5 dst 192.0.2.99 dev eth0",
+    "10.44.0.0/24 encap ip id 7 dst 192.0.2.99 src 192.0.2.1 tos 4 ttl 9 dev eth0",
+    "10.45.0.0/24 encap ip dst 192.0.2.99 flags 4 dev eth0 metric 5",
+    "10.47.0.0/24 encap ip6 id 5 dst 2001:db8::99 dev eth0",
     "2001:db8:a1::/48 via 2001:db8::fe",
     "2001:db8:a2::/48 via 2001:db8::fe dev eth0",
     "2001:db8:a3::/48 dev eth0",
@@ -65,6 +69,8 @@ ROUTES = (
     "::/0 via 2001:db8::fe dev eth0 table 86",
     "2001:db8:ae::/48 via fe80::99 dev eth0",
     "2001:db8:af::/48 dev eth0 congctl reno quickack 1 features ecn",
+    "2001:db8:b1::/48 encap ip6 id 5 dst 2001:db8::99 dev eth0",
+    "2001:db8:b2::/48 encap ip6 id 5 dst 2001:db8::99 src 2001:db8::1 tc 4 hoplimit 9 dev eth0",
     "2001:db8:b0::/48 dev eth0 from 2001:db8:7::/48",
 )
 

@@ -7,7 +7,7 @@ from kad.config.model.routing import Route, Rule
 from kad.config.model.vrrp import VrrpInstance
 from kad_vrrp.core.actions import ChangeAddresses
 from kad_vrrp.core.descriptions import describe
-from kad_vrrp.core.events import RouteDeleted, RoutesDoubted, StopRequested
+from kad_vrrp.core.events import RouteDeleted, RouteReplaced, RoutesDoubted, StopRequested
 from tests.support.vrrp_host import SECOND, Killed, instance, link
 from tests.support.vrrp_playbook import Playbook
 
@@ -78,6 +78,17 @@ def test_a_writer_that_keeps_fighting_does_not_flap_the_router() -> None:
             book.tell(RouteDeleted(ROUTE))
     moves = [line for line in book.lines() if line.startswith("MASTER ->")]
     assert 3 <= len(moves) <= 5, "once in ten seconds of the forty"
+
+
+def test_a_replaced_route_is_set_again_without_a_change_of_state() -> None:
+    book = master()
+    for _ in range(30):
+        book.tell(RouteReplaced(ROUTE, "'dhclient' (process 7) with protocol 16"))
+        book.run_for(SECOND // 10)
+    lines = book.lines(everything=True)
+    assert sum("was replaced by 'dhclient'" in line for line in lines) == 1
+    assert sum(line == "add 192.168.0.0 50" for line in lines) == 3
+    assert book.state() == "MASTER"
 
 
 def test_what_is_not_tracked_is_not_minded_and_may_be_refused() -> None:

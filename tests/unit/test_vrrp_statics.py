@@ -8,7 +8,7 @@ from kad.config.model.routing import Route, Rule
 from kad.config.model.vrrp import VirtualAddress, VrrpInstance
 from kad_vrrp.core.actions import AddressEntry, Entry
 from kad_vrrp.core.context import EngineSettings
-from kad_vrrp.core.events import AddressDeleted, LinkRemoved, RouteDeleted, StopRequested
+from kad_vrrp.core.events import AddressDeleted, LinkRemoved, RouteDeleted, RouteReplaced, StopRequested
 from tests.support.configuration import assert_as_annotated
 from tests.support.vrrp_host import SECOND, Killed, instance, link
 from tests.support.vrrp_playbook import Playbook
@@ -147,6 +147,17 @@ def test_an_address_that_is_put_back_brings_its_routes_along() -> None:
     book.tell(AddressDeleted("eth1", "10.1.0.9", 24))
     book.run_for(0)
     assert present(book) == NAMES
+
+
+def test_a_replaced_route_is_put_back_ever_less_often() -> None:
+    book = machine()
+    book.lines()
+    for _ in range(100):
+        book.tell(RouteReplaced(ROUTE, "'zebra' (process 7) with protocol 11"))
+        book.run_for(SECOND // 10)
+    lines = book.lines(everything=True)
+    assert 3 <= sum(line == "add 192.168.0.0" for line in lines) <= 5
+    assert any("was replaced by 'zebra' (process 7) with protocol 11 again" in line for line in lines)
 
 
 def test_no_track_is_not_minded() -> None:
