@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from kad.kernel.batch import force_receive_buffer
 from kad.kernel.encoder import NLMSG_ERROR, MalformedMessage, answer, messages
-from kad.kernel.nftables import Command, transaction
+from kad.kernel.nftables import Command, Family, table_question, transaction
 
 _NETFILTER = 12
 _SO_SNDBUFFORCE = 32
@@ -36,6 +36,20 @@ def commit(commands: Sequence[Command]) -> str:
         return f"nf_tables: {error.strerror or error}"
     except MalformedMessage as error:
         return f"nf_tables: {error}"
+
+
+def lacks_table(family: Family, name: str) -> bool:
+    """Is there surely no such table? False where that cannot be said."""
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETFILTER) as made:
+            made.bind((0, 0))
+            made.settimeout(_PATIENCE_S)
+            made.sendto(table_question(family, name, 1), (0, 0))
+            for reply in messages(made.recv(_READ_SIZE)):
+                return reply.kind == NLMSG_ERROR and answer(reply).error == errno.ENOENT
+    except (OSError, MalformedMessage):
+        pass
+    return False
 
 
 def _force_send_buffer(made: socket.socket) -> None:

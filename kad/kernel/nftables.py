@@ -27,7 +27,7 @@ SUBSYSTEM = 10
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _APPEND = 0x800
 
-_NEW_TABLE, _DELETE_TABLE = 0, 2
+_NEW_TABLE, _GET_TABLE, _DELETE_TABLE = 0, 1, 2
 _NEW_CHAIN = 3
 _NEW_RULE = 6
 _NEW_SET = 9
@@ -131,6 +131,11 @@ def transaction(commands: Sequence[Command], sequence: int) -> bytes:
     end = sequence + len(commands) + 1
     parts.append(message(_BATCH_END, 0, end, _HEADER.pack(0, 0, SUBSYSTEM)))
     return b"".join(parts)
+
+
+def table_question(family: Family, name: str, sequence: int) -> bytes:
+    """A request of its own: what is this table? ENOENT: there is none."""
+    return message(SUBSYSTEM << 8 | _GET_TABLE, 0, sequence, _HEADER.pack(family, 0, 0) + text(1, name))
 
 
 def _u32(kind: int, value: int) -> bytes:

@@ -119,6 +119,11 @@ def commands(spec: FilterSpec) -> list[Command]:
     return [*_Rules(spec, Family.IPV4).build(), *_Rules(spec, Family.IPV6).build()]
 
 
+def families(spec: FilterSpec) -> tuple[Family, ...]:
+    """Those that have a table."""
+    return tuple(family for family in (Family.IPV4, Family.IPV6) if _Rules(spec, family).is_needed)
+
+
 def removal(settings: Firewall) -> list[Command]:
     """One transaction after which there are no tables."""
     name = table_of(settings)
@@ -138,8 +143,12 @@ class _Rules:
         self._commands: list[Command] = []
         self._sets = 0
 
+    @property
+    def is_needed(self) -> bool:
+        return bool(self._refused or self._vmacs)
+
     def build(self) -> list[Command]:
-        if not self._refused and not self._vmacs:
+        if not self.is_needed:
             return list(nf.removed_table(self._family, self._table))
         self._commands = list(nf.replaced_table(self._family, self._table))
         self._base_chain("out", Hook.LOCAL_OUT)

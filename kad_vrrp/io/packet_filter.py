@@ -7,11 +7,22 @@ from collections.abc import Callable
 
 from kad.config.model.vrrp import VrrpConfiguration
 from kad.kernel import nft_socket
+from kad.kernel.nftables import Family
 from kad_vrrp.core.events import LinkChanged, LinkRemoved
-from kad_vrrp.core.packet_filter import FilterSpec, commands, filter_spec, needs_filter, removal, table_of
+from kad_vrrp.core.packet_filter import (
+    FilterSpec,
+    commands,
+    families,
+    filter_spec,
+    needs_filter,
+    removal,
+    table_of,
+)
 from kad_vrrp.io.virtual_links import Done, KernelThread
 
 RETRY_S = 30.0
+LOOK_S = 10.0
+"""How often it is looked whether the tables are still there: many a firewall is loaded by flushing all."""
 
 
 class PacketFilter:
@@ -34,6 +45,7 @@ class PacketFilter:
         """What was last asked of the kernel."""
         self._busy = False
         self._retry: asyncio.TimerHandle | None = None
+        self._look: asyncio.TimerHandle | None = None
         self._closed = False
         self.error = ""
         """Why the rules are not in the kernel."""
@@ -70,8 +82,9 @@ class PacketFilter:
     def close(self, done: Done) -> None:
         """Nothing is left of it."""
         self._closed = True
-        if self._retry is not None:
-            self._retry.cancel()
+        for timer in (self._retry, self._look):
+            if timer is not None:
+                timer.cancel()
         programmed, self._programmed = self._programmed, FilterSpec()
         if not programmed:
             done()
@@ -103,6 +116,7 @@ class PacketFilter:
         def finish() -> None:
             self._busy = False
             self._judge(said[0])
+            self._plan_look()
             done()
             if not self._closed and self._spec_of(self._configuration) != self._programmed:
                 self.program(lambda: None)
@@ -116,6 +130,29 @@ class PacketFilter:
         self.error = error
         if error and self._retry is None and not self._closed:
             self._retry = self._loop.call_later(RETRY_S, self._try_again)
+
+    def _plan_look(self) -> None:
+        if self._look is None and self._programmed and not self._closed:
+            self._look = self._loop.call_later(LOOK_S, self._look_after)
+
+    def _look_after(self) -> None:
+        self._look = None
+        spec = self._programmed
+        if not spec or self._closed:
+            return
+        name, missing = table_of(spec.settings), list[Family]()
+
+        def look() -> None:
+            missing.extend(family for family in families(spec) if nft_socket.lacks_table(family, name))
+
+        def judge() -> None:
+            if missing and not self.error and spec is self._programmed and not self._closed:
+                self._complain(f"somebody removed the packet filter's table {name}; putting it back")
+                self._programmed = FilterSpec(spec.settings)
+                self.program(lambda: None)
+            self._plan_look()
+
+        self._thread.run(look, judge)
 
     def _try_again(self) -> None:
         self._retry = None

@@ -144,6 +144,19 @@ def test_membership_reports_leave_from_the_base(nodes: tuple[Node, Node]) -> Non
         assert not any(mac.startswith("00:00:5e") for mac in reports())
 
 
+def test_a_flushed_table_comes_back(nodes: tuple[Node, Node]) -> None:
+    node, client = nodes
+    with Kad(node, configuration(FOUR)) as kad:
+        master(kad, node, VIP)
+        before = ruleset(node)
+        node.run(["nft", "flush", "ruleset"])
+        assert refused(client, VIP)
+        kad.wait_for("somebody removed the packet filter's table keepalived")
+        poll(lambda: ruleset(node) == before, "the same rules again")
+        assert not refused(client, VIP)
+        assert kad.count("Entering MASTER STATE") == 1
+
+
 def test_what_cannot_be_filtered_is_said(nodes: tuple[Node, Node]) -> None:
     node, _ = nodes
     # A table of that name that belongs to somebody who is still there cannot be replaced.

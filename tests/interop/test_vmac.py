@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -286,3 +287,92 @@ def test_many_are_removed_at_once_and_nothing_else(lan: Lan) -> None:
         poll(lambda: len(own_links(node)) == 11, "thirty of them gone", seconds=10)
         assert kad.stop() == 0
     assert set(own_links(node)) == {"foreign"}
+
+
+class Asking(threading.Thread):
+    """A client that asks for the VIP every 10 ms: how often nobody answered within a twentieth of a second."""
+
+    def __init__(self, client: Node) -> None:
+        super().__init__(daemon=True)
+        self._client = client
+        self._over = threading.Event()
+        self.asked = self.lost = 0
+
+    def run(self) -> None:
+        with self._client.entered():
+            while not self._over.wait(0.01):
+                with socket.socket() as made:
+                    made.settimeout(0.05)
+                    self.asked += 1
+                    self.lost += made.connect_ex((VIP, 9)) != errno.ECONNREFUSED
+
+    def __enter__(self) -> Asking:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.join(10)
+
+
+def go_over(lan: Lan, then: type[Daemon]) -> tuple[int, int]:
+    """A pair of keepalived becomes one of ``then``, the backup first; (asked, lost)."""
+    fields: dict[str, Any] = {"version": 3, "advert_int": 0.2}
+    one, two = lan.node("one", 1), lan.node("two", 2)
+    texts = {one: configuration(vmac(150, **fields)), two: configuration(vmac(100, **fields))}
+    with Keepalived(one, texts[one]) as first, Keepalived(two, texts[two]) as second:
+        first.wait_for("Entering MASTER STATE")
+        second.wait_for("Entering BACKUP STATE")
+        poll(lambda: reaches(lan.client, VIP), "the VIP")
+        with Asking(lan.client) as asking:
+            second.stop()
+            with then(two, texts[two]) as new_second:
+                new_second.wait_for("Entering BACKUP STATE")
+                assert one.holds(VIP) and not two.holds(VIP)
+                first.stop()
+                new_second.wait_for("Entering MASTER STATE")
+                poll(lambda: two.holds(VIP) and not one.holds(VIP), "the VIP on the other")
+                with then(one, texts[one]) as new_first:
+                    new_first.wait_for("Entering MASTER STATE")
+                    poll(lambda: one.holds(VIP) and not two.holds(VIP), "the VIP back")
+                    poll(lambda: who_answers(lan.client, "eth0", VIP) == {VMAC4}, "one answer")
+                    before = asking.asked
+                    poll(lambda: asking.asked > before + 20, "more of it")
+                    new_second.stop()
+                    new_first.stop()
+                    asking.__exit__()
+    for node in (one, two):
+        node.close()
+        lan.network.nodes.remove(node)
+    return asking.asked, asking.lost
+
+
+def test_a_pair_goes_over_from_keepalived_and_loses_no_more_than_with_it(lan: Lan) -> None:
+    needs_keepalived()
+    asked, lost = go_over(lan, Kad)
+    theirs_asked, theirs_lost = go_over(lan, Keepalived)
+    print(f"kad lost {lost} of {asked}, keepalived {theirs_lost} of {theirs_asked}")
+    assert asked > 100 and theirs_asked > 100
+    # Two changes of place: each costs the skew time and the client's own patience.
+    assert lost <= theirs_lost + 10
+
+
+def test_ipv6_moves_both_ways(lan: Lan) -> None:
+    needs_keepalived()
+    ours, theirs = lan.node("kad", 1), lan.node("ka", 2)
+    vip6 = "2001:db8::100"
+
+    def text(priority: int) -> str:
+        return configuration(vmac(priority, version=3, advert_int=0.2, addresses=("fe80::99", f"{vip6}/64")))
+
+    with Keepalived(theirs, text(100)) as keepalived, Kad(ours, text(150)) as kad:
+        kad.wait_for("(VI_1) Entering MASTER STATE")
+        poll(lambda: ours.holds(vip6) and not theirs.holds(vip6), "the VIP here alone")
+        assert who_answers(lan.client, "eth0", vip6) == {VMAC6}
+        kad.configure(text(50))
+        kad.reload()
+        keepalived.wait_for("Entering MASTER STATE")
+        poll(lambda: theirs.holds(vip6) and not ours.holds(vip6), "the VIP there alone")
+        assert who_answers(lan.client, "eth0", vip6) == {VMAC6}
+        keepalived.stop()
+        kad.wait_for("(VI_1) Entering MASTER STATE", times=2)
