@@ -290,7 +290,7 @@ def test_many_are_removed_at_once_and_nothing_else(lan: Lan) -> None:
 
 
 class Asking(threading.Thread):
-    """A client that asks for the VIP every 10 ms: how often nobody answered within a twentieth of a second."""
+    """A client that asks for the VIP every 10 ms: how often nobody answered within 50 ms."""
 
     def __init__(self, client: Node) -> None:
         super().__init__(daemon=True)
