@@ -26,6 +26,9 @@ SIGNALS = {
     "JSON": ("SIGRTMIN", 2),
 }
 """What --signum knows."""
+KEEPALIVED = "keepalived"
+MODEL_VERSION = "2.4.3"
+"""The keepalived whose configurations are understood."""
 DEFAULT_FILE = "/etc/keepalived/keepalived.conf"
 FAILURE = 1
 DEFECT = 70
@@ -47,10 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILURE
     match line.mode:
         case Mode.VERSION:
-            print(f"kad v{__version__}, for configurations of Keepalived v2.4.3", file=sys.stderr)
+            _print_version(_program())
             return 0
         case Mode.HELP:
-            print(usage("kad"))
+            print(usage(_program()))
             return 0
         case Mode.SIGNUM:
             return _print_signal(line.signum)
@@ -63,6 +66,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return status
         case _:
             return _run(line)
+
+
+def _program() -> str:
+    """keepalived, where a link of that name led here: then answers are as its users' programs expect."""
+    return KEEPALIVED if os.path.basename(sys.argv[0]) == KEEPALIVED else "kad"
+
+
+def _print_version(program: str) -> None:
+    if program == KEEPALIVED:
+        # Exporters take the second word of the first line, and look for --enable-json in the rest.
+        print(f"Keepalived v{MODEL_VERSION} (kad {__version__})\n", file=sys.stderr)
+        print("Configure options: --enable-json", file=sys.stderr)
+    else:
+        print(f"kad v{__version__}, for configurations of Keepalived v{MODEL_VERSION}", file=sys.stderr)
 
 
 def _mend_standard_streams() -> None:
@@ -204,7 +221,9 @@ def _run(line: CommandLine) -> int:
     try:
         for field in line.paths:
             line.values[field] = _absolute(line.values[field])
-        options = with_configured_names(Options(**line.values, not_acting=tuple(line.not_acting)))
+        options = with_configured_names(
+            Options(**line.values, program=_program(), not_acting=tuple(line.not_acting))
+        )
         _check_length(run_directory_path(options))
         if options.net_namespace:
             _enter_namespace(options.net_namespace)

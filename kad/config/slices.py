@@ -22,6 +22,7 @@ from kad.config.model.check import (
     VirtualServerGroup,
 )
 from kad.config.model.config import Config
+from kad.config.model.globals import Globals, ProcessSettings, ProcessTuning
 from kad.config.model.routing import Route, Rule
 from kad.config.model.track import TrackFile, TrackProcess, TrackScript
 from kad.config.model.vrrp import (
@@ -37,6 +38,8 @@ from kad.config.model.vrrp import (
 )
 from kad.ipc.messages import Role, SupervisorSettings
 
+PROCESS = "itself"
+"""Name of what a child is told of itself as a process."""
 _encode = msgspec.msgpack.Encoder().encode
 
 Kinds = tuple[tuple[str, str, type[Struct]], ...]
@@ -70,6 +73,7 @@ _KINDS: Kinds = (
     ("", "", VrrpSettings),
     ("", "", CheckSettings),
     ("", "", SslContext),
+    ("", "", ProcessSettings),
 )
 _DECODERS: dict[type[Struct], Any] = {kind: msgspec.msgpack.Decoder(kind) for _, _, kind in _KINDS}
 
@@ -83,6 +87,14 @@ def slices(config: Config) -> dict[Role, dict[str, bytes]]:
         Role.CHECK: {"settings": _encode(config.check.settings), **_objects(config.check, _CHECK_KINDS)},
         Role.BFD: _objects(config.bfd, _BFD_KINDS),
     }
+    for role, tuning in (
+        (Role.VRRP, config.globals.vrrp),
+        (Role.CHECK, config.globals.checker),
+        (Role.BFD, config.globals.bfd),
+    ):
+        own = process_settings(config.globals, tuning)
+        if own != ProcessSettings():
+            made[role][PROCESS] = _encode(own)
     if config.check.ssl is not None:
         made[Role.CHECK]["ssl"] = _encode(config.check.ssl)
     return {role: slice_ for role, slice_ in made.items() if role in roles(config)}
@@ -99,12 +111,30 @@ def roles(config: Config) -> tuple[Role, ...]:
     return tuple(role for role, need in needed.items() if need)
 
 
+def process_settings(settings: Globals, tuning: ProcessTuning) -> ProcessSettings:
+    """What one process is told of itself."""
+    return ProcessSettings(
+        tuning=tuning,
+        maximum_automatic_priority=max(0, settings.maximum_automatic_priority),
+        minimum_automatic_delay_us=settings.minimum_automatic_priority_delay_us,
+        umask=settings.umask,
+    )
+
+
+def decode_process(slice_: Mapping[str, bytes]) -> ProcessSettings:
+    """A child's own settings as a process; raises msgspec.MsgspecError."""
+    data = slice_.get(PROCESS)
+    return ProcessSettings() if data is None else _DECODERS[ProcessSettings].decode(data)
+
+
 def supervisor_settings(config: Config) -> SupervisorSettings:
     """What the supervisor must know. Without instances the usual master-down interval stands."""
     downs = [master_down_us(instance) for instance in config.vrrp.instances]
     usual = SupervisorSettings()
     return SupervisorSettings(
         child_wait_us=config.globals.child_wait_us,
+        process_name=config.globals.process_name,
+        umask=config.globals.umask,
         least_master_down_us=min(downs, default=usual.least_master_down_us),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from kad.config.model.globals import Fifo, Globals, ProcessTuning
@@ -56,7 +57,7 @@ def _name_lines(settings: Globals) -> Iterator[str]:
         ("VRRP process name", settings.vrrp.process_name),
         ("LVS process name", settings.checker.process_name),
         ("BFD process name", settings.bfd.process_name),
-        ("Router ID", settings.router_id),
+        ("Router ID", settings.router_id or os.uname().nodename),
     ):
         if value:
             yield f" {label} = {value}"

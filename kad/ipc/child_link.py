@@ -12,7 +12,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import assert_never
 
+from msgspec.structs import replace
+
 from kad.config.model.globals import Mail
+from kad.config.slices import decode_process
 from kad.ipc.codec import DropReason, Drops
 from kad.ipc.link import DealerEnd, Reactor, child_identity, control_path
 from kad.ipc.messages import (
@@ -29,7 +32,9 @@ from kad.ipc.messages import (
     StatusRequest,
 )
 from kad.notify.policy import Letter
-from kad.runtime.process import ChildContext
+from kad.runtime import logs
+from kad.runtime.process import DEFAULT_UMASK, ChildContext
+from kad.runtime.tuning import Tuner
 
 Slice = Mapping[str, bytes]
 
@@ -68,6 +73,9 @@ class ChildLink:
         self._on_abandon = on_abandon
         self._report = report
         self._on_status = on_status
+        options_umask = context.options.umask
+        umask = DEFAULT_UMASK if options_umask is None else options_umask
+        self._tuner = Tuner(f"kad_{context.role.value}", umask, logs.warning)
         self._sequence = 0
         self._asked = 0
         self._applied = 0
@@ -170,7 +178,17 @@ class ChildLink:
 
     def _begin(self, generation: int, slice_: Slice) -> None:
         self._asked = generation
+        self._tune(slice_)
         self._on_apply(generation, slice_)
+
+    def _tune(self, slice_: Slice) -> None:
+        """What the configuration says to this process itself."""
+        settings = decode_process(slice_)
+        if self._context.options.umask is not None:
+            # keepalived: the command line's counts.
+            settings = replace(settings, umask=None)
+        self._tuner.apply(settings)
+        self._reactor.watch_lateness(self._tuner.late_us, self._tuner.is_late)
 
     def _status_asked(self, message: StatusRequest) -> None:
         if self._on_status is None:

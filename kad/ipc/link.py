@@ -50,6 +50,8 @@ class Reactor(Protocol):
 
     def remove_reader(self, descriptor: int) -> None: ...
 
+    def watch_lateness(self, limit_us: int, on_late: Callable[[], None]) -> None: ...
+
 
 _contexts: dict[int, zmq.Context[zmq.Socket[bytes]]] = {}
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 from kad.config.model.script import ScriptCommand
 from kad.runtime.process import inherited_nofile
+from kad.runtime.tuning import inherited_nice, inherited_realtime_limit
 
 RUNNING_LIMIT = 512
 """Scripts running at once, all instances together."""
@@ -98,10 +99,21 @@ def start_process(command: ScriptCommand, environment: Mapping[str, str]) -> int
         extra_groups=command.groups if change else None,
     )
     process.returncode = 0  # its end comes through a pidfd, not through this object
-    # Only now: lowered before the fork, the limit might stand in the way of the fork's own pipe.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, inherited_nofile)
+    _give_back(process.pid)
     return process.pid
+
+
+def _give_back(pid: int) -> None:
+    """The limits and the priority kad was started with. Real-time priority goes by itself at the fork.
+
+    Only now: lowered before the fork, a limit might stand in the way of the fork's own pipe.
+    """
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, inherited_nofile)
+        if resource.getrlimit(resource.RLIMIT_RTTIME) != inherited_realtime_limit:
+            resource.prlimit(pid, resource.RLIMIT_RTTIME, inherited_realtime_limit)
+        if os.getpriority(os.PRIO_PROCESS, 0) != inherited_nice:
+            os.setpriority(os.PRIO_PROCESS, pid, inherited_nice)
 
 
 def let_exec_reset_signals() -> None:

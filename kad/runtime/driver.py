@@ -31,6 +31,7 @@ IDLE_WAKE_US = 200_000
 
 LATE_WAKE_US = 10_000
 """Waking up so much later than planned is told even where nothing was due by then."""
+NEVER_LATE_US = 1 << 62
 
 BATCH = 64
 """Packets or messages read from one descriptor before the next one has its turn."""
@@ -115,6 +116,8 @@ class Driver(Generic[E, A]):
         self._rare: Callable[[], bool] = lambda: False
         self._warm_up: Callable[[], None] = lambda: None
         self._warmed_up_for_us = 0
+        self._late_us = NEVER_LATE_US
+        self._on_late: Callable[[], None] = lambda: None
         self._chores: list[Callable[[], bool]] = []
         self._selector = TimerSelector()
         self.lateness = Lateness()
@@ -195,6 +198,11 @@ class Driver(Generic[E, A]):
         if until_us < monotonic_us() + 2 * EVE_US:
             self._selector.look_out_until_us = until_us
 
+    def watch_lateness(self, limit_us: int, on_late: Callable[[], None]) -> None:
+        """Have ``on_late`` called whenever the loop comes later than that to a deadline; 0: never."""
+        self._late_us = limit_us or NEVER_LATE_US
+        self._on_late = on_late
+
     def run(self) -> None:
         """Until :meth:`stop`. An exception out of any callback or task ends the process: :func:`_die`."""
         asyncio.set_event_loop(self.loop)
@@ -241,6 +249,8 @@ class Driver(Generic[E, A]):
         now_us = monotonic_us()
         if deadline_us is not None and deadline_us <= now_us:
             self.lateness.count(now_us - deadline_us)
+            if now_us - deadline_us > self._late_us:
+                self._on_late()
             self.feed(self._time_reached)
             deadline_us = self._core.deadline_us
         elif (planned_us := self._selector.deadline_us) is not None and now_us - planned_us > LATE_WAKE_US:

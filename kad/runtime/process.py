@@ -18,7 +18,8 @@ import setproctitle
 from msgspec import Struct
 
 from kad.errors import ExitStatus
-from kad.ipc.messages import Generation, Role
+from kad.ipc.messages import Generation, Role, SupervisorSettings
+from kad.runtime.tuning import set_name
 from kad.supervisor import signals
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 class Options(Struct, frozen=True):
     """The command line, parsed (kad/cli.py); what every process needs to know of it."""
 
+    program: str = "kad"
+    """What it was called as: kad, or keepalived by a link of that name."""
     config_file: str = "/etc/keepalived/keepalived.conf"
     config_id: str = ""
     foreground: bool = False
@@ -98,7 +101,6 @@ class ChildContext(Struct):
 TITLES: dict[Role, str] = {role: f"kad: {role.value}" for role in Role}
 
 _PR_SET_PDEATHSIG = 1
-_PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -124,9 +126,25 @@ def become_subreaper() -> None:
 
 def set_title(title: str, name: str) -> None:
     """``title`` for ps, ``name`` (15 bytes count) for the kernel's own."""
+    _set_command_line(title)
+    set_name(name)
+
+
+def _set_command_line(title: str) -> None:
+    """Within the room the command line had: /proc/PID/environ, which lies behind it, stays what it was.
+
+    setproctitle looks for the variable the first time it is called.
+    """
+    os.environ["SPT_NOENV"] = "1"
     setproctitle.setproctitle(title)
-    buffer = ctypes.create_string_buffer(name.encode()[:15])
-    _libc.prctl(_PR_SET_NAME, buffer, 0, 0, 0)
+    del os.environ["SPT_NOENV"]
+
+
+def adopt(settings: SupervisorSettings, options: Options) -> None:
+    """What the configuration says to the supervisor's own process."""
+    set_name(settings.process_name or options.program)
+    if settings.umask is not None and options.umask is None:
+        os.umask(settings.umask)
 
 
 def raise_nofile_limit() -> None:

@@ -55,7 +55,9 @@ def run(options: Options, entries: Mapping[Role, str] = ENTRIES) -> int:
 
 def _supervise(options: Options, entries: Mapping[Role, str], starter: Starter) -> int:
     pid_file = PidFile.acquire(pid_file_path(options, None))
-    set_title("kad: supervisor", "kad")
+    # Exporters look for a process whose command line begins with keepalived.
+    title = "kad: supervisor" if options.program == "kad" else f"{options.program} (kad: supervisor)"
+    set_title(title, options.program)
     try:
         pid_file.write(os.getpid())
     except OSError as error:

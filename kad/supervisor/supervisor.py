@@ -31,7 +31,7 @@ from kad.runtime import logs
 from kad.runtime.clock import monotonic_us
 from kad.runtime.journal import Journal, Phase
 from kad.runtime.pidfile import PidFile, PidFileInUse
-from kad.runtime.process import ChildContext, Options, crash_file
+from kad.runtime.process import ChildContext, Options, adopt, crash_file
 from kad.runtime.rundir import RunDirectory
 from kad.runtime.systemd import ServiceManager
 from kad.supervisor.channel import Channel, ChannelError, read_generation
@@ -424,6 +424,7 @@ class Supervisor:
     def _adopt(self, message: CommitGeneration) -> None:
         logs.info(f"generation {message.number} is committed")
         self._settings = message.settings
+        adopt(message.settings, self._options)
         for role in self._watches:
             self._watches[role] = self._patience[role].watch(self._settings.hang_limit_us)
         for role, child in self._children.items():

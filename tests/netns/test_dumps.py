@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import subprocess
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -128,3 +130,36 @@ def test_a_dump_asked_for_while_nobody_can_answer_comes_later(node: Node, tmp_pa
         os.kill(daemon.pid, signal.SIGUSR2)
         poll(path.exists, "the dump of the next control")
         assert daemon.vrrp_pid() == vrrp
+
+
+class Linked(Kad):
+    """kad by a link that is called keepalived."""
+
+    def argv(self) -> list[str]:
+        link = self.directory / "keepalived"
+        link.unlink(missing_ok=True)
+        link.symlink_to(self.program)
+        return [str(link), *super().argv()[1:]]
+
+
+def test_called_as_keepalived_it_is_found_and_answers_as_exporters_expect(node: Node, tmp_path: Path) -> None:
+    text = configuration(vrrp_instance(version=3, advert_int=0.1), settings=["script_user root"])
+    with Linked(node, text, wrapper=["env", f"TMPDIR={tmp_path}"]) as daemon:
+        daemon.wait_for("Entering MASTER STATE")
+        link = str(daemon.directory / "keepalived")
+        said = subprocess.run([link, "-v"], capture_output=True, text=True, check=True)
+        first, rest = said.stderr.split("\n", 1)
+        assert re.fullmatch(r"v\d+\.\d+\.\d+", first.split(" ")[1]) and said.stdout == ""
+        assert "--enable-json" in rest
+        number = subprocess.run([link, "--signum=JSON"], capture_output=True, text=True, check=True)
+        assert int(number.stdout) == SIGJSON
+        # The first process whose command line begins with the word, whatever its directory.
+        shown = subprocess.run(["ps", "-axwwo", "pid,args"], capture_output=True, text=True, check=True)
+        pids = [
+            int(words[0])
+            for line in shown.stdout.splitlines()[1:]
+            if len(words := line.split()) > 1 and Path(words[1]).name == "keepalived"
+        ]
+        assert daemon.pid in pids and not set(daemon.children()) & set(pids)
+        assert Path(f"/proc/{daemon.pid}/comm").read_text() == "keepalived\n"
+        assert len(json.loads(dump(daemon, tmp_path / "keepalived.json", int(number.stdout)))) == 1

@@ -25,6 +25,9 @@ class LoopReactor:
     def remove_reader(self, descriptor: int) -> None:
         self.loop.remove_reader(descriptor)
 
+    def watch_lateness(self, limit_us: int, on_late: Callable[[], None]) -> None:
+        """Nobody is late here."""
+
     def until(self, condition: Callable[[], object], limit: float = 10.0) -> None:
         """Run the loop until ``condition`` holds; fail after ``limit`` seconds."""
         end = time.monotonic() + limit

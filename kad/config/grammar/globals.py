@@ -24,6 +24,7 @@ from kad.config.schema import (
     Reading,
     Repeat,
     Row,
+    acting,
     opens,
 )
 from kad.config.scripts import default_identity, identity, read_script_user, script
@@ -482,52 +483,64 @@ def _share_fields(reading: Reading, frame: Frame) -> bool:
     return True
 
 
-TUNING_ROWS = tuple(
-    row
-    for name, target, roles in (("vrrp", "vrrp", VRRP), ("checker", "checker", CHECK), ("bfd", "bfd", BFD))
-    for row in (
-        Row(
-            f"{name}_process_name",
-            PROCESS_NAME,
-            f"Name of the {name} process.",
-            f"{target}.process_name",
-            roles=roles,
-        ),
-        Row(f"{name}_priority", NICE, f"Nice value of the {name} process.", f"{target}.nice", roles=roles),
-        Row(
-            f"{name}_no_swap", flag(), f"Lock the {name} process in memory.", f"{target}.no_swap", roles=roles
-        ),
-        Row(
-            f"{name}_rt_priority",
-            RT_PRIORITY,
-            f"Real-time priority (SCHED_RR) of the {name} process.",
-            f"{target}.realtime_priority",
-            roles=roles,
-        ),
-        Row(
-            f"{name}_cpu_affinity",
-            CPU_AFFINITY,
-            f"Processors the {name} process may run on.",
-            f"{target}.cpu_affinity",
-            roles=roles,
-        ),
-        Row(
-            f"{name}_rlimit_rttime",
-            RLIMIT,
-            f"How long the {name} process may run at real-time priority without pause.",
-            f"{target}.realtime_limit_us",
-            roles=roles,
-        ),
-        Row(
-            f"{name}_rlimit_rtime",
-            RLIMIT,
-            f"As {name}_rlimit_rttime.",
-            f"{target}.realtime_limit_us",
-            roles=roles,
-            alias_of=f"{name}_rlimit_rttime",
-            deprecated=f"{name}_rlimit_rttime",
-            deprecated_status=0,
-        ),
+TUNING_ROWS = acting(
+    tuple(
+        row
+        for name, target, roles in (
+            ("vrrp", "vrrp", VRRP),
+            ("checker", "checker", CHECK),
+            ("bfd", "bfd", BFD),
+        )
+        for row in (
+            Row(
+                f"{name}_process_name",
+                PROCESS_NAME,
+                f"Name of the {name} process.",
+                f"{target}.process_name",
+                roles=roles,
+            ),
+            Row(
+                f"{name}_priority", NICE, f"Nice value of the {name} process.", f"{target}.nice", roles=roles
+            ),
+            Row(
+                f"{name}_no_swap",
+                flag(),
+                f"Lock the {name} process in memory.",
+                f"{target}.no_swap",
+                roles=roles,
+            ),
+            Row(
+                f"{name}_rt_priority",
+                RT_PRIORITY,
+                f"Real-time priority (SCHED_RR) of the {name} process.",
+                f"{target}.realtime_priority",
+                roles=roles,
+            ),
+            Row(
+                f"{name}_cpu_affinity",
+                CPU_AFFINITY,
+                f"Processors the {name} process may run on.",
+                f"{target}.cpu_affinity",
+                roles=roles,
+            ),
+            Row(
+                f"{name}_rlimit_rttime",
+                RLIMIT,
+                f"How long the {name} process may run at real-time priority without pause.",
+                f"{target}.realtime_limit_us",
+                roles=roles,
+            ),
+            Row(
+                f"{name}_rlimit_rtime",
+                RLIMIT,
+                f"As {name}_rlimit_rttime.",
+                f"{target}.realtime_limit_us",
+                roles=roles,
+                alias_of=f"{name}_rlimit_rttime",
+                deprecated=f"{name}_rlimit_rttime",
+                deprecated_status=0,
+            ),
+        )
     )
 )
 
@@ -542,14 +555,16 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         "process_names",
         Kind("flag", _process_names),
         "Give the child processes their usual names.",
+        acts=True,
         roles=ALL,
     ),
-    Row("process_name", PROCESS_NAME, "Name of the parent process.", roles=CORE),
+    Row("process_name", PROCESS_NAME, "Name of the parent process.", acts=True, roles=CORE),
     Row(
         "lvs_process_name",
         PROCESS_NAME,
         "As checker_process_name.",
         "checker.process_name",
+        acts=True,
         roles=CHECK,
         alias_of="checker_process_name",
         deprecated="checker_process_name",
@@ -561,6 +576,7 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         integer(-1, 99, bare=99),
         "Highest real-time priority a late process gives itself; -1 is silent about it.",
         "maximum_automatic_priority",
+        acts=True,
         roles=ALL,
     ),
     Row(
@@ -568,12 +584,14 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         integer(1, 10_000_000, unit="µs", soft=True),
         "How late a timer must be for that.",
         "minimum_automatic_priority_delay_us",
+        acts=True,
         roles=ALL,
     ),
     Row(
         "umask",
         Kind("number or bit names", _umask, low="0", high="0777"),
         "Mask for files kad creates.",
+        acts=True,
         roles=ALL,
     ),
     Row(
@@ -634,7 +652,7 @@ GLOBAL_ROWS: tuple[Row, ...] = (
     Row(
         "router_id",
         word("name", soft=True),
-        "Name of this node in mail subjects and SNMP.",
+        "Name of this node in mail subjects and dumps.",
         acts=True,
         roles=ALL,
         default="the host's name",

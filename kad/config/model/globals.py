@@ -56,6 +56,17 @@ class ProcessTuning(Struct, frozen=True, omit_defaults=True):
     no_swap: bool = False
 
 
+class ProcessSettings(Struct, frozen=True, omit_defaults=True):
+    """What global_defs says to one process about itself."""
+
+    tuning: ProcessTuning = ProcessTuning()
+    maximum_automatic_priority: int = 0
+    """Real-time priority up to which it raises itself where it is late; 0: not at all."""
+    minimum_automatic_delay_us: int = 1_000_000
+    """How late that is."""
+    umask: int | None = None
+
+
 class NetlinkBuffers(Struct, frozen=True, omit_defaults=True):
     """Receive buffers in bytes; 0: the system's."""
 

@@ -1,0 +1,111 @@
+"""Priorities, processors, memory and names of real processes, from the configuration and back by a reload."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import Kad, proportional_memory
+from tests.support.keepalived import configuration, vrrp_instance
+from tests.support.namespaces import Network, Node, poll
+
+pytestmark = pytest.mark.root
+
+SETTINGS = [
+    "script_user root",
+    "process_names",
+    "process_name parent",
+    "vrrp_priority -5",
+    "vrrp_rt_priority 7",
+    "vrrp_rlimit_rttime 3000000",
+    "vrrp_cpu_affinity 0",
+    "vrrp_no_swap",
+    "umask 022",
+]
+
+
+@pytest.fixture
+def node(network: Network) -> Node:
+    made = network.node("node")
+    made.attach(network.bridge(), "192.0.2.1/24", name="eth0")
+    return made
+
+
+def text_of(settings: list[str], *extra: str) -> str:
+    return configuration(vrrp_instance(version=3, advert_int=0.1, extra=extra), settings=settings)
+
+
+def status(pid: int, key: str) -> str:
+    found = re.search(rf"^{key}:\s*(.*)$", Path(f"/proc/{pid}/status").read_text(), re.M)
+    assert found is not None
+    return found.group(1)
+
+
+def comm(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
+def test_a_process_is_as_it_was_asked_to_be_and_as_it_was_after_a_reload(node: Node, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text(
+        f"#!/bin/sh\nulimit -R > {tmp_path}/limit 2>/dev/null\ncat /proc/self/stat > {tmp_path}/stat\n"
+    )
+    script.chmod(0o755)
+    tmp_path.chmod(0o755)
+    processors = os.sched_getaffinity(0)
+    with Kad(node, text_of(SETTINGS, f"notify_master {script}")) as daemon:
+        daemon.wait_for("Entering MASTER STATE")
+        pid = daemon.vrrp_pid()
+        assert (comm(pid), comm(daemon.pid)) == ("keepalived_vrrp", "parent")
+        assert os.sched_getscheduler(pid) & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR
+        assert os.sched_getparam(pid).sched_priority == 7
+        assert resource.prlimit(pid, resource.RLIMIT_RTTIME) == (1_500_000, 3_000_000)
+        assert status(pid, "Cpus_allowed_list") == "0"
+        assert status(pid, "Umask") == status(daemon.pid, "Umask") == "0022"
+        assert int(status(pid, "VmLck").split()[0]) > 0
+        fields = poll(
+            lambda: (tmp_path / "stat").read_text() if (tmp_path / "stat").exists() else "", "the script"
+        )
+        numbers = fields.rpartition(")")[2].split()
+        assert (numbers[16], numbers[38]) == ("0", "0"), "scripts run with ordinary priority"
+        daemon.configure(text_of(["script_user root"], f"notify_master {script}"))
+        daemon.reload()
+        daemon.wait_for("reload: generation 2 runs")
+        assert daemon.vrrp_pid() == pid
+        assert (comm(pid), comm(daemon.pid)) == ("kad_vrrp", "kad")
+        assert os.sched_getscheduler(pid) == os.SCHED_OTHER
+        assert os.getpriority(os.PRIO_PROCESS, pid) == 0
+        assert os.sched_getaffinity(pid) == processors
+        assert int(status(pid, "VmLck").split()[0]) == 0
+        assert status(pid, "Umask") == "0177"
+        assert daemon.count("Entering MASTER STATE") == 1
+
+
+def test_locked_memory_is_no_more_memory(node: Node) -> None:
+    taken = []
+    for settings in ([], ["vrrp_no_swap"]):
+        with Kad(node, text_of(settings)) as daemon:
+            daemon.wait_for("Entering MASTER STATE")
+            taken.append(proportional_memory([daemon.vrrp_pid()]))
+    assert taken[1] < taken[0] * 1.3
+
+
+def test_who_is_late_raises_itself_as_far_as_allowed(node: Node) -> None:
+    settings = ["max_auto_priority 2", "min_auto_priority_delay 100"]
+    with Kad(node, text_of(settings)) as daemon:
+        daemon.wait_for("Set realtime priority 2", seconds=30)
+        pid = daemon.vrrp_pid()
+        assert os.sched_getparam(pid).sched_priority == 2
+        assert daemon.count("Set realtime priority") == 2
+
+
+def test_the_environment_can_still_be_read(node: Node) -> None:
+    with Kad(node, text_of([]), wrapper=["env", "SITE=here"]) as daemon:
+        daemon.wait_for("Entering MASTER STATE")
+        for pid in (daemon.pid, *daemon.children()):
+            assert b"SITE=here" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            assert Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"kad: ")
