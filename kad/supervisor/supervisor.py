@@ -60,12 +60,11 @@ from kad.supervisor.child import (
 )
 from kad.supervisor.daemonise import Starter
 from kad.supervisor.dump_signals import DumpSignals
-from kad.supervisor.hang import HangWatch, Patience, Verdict
-from kad.supervisor.observe import observe
 from kad.supervisor.pid_files import PidFiles
 from kad.supervisor.reload import Generations, ReloadRequests
 from kad.supervisor.signals import FORWARDED, SignalInfo, SignalQueue
 from kad.supervisor.spawn import Main, fork_child, open_packet_socket
+from kad.supervisor.watches import Watches
 
 START_LOOK_US = 10_000
 """How often to look whether a starting child is READY."""
@@ -101,8 +100,7 @@ class Supervisor:
         self._children = {
             role: Child(role, withdraws=role in WITHDRAWING, respawn=options.respawn) for role in Role
         }
-        self._watches: dict[Role, HangWatch] = {}
-        self._patience = {role: Patience() for role in Role}
+        self._watches = Watches()
         self._generations = Generations()
         self._requests = ReloadRequests()
         self._settings = SupervisorSettings()
@@ -214,7 +212,7 @@ class Supervisor:
             self._close_channel(role)
             self._tell(role, ForkFailed(str(error), withdraw=False))
             return
-        self._watches[role] = self._patience[role].watch(self._settings.hang_limit_us)
+        self._watches.begin(role, self._settings.hang_limit_us)
         self._look_at_us = 0
         self._pid_files.write(role, pid)
         self._tell(role, Forked(pid))
@@ -259,7 +257,7 @@ class Supervisor:
     def _reaped(self, pid: int, code: int) -> None:
         for role, child in self._children.items():
             if pid == child.pid:
-                self._watches.pop(role, None)
+                self._watches.end(role)
                 if code in WITH_LAST_WORDS:
                     words = crash_file(self._run_directory.path, role)
                     logs.error(f"{role}: the last words of process {pid} are in {words}")
@@ -288,31 +286,18 @@ class Supervisor:
         starting = False
         for role, child in self._children.items():
             heartbeat = self._journal.heartbeat(role)
-            phase = heartbeat.phase
-            if child.state == State.STARTING and phase == Phase.READY:
+            if child.state == State.STARTING and heartbeat.phase == Phase.READY:
                 self._tell(role, Ready())
             starting |= child.state == State.STARTING
-            watch = self._watches.get(role)
-            if watch is not None and child.alive and watch.is_still(heartbeat.ticks, phase, now_us):
-                self._judge(child, watch, now_us)
+            hung = self._watches.look(role, child.pid, heartbeat, now_us) if child.alive else None
+            if hung is not None:
+                self._tell(role, hung)
         self._tell_ready()
         control = self._children[Role.CONTROL]
         if self._channel is None and control.alive and now_us - self._deaf_since_us > CONTROL_WAIT_US:
             self._tell(Role.CONTROL, Hung(True, "closed its line to the supervisor"))
         period_us = self._settings.hang_limit_us // 5
         self._look_at_us = now_us + (min(START_LOOK_US, period_us) if starting else period_us)
-
-    def _judge(self, child: Child, watch: HangWatch, now_us: int) -> None:
-        observation = observe(child.pid)
-        if observation is None:
-            return
-        verdict = watch.judge(observation, now_us)
-        condition = watch.condition.name.lower()
-        if verdict == Verdict.LOG:
-            logs.warning(f"{child.role}: process {child.pid} is late, but {condition}: it is let be")
-        elif verdict in (Verdict.ABORT, Verdict.KILL):
-            logs.error(f"{child.role}: process {child.pid} hangs ({condition}) and is killed")
-            self._tell(child.role, Hung(verdict == Verdict.ABORT, f"hung, {condition}"))
 
     def _tell_ready(self) -> None:
         """To the service manager and the shell, once: a configuration runs and every child has been READY."""
@@ -425,8 +410,7 @@ class Supervisor:
         logs.info(f"generation {message.number} is committed")
         self._settings = message.settings
         adopt(message.settings, self._options)
-        for role in self._watches:
-            self._watches[role] = self._patience[role].watch(self._settings.hang_limit_us)
+        self._watches.set_limit(self._settings.hang_limit_us)
         for role, child in self._children.items():
             child.least_master_down_us = message.settings.least_master_down_us
             if role == Role.CONTROL:
