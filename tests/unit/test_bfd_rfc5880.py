@@ -249,8 +249,11 @@ def test_6_8_1_initial_values() -> None:
     first = host.sent[0][1]
     assert (first.state, first.diagnostic, first.your_discriminator) == (DOWN, Diagnostic.NONE, 0)
     assert not first.demand
-    assert host.session().intervals.remote_min_rx_us == 1
-    assert host.session().remote_state is DOWN
+    session = host.session()
+    assert session.intervals.remote_min_rx_us == 1
+    assert (session.remote_state, session.remote_demand, session.remote_discr) == (DOWN, False, 0)
+    assert session.detect_mult > 0
+    assert first.desired_min_tx_us >= SECOND
 
 
 def test_6_8_1_local_discriminators_are_nonzero_unique_and_unpredictable() -> None:
@@ -302,6 +305,16 @@ def test_6_8_2_a_changed_interval_of_the_peer_counts_at_once() -> None:
     assert host.session().intervals.transmit_interval_us == 50 * MS
     host.hear_up(required_min_rx_us=80 * MS)
     assert host.session().intervals.transmit_interval_us == 80 * MS
+
+
+def test_6_8_2_packets_follow_a_changed_interval_of_the_peer_at_once() -> None:
+    host = up(min_tx_us=20 * MS)
+    host.hear_up(required_min_rx_us=120 * MS)
+    host.run(40 * MS)
+    host.hear_up(required_min_rx_us=20 * MS)
+    at_us = host.now_us
+    host.run(20 * MS)
+    assert host.sent[-1][0] > at_us, "not only when the slow interval has passed"
 
 
 # 6.8.3 Timer manipulation ---------------------------------------------------------------------------------
@@ -526,6 +539,33 @@ def test_6_8_7_a_change_of_state_is_told_between_periodic_packets() -> None:
     assert host.last.state is INIT
 
 
+def test_6_8_6_what_the_packet_says_is_recorded() -> None:
+    host = up()
+    host.hear_up(
+        my_discriminator=78,
+        detect_mult=5,
+        desired_min_tx_us=70 * MS,
+        required_min_rx_us=60 * MS,
+        demand=True,
+        diagnostic=7,
+    )
+    session, intervals = host.session(), host.session().intervals
+    assert (session.remote_discr, session.remote_state, session.remote_demand) == (78, UP, True)
+    assert (intervals.remote_min_rx_us, intervals.remote_desired_min_tx_us) == (60 * MS, 70 * MS)
+    assert (intervals.remote_detect_mult, session.remote_diag) == (5, 7)
+    assert session.detection_time_us == 350 * MS
+
+
+def test_6_8_7_final_is_set_in_an_answer_only() -> None:
+    host = up()
+    host.hear_up(final=True)
+    host.hear_up(poll=True)
+    answers = [packet for _, packet in host.sent if packet.final]
+    host.run(SECOND)
+    assert len(answers) == 1
+    assert [packet for _, packet in host.sent if packet.final] == answers
+
+
 def test_6_8_7_contents() -> None:
     host = up()
     host.run(50 * MS)
@@ -558,6 +598,19 @@ def test_6_8_16_a_session_no_longer_configured_goes_admin_down() -> None:
     # "for at least a Detection Time after transitioning"
     assert host.sent[-1][0] - host.sent[0][0] >= 150 * MS
     assert host.transports == {}
+
+
+def test_6_8_16_configured_again_it_begins_down() -> None:
+    host = up()
+    host.reload()
+    host.run(2 * SECOND)
+    host.clear()
+    host.reload(instance())
+    assert host.state() is DOWN
+    host.run(2 * SECOND)
+    assert {packet.state for _, packet in host.sent} == {DOWN}
+    host.bring_up()
+    assert host.state() is UP
 
 
 def test_6_8_16_what_comes_in_while_admin_down_is_discarded() -> None:
