@@ -6,7 +6,7 @@ time counts from its arrival, and the sockets are emptied before anybody is foun
 
 from __future__ import annotations
 
-MANY = 4
+MANY = 2
 """Packets in one patience from which on it pays."""
 WINDOW_US = 100_000
 
