@@ -183,7 +183,7 @@ class Driver(Generic[E, A]):
                     self._stirred = True
         self._feeding = False
         # A callback of the event loop's own comes after the end of the turn: that is made up for at once.
-        self._selector.deadline_us = 0
+        self._selector.is_due = True
 
     def prepare(self, is_rare: Callable[[], bool], warm_up: Callable[[], None]) -> None:
         """Have ``warm_up`` called :data:`EVE_US` before a deadline of which ``is_rare`` holds.
@@ -312,6 +312,7 @@ class Driver(Generic[E, A]):
         elif self._may_rest and self.patience_us:
             self._rest(now_us)
         self._may_rest = False
+        self._selector.is_due = False
         self._selector.deadline_us = deadline_us
         self._selector.is_urgent = deadline_us == self._warmed_up_for_us
 

@@ -81,6 +81,8 @@ class TimerSelector(selectors.EpollSelector):
         self.timer_fd = _create()
         self.deadline_us: int | None = None
         """Wake at this CLOCK_MONOTONIC time at the latest; None: no own deadline."""
+        self.is_due = False
+        """Do not wait at all for once: there is news since the deadline was set."""
         self.rest_until_us = 0
         """Wait for nothing but the time until then, once: what arrives meanwhile is found all together."""
         self.is_urgent = False
@@ -122,6 +124,8 @@ class TimerSelector(selectors.EpollSelector):
     def _wait(self, until_us: int) -> Events:
         if self.deadline_us is not None:
             until_us = min(until_us, self.deadline_us)
+        if self.is_due:
+            self.is_due, until_us = False, 0
         if not self.rest_until_us:
             self._arm_for(until_us)
             if self.is_urgent:

@@ -97,7 +97,16 @@ def test_what_a_timer_of_the_loop_feeds_is_acted_on_at_once() -> None:
     driver.run()
     assert core.heard == ["news", "time"]
     assert chores, "the end of a turn came after it"
-    assert driver.lateness.worst_us < IDLE_WAKE_US // 2
+    assert driver.lateness.worst_us < IDLE_WAKE_US // 2, "acted on at once, and told right"
+    driver.close()
+
+
+def test_news_is_no_lateness() -> None:
+    core = Recorder()
+    driver, _, _ = make(core)
+    driver.loop.call_later(0.01, lambda: (driver.feed("news"), driver.loop.call_later(0.01, driver.stop)))
+    driver.run()
+    assert (driver.lateness.deadlines, driver.lateness.worst_us) == (0, 0)
     driver.close()
 
 
