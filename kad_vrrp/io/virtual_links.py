@@ -7,6 +7,7 @@ whose base comes later is made when it comes; one that somebody else removed is 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +17,7 @@ from kad_vrrp.core.events import LinkChanged, LinkRemoved
 from kad_vrrp.io import link_maker
 from kad_vrrp.io.sysctls import Sysctls, interface_setting, read
 
+SWITCH_INTERVAL_S = 0.0005
 FIRST_RETRY_S = 0.05
 LONGEST_RETRY_S = 30.0
 CALM_S = 60.0
@@ -37,6 +39,8 @@ class KernelThread:
         """``done`` is called in the loop."""
         if self._executor is None:
             self._executor = ThreadPoolExecutor(1, "kernel")
+            # The loop waits for the interpreter no longer than this while the thread works.
+            sys.setswitchinterval(SWITCH_INTERVAL_S)
 
         def finish(future: asyncio.Future[object]) -> None:
             future.result()
