@@ -69,8 +69,8 @@ class VrrpChild:
         self._heartbeat = context.journal.heartbeat(context.role)
         self._applying = 0
         self._settings = VrrpSettings()
-        self._making_links = False
-        """The engine has not been given the configuration yet: interfaces of its own are being made."""
+        self._making_links = 0
+        """Configurations the engine has not been given yet: interfaces of their own are being made."""
         self._stopping = False
         self._rehearsal = Rehearsal()
         self._loss_rehearsal: LossRehearsal | None = None
@@ -174,13 +174,13 @@ class VrrpChild:
         self._shell.addresses.expect_statics(event.statics)
 
         def run() -> None:
-            self._making_links = False
+            self._making_links -= 1
             self._run_with(event, configuration)
 
+        self._making_links += 1
         if self._context.withdraw:
             run()
             return
-        self._making_links = True
         self._shell.prepare(configuration, previous, run)
 
     def _run_with(self, event: ConfigurationChanged, configuration: VrrpConfiguration) -> None:
