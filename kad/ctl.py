@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import msgspec
+import psutil
 
 from kad.control.status import (
     BfdSessionStatus,
@@ -142,9 +143,23 @@ def _status(directory: str, *, as_json: bool) -> int:
     return 0
 
 
-def render(status: DaemonStatus, now: float) -> str:
+def measured(pid: int) -> tuple[str, str]:
+    """What a process uses: its share of memory (PSS), and the processor time of its life."""
+    try:
+        process = psutil.Process(pid)
+        seconds = sum(process.cpu_times()[:2])
+        return f"{process.memory_full_info().pss / 1e6:.1f} MB", f"{seconds:.1f} s"
+    except (psutil.Error, ValueError):
+        return "-", "-"
+
+
+Usage = Callable[[int], tuple[str, str]]
+"""Memory and processor time of a process, in words."""
+
+
+def render(status: DaemonStatus, now: float, usage: Usage = measured) -> str:
     """The status for people; ``now`` is in seconds since the epoch."""
-    sections = [_heading(status, now), _table(_process_rows(status.processes, now))]
+    sections = [_heading(status, now), _table(_process_rows(status.processes, now, usage))]
     if status.instances:
         sections.append(_table(_instance_rows(status.instances, now)))
     if status.objects:
@@ -181,8 +196,8 @@ def _file_line(status: DaemonStatus) -> str:
     return f"IS NOT WHAT RUNS{f' ({status.file_note})' if status.file_note else ''}"
 
 
-def _process_rows(processes: Sequence[ProcessStatus], now: float) -> list[list[str]]:
-    rows = [["PROCESS", "PID", "STATE", "FOR", "RESTARTS", "GENERATION", ""]]
+def _process_rows(processes: Sequence[ProcessStatus], now: float, usage: Usage) -> list[list[str]]:
+    rows = [["PROCESS", "PID", "STATE", "FOR", "RESTARTS", "GENERATION", "MEMORY", "CPU", ""]]
     for process in processes:
         if not process.incarnation:
             # Not configured, and never was.
@@ -201,6 +216,7 @@ def _process_rows(processes: Sequence[ProcessStatus], now: float) -> list[list[s
                 _age(now - process.since),
                 str(process.restarts),
                 "-" if process.generation is None else str(process.generation),
+                *usage(process.pid),
                 "; ".join(notes),
             ]
         )

@@ -1,10 +1,10 @@
-"""Bytes on the wire: a reader and a writer that cannot run over, and the internet checksum. Pure."""
+"""Bytes on the wire: a reader that cannot run over, and the internet checksum. Pure."""
 
 MAC_LENGTH = 6
 
 
 class WireError(ValueError):
-    """Fewer bytes than asked for, or more than allowed."""
+    """Fewer bytes than asked for."""
 
 
 class Reader:
@@ -45,45 +45,6 @@ class Reader:
     def rest(self) -> bytes:
         """Everything that is left."""
         return self.take(self.remaining)
-
-
-class Writer:
-    """Appends big-endian fields up to ``limit`` bytes; beyond it, or out of a field's range, WireError."""
-
-    __slots__ = ("_data", "_limit")
-
-    def __init__(self, limit: int = 65_535) -> None:
-        self._data = bytearray()
-        self._limit = limit
-
-    def __len__(self) -> int:
-        return len(self._data)
-
-    def raw(self, data: bytes) -> None:
-        if len(self._data) + len(data) > self._limit:
-            raise WireError(f"more than {self._limit} bytes")
-        self._data += data
-
-    def u8(self, value: int) -> None:
-        self._number(value, 1)
-
-    def u16(self, value: int) -> None:
-        self._number(value, 2)
-
-    def u32(self, value: int) -> None:
-        self._number(value, 4)
-
-    def u64(self, value: int) -> None:
-        self._number(value, 8)
-
-    def finish(self) -> bytes:
-        """What was written."""
-        return bytes(self._data)
-
-    def _number(self, value: int, width: int) -> None:
-        if not 0 <= value < 1 << 8 * width:
-            raise WireError(f"{value} does not fit into {width} bytes")
-        self.raw(value.to_bytes(width, "big"))
 
 
 def ones_complement_sum(data: bytes) -> int:

@@ -15,9 +15,9 @@ from kad.ipc.messages import Role
 from kad.runtime.clock import monotonic_us
 from kad.runtime.driver import Driver
 from kad.runtime.process import ChildContext, die
-from kad.runtime.waiting import WaitingCore
 from tests.support.bfd_node import BfdNode
 from tests.support.namespaces import poll
+from tests.support.waiting import WaitingCore
 
 
 class Subscriber:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from kad.config.model.check import CheckSettings
 from kad.runtime import logs
 from kad.runtime.driver import Driver
-from kad.runtime.waiting import WaitingCore
 from kad_check.core.actions import ChangeDestinations, ReplaceServices, WithdrawServices
 from kad_check.core.events import Event, ServicesDone
 from kad_check.core.ipvs_state import Destination, PoolState
 from kad_check.io.ipvs import Ipvs
 from tests.support.namespaces import Node
+from tests.support.waiting import WaitingCore
 
 
 class Memory(dict[str, bytes]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import socket
 from pathlib import Path
 
@@ -78,12 +79,19 @@ def rows(text: str, heading: str) -> list[str]:
 
 
 def test_processes_are_a_table() -> None:
-    table = rows(ctl.render(status(), NOW), "PROCESS")
-    assert table[1].split() == ["control", "11", "RUNNING", "3.0", "s", "0", "3"]
+    table = rows(ctl.render(status(), NOW, lambda pid: (f"{pid} MB", "0.5 s")), "PROCESS")
+    assert table[1].split() == ["control", "11", "RUNNING", "3.0", "s", "0", "3", "11", "MB", "0.5", "s"]
     assert table[2].startswith("vrrp     12   RUNNING  1 h 6 min  3")
     assert table[2].endswith("does not answer; last end: signal SIGKILL")
     # What is not configured is no process of this daemon.
     assert "bfd" not in "\n".join(table)
+
+
+def test_what_a_process_uses_is_measured() -> None:
+    memory, processor = ctl.measured(os.getpid())
+    assert float(memory.removesuffix(" MB")) > 1
+    assert float(processor.removesuffix(" s")) > 0
+    assert ctl.measured(1 << 30) == ("-", "-")
 
 
 def test_columns_stand_below_their_headings() -> None:

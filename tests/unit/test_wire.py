@@ -1,8 +1,8 @@
-"""Reader, writer and checksums."""
+"""Reader and checksums."""
 
 import pytest
 
-from kad.wire import Reader, WireError, Writer, checksum_holds, internet_checksum
+from kad.wire import Reader, WireError, checksum_holds, internet_checksum
 
 
 def test_reader_reads_fields_in_order() -> None:
@@ -18,28 +18,6 @@ def test_reader_never_runs_over(count: int) -> None:
     with pytest.raises(WireError):
         reader.take(count)
     assert reader.take(2) == b"ab"
-
-
-def test_writer_is_the_inverse_of_reader() -> None:
-    writer = Writer()
-    writer.u8(1)
-    writer.u16(0x203)
-    writer.u32(0x4050607)
-    writer.u64(8)
-    writer.raw(b"x")
-    reader = Reader(writer.finish())
-    assert (reader.u8(), reader.u16(), reader.u32(), reader.u64()) == (1, 0x203, 0x4050607, 8)
-    assert len(writer) == 16
-
-
-def test_writer_refuses_what_does_not_fit() -> None:
-    writer = Writer(limit=2)
-    for value in (-1, 256):
-        with pytest.raises(WireError):
-            writer.u8(value)
-    with pytest.raises(WireError):
-        writer.u32(1)
-    assert writer.finish() == b""
 
 
 def test_checksum_example_of_rfc_1071() -> None:
