@@ -19,6 +19,7 @@ from kad.control.status import (
     ProcessStatus,
     VirtualServerStatus,
 )
+from kad.ctl_report import tables
 from kad.errors import KadError, in_words
 from kad.ipc.client import NoAnswer, NoDaemon, ask, is_listening
 from kad.ipc.messages import ReloadAnswer, ReloadQuery, StatusAnswer, StatusQuery
@@ -169,6 +170,7 @@ def render(status: DaemonStatus, now: float, usage: Usage = measured) -> str:
         sections.append(note + _table(_service_rows(status.virtual_servers, now)))
     if status.bfd_sessions:
         sections.append(_table(_session_rows(status.bfd_sessions, now)))
+    sections += map(_table, tables(status.reports))
     return "\n\n".join(sections)
 
 

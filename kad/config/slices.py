@@ -38,6 +38,8 @@ from kad.config.model.vrrp import (
 )
 from kad.ipc.messages import Role, SupervisorSettings
 
+SCRIPT_ENDING_US = 7_000_000
+"""Beyond its limit, for a script that has to be killed (control/bounded_script.py)."""
 PROCESS = "itself"
 """Name of what a child is told of itself as a process."""
 _encode = msgspec.msgpack.Encoder().encode
@@ -133,10 +135,15 @@ def supervisor_settings(config: Config) -> SupervisorSettings:
     usual = SupervisorSettings()
     return SupervisorSettings(
         child_wait_us=config.globals.child_wait_us,
+        shutdown_us=_shutdown_us(config.globals),
         process_name=config.globals.process_name,
         umask=config.globals.umask,
         least_master_down_us=min(downs, default=usual.least_master_down_us),
     )
+
+
+def _shutdown_us(settings: Globals) -> int:
+    return 0 if settings.shutdown_script is None else settings.shutdown_script_timeout_us + SCRIPT_ENDING_US
 
 
 def master_down_us(instance: VrrpInstance) -> int:

@@ -15,13 +15,15 @@ import msgspec
 
 import kad
 from kad.control import actions, events
-from kad.control.candidate import Candidate
+from kad.control.bounded_script import PATIENCE_S, BoundedScript
+from kad.control.candidate import Candidate, globals_of
 from kad.control.dumps import Dumps
 from kad.control.hub import ChildrenHub, CtlHub, SupervisorPipe
 from kad.control.long_log import DiagnosticsLog, GentleLog
 from kad.control.mailer import Mailer
 from kad.control.reading import in_thread, read_candidate, read_digest
 from kad.control.reload import ReloadCore
+from kad.control.reload_files import ReloadFile, ReloadTimeFile, reload_file_path
 from kad.control.status import (
     Clocks,
     DaemonStatus,
@@ -115,6 +117,11 @@ class Control:
             on_status=self._take_report,
             on_alert=self._mailer.submit,
         )
+        self._script: BoundedScript | None = None
+        self._leaving = False
+        self._reloads = 0
+        self._reload_file = ReloadFile()
+        self._reload_time = ReloadTimeFile(self._driver.loop, lambda: self._driver.feed(events.ReloadAsked()))
         self._dumps = Dumps(self._driver.loop, self._options, self._ask_for_dump, lambda: self._generation)
         self._ctl = CtlHub(self._driver, directory, self._from_ctl)
 
@@ -126,18 +133,12 @@ class Control:
             for note in self._options.not_acting:
                 logs.warning(note)
         else:
+            self._adopt(generation)
             self._dumps.prepare_soon()
         number, roles = (generation.number, generation.roles) if generation else (0, ())
         self._driver.feed(events.Born(number, roles))
         self._driver.run()
         return ExitStatus.OK
-
-    def _leave(self) -> None:
-        self._heartbeat.phase = Phase.STOPPING
-        self._log.flush()
-        # The others have left: what they had to say at the end lies here.
-        self._children.drain()
-        self._mailer.finish(self._driver.stop)
 
     # What comes in ---------------------------------------------------------------------------------------
 
@@ -163,6 +164,7 @@ class Control:
         if generation is not None and generation.number == number:
             # Before the core hears of it: what it then wants sent is this generation.
             self._generation = generation
+            self._adopt(generation)
             self._dumps.prepare_soon()
         self._driver.feed(events.SupervisorCommitted(number))
 
@@ -245,18 +247,87 @@ class Control:
             self._candidate = candidate
             self._log.write(self._findings.news(candidate.diagnostics))
             self._log.write((Severity.NOTE, text) for text in candidate.dump)
-            generation = candidate.generation
-            self._driver.feed(
-                events.Loaded(
-                    action.transaction,
-                    roles=generation.roles if generation is not None else (),
-                    refusal=candidate.refusal,
-                    exit_status=candidate.exit_status,
-                )
-            )
+            self._reload_file.remove()
+            if action.first and candidate.generation is not None:
+                self._run_startup_script(action.transaction, candidate)
+            else:
+                self._loaded(action.transaction, candidate)
 
         logs.info(f"reading {options.config_file}")
+        if not action.first:
+            self._keep_state("pre")
+            self._reload_file.create()
         in_thread(self._driver.loop, lambda: read_candidate(options, running, force=action.force), done)
+
+    def _loaded(self, transaction: int, candidate: Candidate) -> None:
+        generation = candidate.generation
+        roles = generation.roles if generation is not None else ()
+        self._driver.feed(
+            events.Loaded(
+                transaction, roles=roles, refusal=candidate.refusal, exit_status=candidate.exit_status
+            )
+        )
+
+    # Around start, reloads and the end ---------------------------------------------------------------------
+
+    def _run_startup_script(self, transaction: int, candidate: Candidate) -> None:
+        """Before anything else runs. A control that dies meanwhile leaves it to the next one."""
+        settings = globals_of(candidate.generation)
+        if settings.startup_script is None:
+            self._loaded(transaction, candidate)
+            return
+        limit_us = settings.startup_script_timeout_us
+        longest_us = limit_us + int((PATIENCE_S + 1) * 1_000_000)
+        self._driver.feed(events.LoadingTakesLonger(transaction, longest_us))
+        self._script = BoundedScript(
+            self._driver.loop,
+            "startup script",
+            settings.startup_script,
+            limit_us,
+            os.environ,
+            lambda: self._loaded(transaction, candidate),
+        )
+
+    def _adopt(self, generation: Generation) -> None:
+        """What of a configuration concerns control itself."""
+        settings = globals_of(generation)
+        self._reload_file.configure(reload_file_path(settings))
+        self._reload_time.configure(settings.reloading)
+
+    def _keep_state(self, when: str) -> None:
+        """config_save_dir: the state before and after each reload."""
+        directory = globals_of(self._generation).reloading.config_save_dir
+        info = self._processes.get(Role.VRRP)
+        if directory and info is not None:
+            self._reloads += when == "pre"
+            self._dumps.keep(os.path.join(directory, f"keepalived_vrrp.{info.pid}.{self._reloads}.{when}"))
+
+    def _leave(self) -> None:
+        if self._leaving:
+            return
+        self._leaving = True
+        self._heartbeat.phase = Phase.STOPPING
+        self._log.flush()
+        if self._script is not None:
+            self._script.abandon()
+        settings = globals_of(self._generation)
+        told_to = os.getppid() == self._context.supervisor_pid
+        if settings.shutdown_script is None or self._generation is None or not told_to:
+            self._finish()
+            return
+        self._script = BoundedScript(
+            self._driver.loop,
+            "shutdown script",
+            settings.shutdown_script,
+            settings.shutdown_script_timeout_us,
+            os.environ,
+            self._finish,
+        )
+
+    def _finish(self) -> None:
+        # The others have left: what they had to say at the end lies here.
+        self._children.drain()
+        self._mailer.finish(self._driver.stop)
 
     def _candidate_generation(self) -> Generation:
         assert self._candidate is not None and self._candidate.generation is not None
@@ -281,6 +352,7 @@ class Control:
         if action.transaction:
             self._candidate = None
         if not action.first:
+            self._keep_state("post")
             self._last_reload = LastReload(realtime_us() / 1_000_000, action.accepted, action.text)
             self._pipe.send(ReloadFinished(action.accepted, _short(action.text)))
             if not action.accepted:

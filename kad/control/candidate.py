@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from kad.config.diagnostics import render
 from kad.config.diff import new_errors
+from kad.config.model.globals import Globals
 from kad.config.slices import roles, slices, supervisor_settings
 from kad.control.dump import dump
 from kad.errors import Diagnostic, ExitStatus, Severity
@@ -45,6 +46,7 @@ class Fixed(Struct, frozen=True):
     disable_local_igmp: bool = False
 
 
+_globals_decoder = msgspec.msgpack.Decoder(Globals)
 _fixed_decoder = msgspec.msgpack.Decoder(Fixed)
 
 
@@ -62,6 +64,12 @@ class Candidate(Struct, frozen=True):
     """``-d``: the configuration, for the log."""
 
 
+def globals_of(generation: Generation | None) -> Globals:
+    """global_defs of what runs."""
+    encoded = generation.slices.get(Role.CONTROL, {}).get(GLOBALS) if generation is not None else None
+    return Globals() if encoded is None else _globals_decoder.decode(encoded)
+
+
 def judge(loaded: Loaded, options: Options, running: Generation | None, *, force: bool = False) -> Candidate:
     """May this run? ``running`` None: it is the first load, which tolerates what keepalived tolerates."""
     fatal = [finding for finding in loaded.diagnostics if _prevents(finding)]
@@ -71,6 +79,8 @@ def judge(loaded: Loaded, options: Options, running: Generation | None, *, force
         )
     news = new_errors(loaded, running.accepted_errors if running is not None else ())
     refusal = _refusal(loaded.config, running, news, force=force)
+    if not refusal and not force and running is not None:
+        refusal = _failed_test(loaded, running)
     generation = None if refusal else make_generation(loaded, options, running)
     status = BAD_CONFIGURATION if refusal else 0
     dumped = dump(loaded.config) if options.dump_configuration else ()
@@ -154,6 +164,13 @@ def _refusal(config: Config, running: Generation | None, news: Sequence[Diagnost
         count = "a new error" if len(news) == 1 else f"{len(news)} new errors"
         return f"{count} in the text: {_first_line(news[0])}"
     return ""
+
+
+def _failed_test(loaded: Loaded, running: Generation) -> str:
+    """reload_check_config: what the test of a configuration would not call good is not run."""
+    if not loaded.exit_status or not globals_of(running).reloading.check_config:
+        return ""
+    return f"reload_check_config is set, and a test of the configuration answers {loaded.exit_status}"
 
 
 def _fixed_changes(config: Config, running: Generation) -> list[str]:

@@ -15,9 +15,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from kad.config.model.globals import Globals
 from kad.config.slices import decode_vrrp
-from kad.control.candidate import GLOBALS
+from kad.control.candidate import globals_of
 from kad.control.reading import in_thread
 from kad.dumps.files import json_file, replace_file, state_file, statistics_file, temporary_directory
 from kad.dumps.global_data import global_text
@@ -57,7 +56,6 @@ _decoders: dict[Role, msgspec.msgpack.Decoder[Any]] = {
     Role.CHECK: msgspec.msgpack.Decoder(CheckReport),
     Role.BFD: msgspec.msgpack.Decoder(BfdReport),
 }
-_globals_decoder = msgspec.msgpack.Decoder(Globals)
 
 
 class Prepared:
@@ -66,8 +64,7 @@ class Prepared:
     def __init__(self, generation: Generation | None, options: Options) -> None:
         slices = generation.slices if generation is not None else {}
         self.number = generation.number if generation is not None else 0
-        encoded = slices.get(Role.CONTROL, {}).get(GLOBALS)
-        self.settings = _globals_decoder.decode(encoded) if encoded is not None else Globals()
+        self.settings = globals_of(generation)
         umask = next(
             (mask for mask in (self.settings.umask, options.umask) if mask is not None), DEFAULT_UMASK
         )
@@ -83,6 +80,8 @@ class _Asked(Struct, frozen=True):
     kind: Kind
     role: Role
     at_us: int
+    path: str = ""
+    """Where its state goes; empty: where dumps of it go."""
 
 
 class Dumps:
@@ -117,6 +116,12 @@ class Dumps:
             self._begin(kind, role)
         if kind is Kind.STATE:
             self._write_head()
+
+    def keep(self, path: str) -> None:
+        """The VRRP child's state as it is at this moment, there."""
+        number = self._ask(Role.VRRP, False)
+        if number is not None:
+            self._asked[number] = _Asked(Kind.STATE, Role.VRRP, monotonic_us(), path)
 
     def prepare_soon(self) -> None:
         """Another configuration runs."""
@@ -181,7 +186,10 @@ class Dumps:
         ahead_us = realtime_us() - monotonic_us()
         match asked.kind, report:
             case Kind.STATE, VrrpReport():
-                return self._put(asked.role, prepared, prepared.state.text(report, ahead_us))
+                text = prepared.state.text(report, ahead_us)
+                if asked.path:
+                    return _replace(asked.path, prepared.head + text)
+                return self._put(asked.role, prepared, text)
             case Kind.STATE, CheckReport():
                 return self._put(asked.role, prepared, check_text(report))
             case Kind.STATE, BfdReport():
@@ -202,6 +210,8 @@ class Dumps:
 
     def _written(self, asked: _Asked, complaint: str) -> None:
         self._complain(complaint)
+        if asked.path:
+            return
         key = asked.kind, asked.role
         self._busy.pop(key, None)
         if key in self._again:

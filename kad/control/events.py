@@ -34,6 +34,13 @@ class Loaded(Struct, frozen=True):
     exit_status: int = 0
 
 
+class LoadingTakesLonger(Struct, frozen=True):
+    """The startup script runs before what was read may be: it has a time limit of its own."""
+
+    transaction: int
+    by_us: int
+
+
 class ProcessesChanged(Struct, frozen=True):
     processes: tuple[ProcessInfo, ...]
 
@@ -70,6 +77,7 @@ Event = (
     Born
     | ReloadAsked
     | Loaded
+    | LoadingTakesLonger
     | ProcessesChanged
     | ChildGreeted
     | ChildPrepared

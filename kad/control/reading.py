@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
+from kad.config.diagnostics import render
 from kad.config.includes import IncludeCheck
 from kad.config.load import Loaded, load
 from kad.config.machine import LocalMachine
 from kad.config.text import read_tree
-from kad.control.candidate import Candidate, judge
+from kad.control.candidate import Candidate, globals_of, judge
 from kad.errors import ExitStatus
 from kad.ipc.messages import Generation
 from kad.runtime import logs
@@ -27,7 +29,11 @@ def read_candidate(options: Options, running: Generation | None, *, force: bool)
     A defect of the reader's own is one more way in which a configuration cannot be run: what runs, runs on.
     """
     try:
-        return judge(read_files(options), options, running, force=force)
+        loaded = read_files(options)
+        log = globals_of(running).reloading.check_config
+        if log:
+            _log_findings(log, loaded)
+        return judge(loaded, options, running, force=force)
     except Exception as error:  # noqa: BLE001 - the reason is above
         _log_defect(error)
         text = f"reading it met a defect of kad's ({error!r}); the log has the details"
@@ -72,6 +78,16 @@ def in_thread(loop: asyncio.AbstractEventLoop, work: Callable[[], T], done: Call
             return
 
     threading.Thread(target=run, name="reading", daemon=True).start()
+
+
+def _log_findings(path: str, loaded: Loaded) -> None:
+    """reload_check_config: what a test of the configuration says, appended there."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        with open(os.open(path, flags, 0o644), "w", encoding="utf-8", errors="backslashreplace") as log:
+            log.writelines(f"{render(finding)}\n" for finding in loaded.findings)
+    except OSError as error:
+        logs.warning(f"reload_check_config {path}: {error.strerror}")
 
 
 def _log_defect(error: Exception) -> None:

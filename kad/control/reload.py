@@ -37,6 +37,7 @@ from kad.control.events import (
     ChildPrepared,
     Event,
     Loaded,
+    LoadingTakesLonger,
     ProcessesChanged,
     ReloadAsked,
     SupervisorCommitted,
@@ -141,6 +142,10 @@ class ReloadCore:
                 actions = self._reload_asked(event, now_us)
             case Loaded():
                 actions = self._loaded(event, now_us)
+            case LoadingTakesLonger():
+                actions = []
+                if self.state is State.LOADING and event.transaction == self._transaction:
+                    self._limit_us = now_us + event.by_us
             case ProcessesChanged():
                 actions = self._processes_changed(event, now_us)
             case ChildGreeted():

@@ -51,6 +51,8 @@ class SupervisorSettings(Struct, frozen=True, forbid_unknown_fields=True):
     hang_limit_us: int = 1_000_000
     least_master_down_us: int = 3_000_000
     """The shortest master-down interval of any instance: a restart later than this withdraws first."""
+    shutdown_us: int = 0
+    """How long the shutdown script may take, which control runs when all others have left."""
     process_name: str = ""
     umask: int | None = None
 

@@ -471,7 +471,8 @@ class Supervisor:
             return
         self._exit_status = int(status)
         (logs.error if status else logs.info)(f"stopping: {reason}")
-        self._manager.stopping(self._settings.child_wait_us + STOP_MARGIN_US)
+        wait_us = self._settings.child_wait_us + self._settings.shutdown_us
+        self._manager.stopping(wait_us + STOP_MARGIN_US)
         self._starter.tell(int(status), reason if status else "")
         for role in self._children:
             if role != Role.CONTROL:
@@ -482,4 +483,4 @@ class Supervisor:
             return
         others = (child for role, child in self._children.items() if role != Role.CONTROL)
         if all(child.state == State.STOPPED for child in others):
-            self._tell(Role.CONTROL, Stop(CONTROL_WAIT_US))
+            self._tell(Role.CONTROL, Stop(CONTROL_WAIT_US + self._settings.shutdown_us))
