@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
-.PHONY: help demo run check test bench packages clean vm sim
+.PHONY: help demo run check test soak bench packages clean vm sim
 
 help:
 	@echo "make demo              two nodes and a client on this machine, in under a minute"
@@ -14,6 +14,7 @@ help:
 	@echo "make packages          installs what the tests need on Debian (root)"
 	@echo "make vm                IPVS, in a virtual machine with Debian's kernel (root)"
 	@echo "make sim [SEED=..] [HOURS=..] [NODES=..]  routers on a simulated network where everything goes wrong"
+	@echo "make soak [SECONDS=3600] [SEED=1]   two routers under reloads, kills, lost links (root)"
 	@echo "make bench [NAMES=..]  beside keepalived, as a table (root)"
 
 $(STAMP): pyproject.toml requirements-dev.lock
@@ -48,6 +49,9 @@ sim: $(STAMP)
 
 packages:
 	.ci/run packages
+
+soak: $(STAMP)
+	$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),3600) --seed $(or $(SEED),1)
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench $(NAMES)

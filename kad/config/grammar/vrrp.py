@@ -1035,7 +1035,7 @@ INSTANCE_ROWS: tuple[Row, ...] = (
         acts=True,
         deprecated="lvs_sync_daemon in global_defs",
     ),
-    Row("debug", integer(0, 4), "Of no effect."),
+    Row("debug", integer(0, 4), "Of no effect, as in keepalived.", acts=True),
 )
 
 
