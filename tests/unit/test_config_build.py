@@ -96,17 +96,15 @@ global_defs {
     enable_dbus
     enable_dbus
 }
-vrrp_instance A {
-    debug 1
-}
-vrrp_instance B {
-    debug 2
+global_defs {
+    enable_dbus
+    enable_snmp_vrrp
 }
 """
     loaded = load("k.conf", reader=TextReader({"k.conf": text}))
     assert [(each.span.line, each.message.split("'")[1]) for each in loaded.dormant if each.span] == [
         (3, "enable_dbus"),
-        (7, "debug"),
+        (8, "enable_snmp_vrrp"),
     ]
     assert all(each.severity is Severity.NOTE and each.exit_status == 0 for each in loaded.dormant)
 
