@@ -60,10 +60,11 @@ class Statics:
         """Refusals that were logged."""
         self._retry_us = NEVER
         self._ending = False
+        self.deadline_us = NEVER
+        """The earliest of what waits."""
 
-    @property
-    def deadline_us(self) -> int:
-        return min(self._retry_us, min(self._waiting.values(), default=NEVER))
+    def _arm(self) -> None:
+        self.deadline_us = min(self._retry_us, min(self._waiting.values(), default=NEVER))
 
     @property
     def in_flight(self) -> bool:
@@ -92,6 +93,7 @@ class Statics:
         self._fights = {e: fight for e, fight in self._fights.items() if e in known}
         self._told = {(e, reason) for e, reason in self._told if e in known}
         self._holdings.forgive()
+        self._arm()
         self._reconcile(removals_only=True)
 
     def complete(self) -> None:
@@ -103,6 +105,7 @@ class Statics:
         self._ending = True
         self._waiting.clear()
         self._retry_us = NEVER
+        self._arm()
         self._holdings.forgive()
         self._reconcile()
 
@@ -142,6 +145,7 @@ class Statics:
             if failure.adding:
                 self._holdings.give_up(failure.entry)
                 self._retry_us = now_us + RETRY_US
+                self._arm()
             what = (failure.entry, failure.reason)
             if what not in self._told:
                 self._told.add(what)
@@ -163,6 +167,7 @@ class Statics:
         if self._retry_us <= now_us:
             self._retry_us = NEVER
             self._holdings.forgive()
+        self._arm()
         self._reconcile()
 
     # News ----------------------------------------------------------------------------------------------
@@ -181,6 +186,7 @@ class Statics:
         if self._holdings.entries and not self._ending:
             self._holdings.doubt_routes()
             self._retry_us = now_us
+            self._arm()
 
     def on_address_deleted(self, event: AddressDeleted, now_us: int) -> None:
         entry = self._holdings.find(event.interface, event.address, event.prefix_length)
@@ -213,6 +219,7 @@ class Statics:
             gap_us = min(max(FIRST_GAP_US, 2 * fight.gap_us), LONGEST_GAP_US)
         self._fights[entry] = Fight(now_us, gap_us)
         self._waiting[entry] = now_us + gap_us
+        self._arm()
         text = f"static {_text(entry)} was {how} by {culprit or 'another'}"
         if gap_us:
             text = f"{text} again; putting it back in {gap_us // 1_000_000} s"

@@ -77,7 +77,7 @@ def _steady(found: Any) -> Any:
 
 def settled(node: Node, daemon: Daemon, done: Callable[[], bool]) -> list[str]:
     """The state once ``done``, and twice the same."""
-    poll(done, daemon.said, seconds=20)
+    poll(done, daemon.said, seconds=60)
     last: list[str] = []
 
     def same() -> bool:
@@ -85,7 +85,7 @@ def settled(node: Node, daemon: Daemon, done: Callable[[], bool]) -> list[str]:
         before, last = last, state_of(node)
         return last == before
 
-    poll(same, "a state that lasts", every=0.2)
+    poll(same, "a state that lasts", seconds=20, every=0.2)
     return last
 
 
@@ -99,7 +99,7 @@ def side_by_side(
         with daemon:
             after = settled(node, daemon, lambda node=node, daemon=daemon: done(node, daemon))
             results.append([each for each in after if each not in before])
-            daemon.stop()
+            daemon.stop(60)
         left = set(state_of(node)) - before
         # keepalived asks for a peer's address when it removes one that has a peer, and the kernel finds none.
         assert not left or (node is nodes[0] and all("10.11" in each for each in left)), daemon.program
@@ -188,8 +188,8 @@ def test_the_order_of_coming_and_going(nodes: tuple[Node, Node]) -> None:
     for node, daemon in zip(nodes, (Keepalived(nodes[0], ORDERED), Kad(nodes[1], ORDERED)), strict=True):
         watch = Watch(node)
         with daemon:
-            poll(lambda node=node: has(node, "rule", "show", "preference", "50"), daemon.said, seconds=20)
-            daemon.stop()
+            poll(lambda node=node: has(node, "rule", "show", "preference", "50"), daemon.said, seconds=60)
+            daemon.stop(60)
         heard.append(watch.kinds())
     assert heard[0] == heard[1]
     assert heard[1] == ["+addr", "+route", "+rule", "-rule", "-route", "-addr"]
@@ -208,7 +208,7 @@ def test_what_is_deleted_is_taken_up_again(nodes: tuple[Node, Node], words: tupl
     states = []
     for node, daemon in zip(nodes, (Keepalived(nodes[0], ORDERED), Kad(nodes[1], ORDERED)), strict=True):
         with daemon:
-            poll(lambda node=node: has(node, "rule", "show", "preference", "50"), daemon.said, seconds=20)
+            poll(lambda node=node: has(node, "rule", "show", "preference", "50"), daemon.said, seconds=60)
             before = settled(node, daemon, lambda: True)
             node.ip(*words)
             daemon.wait_for("Entering MASTER STATE", times=2)
