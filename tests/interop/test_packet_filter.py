@@ -98,6 +98,7 @@ def test_packets_are_dropped_where_they_are_not_accepted(nodes: tuple[Node, Node
         assert who_answers(client, "eth0", VIP) and who_answers(client, "eth0", VIP6), "discovery goes on"
         assert not refused(client, VIP) and not refused(client, VIP6)
         assert not refused(client, "fe80::99%eth0")
+        assert who_answers(client, "eth0", "fe80::1") == {node.mac("eth0")}, "not the VMAC, which has it too"
         assert refused(client, "192.0.2.1") and refused(client, "2001:db8::1"), "other addresses are accepted"
         accepting = configuration(*(each.replace("no_accept", "accept") for each in (FOUR, SIX)))
         kad.configure(accepting)

@@ -241,6 +241,50 @@ def test_an_interface_of_that_name_is_not_touched(lan: Lan) -> None:
     assert node.mac("vrrp.51") == mac
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "link eth0 name vrrp.51 address 02:00:00:00:00:09 type macvlan mode bridge",
+        "link eth1 name vrrp.51 address 00:00:5e:00:01:33 type macvlan mode private",
+    ],
+    ids=["another MAC and mode", "on another interface"],
+)
+def test_a_wrong_one_of_that_name_is_put_right(lan: Lan, words: str) -> None:
+    node = lan.node("kad", 1)
+    node.attach(lan.bridge, name="eth1")
+    node.ip("link", "add", *words.split())
+    with Kad(node, configuration(vmac(100, version=3, advert_int=0.3))) as kad:
+        kad.wait_for("Entering MASTER STATE")
+        poll(lambda: node.holds(VIP), "the VIP")
+        made = own_links(node)["vrrp.51"]
+        assert (made["on"], made["mac"], made["mode"], made["up"]) == ("eth0", VMAC4, "private", True)
+        assert kad.count("Entering FAULT STATE") == 0
+
+
+def test_unicast_with_a_vmac_sends_from_the_base(lan: Lan) -> None:
+    needs_keepalived()
+    ours, theirs = lan.node("kad", 1), lan.node("ka", 2)
+
+    def text(priority: int, number: int) -> str:
+        peers = (f"192.0.2.{3 - number}",)
+        fields: dict[str, Any] = {"version": 3, "advert_int": 0.2, "source": f"192.0.2.{number}"}
+        return configuration(vmac(priority, "vmac_xmit_base", peers=peers, **fields))
+
+    with (
+        Capture(theirs, "eth0") as wire,
+        Keepalived(theirs, text(100, 2)) as keepalived,
+        Kad(ours, text(150, 1)) as kad,
+    ):
+        kad.wait_for("Entering MASTER STATE")
+        poll(lambda: ours.holds(VIP) and not theirs.holds(VIP), "the VIP here alone")
+        heard = wire.wait_for(lambda: wire.adverts(source="192.0.2.1"), "an advert to the peer")
+        assert {advert.source_mac for advert in heard} == {ours.mac("eth0")}
+        assert who_answers(lan.client, "eth0", VIP) == {VMAC4}
+        kad.stop()
+        keepalived.wait_for("Entering MASTER STATE")
+        poll(lambda: theirs.holds(VIP), "the VIP there")
+
+
 def test_what_a_killed_keepalived_left_is_taken_over(lan: Lan) -> None:
     needs_keepalived()
     node = lan.node("ka", 1)
