@@ -57,6 +57,8 @@ class _Placing:
         self._links: dict[str, VirtualLink] = {}
         self._by_mac: dict[tuple[str, str], tuple[str, VrrpInstance]] = {}
         """(base, MAC) -> the link's name, and who wanted it first."""
+        self._own: set[str] = set()
+        """Links that adverts of an instance leave from, not only addresses."""
         self._clashes: dict[int, str] = {}
 
     def run(self) -> Placement:
@@ -77,11 +79,14 @@ class _Placing:
     def _with_link(self, index: int, instance: VrrpInstance, vmac: Vmac) -> VrrpInstance:
         family = instance.family
         mac = "" if vmac.ipvlan else vmac.mac or virtual_mac(instance.virtual_router_id, family)
-        name = vmac.name or self._new_name(self._prefix, instance.virtual_router_id, family)
+        # keepalived: instances with the same MAC on the same interface share one VMAC (both families, say).
+        known = self._by_mac.get((instance.interface, mac)) if mac else None
+        shared = known[0] if known is not None else ""
+        name = shared or vmac.name or self._new_name(self._prefix, instance.virtual_router_id, family)
         # Over IPv6 the same address as the base's is not enough to send from: it has to be here too.
         link_local = family == INET6 and not vmac.ipvlan and not vmac.xmit_base
         source = instance.source_address if link_local else ""
-        self._links[name] = VirtualLink(
+        made = VirtualLink(
             name,
             instance.interface,
             mac,
@@ -94,8 +99,10 @@ class _Placing:
             group=vmac.group,
             netlink_notify_msg=vmac.netlink_notify_msg,
         )
-        if mac:
+        self._links[name] = _merged(self._links[shared], made) if shared else made
+        if mac and shared not in self._own:
             self._claim(index, instance, instance.interface, mac, name)
+            self._own.add(name)
         return replace(instance, vmac=replace(vmac, name=name, mac=mac))
 
     def _claim(self, index: int, instance: VrrpInstance, base: str, mac: str, name: str) -> None:
@@ -151,6 +158,18 @@ class _Placing:
                 self._names.add(name)
                 return name
         raise AssertionError("numbers do not end")
+
+
+def _merged(one: VirtualLink, other: VirtualLink) -> VirtualLink:
+    """The same interface for both."""
+    return replace(
+        one,
+        family=min(one.family, other.family),
+        has_ipv6=one.has_ipv6 or other.has_ipv6,
+        link_local=one.link_local or other.link_local,
+        source=one.source or other.source,
+        netlink_notify_msg=one.netlink_notify_msg or other.netlink_notify_msg,
+    )
 
 
 def _numbers(family: int) -> count[int] | chain[int]:

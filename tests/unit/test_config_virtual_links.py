@@ -78,7 +78,8 @@ def test_names_are_taken_once_and_explicit_ones_first() -> None:
 
 
 def test_names_fit_the_kernel() -> None:
-    placement = place([instance("A", 251, "10.0.0.1", vmac=VMAC), instance("B", 251, vmac=VMAC)], "a" * 20)
+    two = instance("A", 251, "10.0.0.1", vmac=VMAC), instance("B", 251, interface="eth1", vmac=VMAC)
+    placement = place(two, "a" * 20)
     assert [link.name for link in placement.links] == ["aaaaaaaaaaa.251", "aaaaaaaaaa1.251"]
     assert {len(link.name) for link in placement.links} == {15}
 
@@ -96,6 +97,17 @@ def test_one_mac_on_one_network_is_one_virtual_routers() -> None:
     assert placement.instances[1].fault and not placement.instances[0].fault
     members = [instance(each.name, 51, family=each.family, vmac=VMAC, sync_group="G") for each in (four, six)]
     assert place(members).clashes == ()
+
+
+def test_instances_with_one_mac_on_one_interface_share_a_vmac() -> None:
+    mac = "02:00:00:00:00:01"
+    four = instance("A", 51, "10.0.0.1", vmac=Vmac(mac=mac))
+    six = instance("B", 51, "fe80::1", vmac=Vmac(mac=mac, name="other"), family=6)
+    placement = place([four, six])
+    assert names(placement) == [("vrrp.51", "eth0", mac)] and not placement.clashes
+    assert homes(placement) == [["vrrp.51"], ["vrrp.51"]]
+    link = placement.links[0]
+    assert (link.family, link.has_ipv6, link.link_local) == (4, True, True)
 
 
 def test_adverts_from_the_base_need_no_link_local_address_there() -> None:
