@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.adverts import Sender, advert
 from tests.support.daemon import Daemon, Kad, Keepalived
 from tests.support.keepalived import configuration, needs_keepalived, vrrp_instance
 from tests.support.namespaces import Network, needs_namespaces, poll
@@ -178,6 +179,58 @@ def test_state_has_the_same_lines_for_each_instance(both: dict[str, Dumps]) -> N
         other = [re.sub(r"(Multicast address ff02::12).*", r"\1", line) for line in other]
         other = [line.replace("= sec/ret", "= ********") for line in other]
         assert lines == other, name
+
+
+@pytest.mark.parametrize("state", ["MASTER", "BACKUP"])
+def test_a_backup_shows_who_is_master(state: str) -> None:
+    """Of one that wants to be MASTER, too, once it has heard another."""
+    needs_namespaces()
+    needs_keepalived()
+    place = Path(tempfile.mkdtemp(prefix="kdump-"))
+    found = []
+    try:
+        for program in (Keepalived, Kad):
+            with Network("dumps") as network:
+                found.append(backup_dumps(network, program, place, state))
+    finally:
+        shutil.rmtree(place)
+    theirs, ours = found
+    assert ours == theirs
+    assert (ours["state"], ours["wantstate"], ours["master_priority"], ours["vipset"]) == (1, 1, 200, False)
+    assert "   Master router = 192.0.2.66" in ours["lines"]
+
+
+def backup_dumps(network: Network, program: type[Daemon], out: Path, state: str) -> dict[str, Any]:
+    lan = network.bridge()
+    node, master = network.node("node"), network.node("master")
+    node.attach(lan, "192.0.2.1/24", name="eth0")
+    master.attach(lan, "192.0.2.66/24", name="eth0")
+    text = configuration(vrrp_instance("one", version=3, advert_int=0.1, priority=120, state=state))
+    heard = [("eth0", advert(priority=200, interval_us=100_000))]
+    with program(node, text, wrapper=["env", f"TMPDIR={out}"]) as daemon, Sender(master, heard, rate=20):
+        daemon.wait_for("(one) Entering BACKUP STATE")
+
+        def settled() -> dict[str, Any]:
+            os.kill(daemon.pid, SIGJSON)
+            try:
+                data: dict[str, Any] = json.loads((out / "keepalived.json").read_text())[0]["data"]
+            except (OSError, ValueError):
+                return {}
+            return data if data["master_priority"] == 200 else {}
+
+        found = poll(settled, "the master to be shown", every=0.05)
+        (out / "keepalived.data").unlink(missing_ok=True)
+        os.kill(daemon.pid, signal.SIGUSR1)
+        shown = poll(
+            lambda: (out / "keepalived.data").read_text() if (out / "keepalived.data").exists() else "",
+            "the state",
+        )
+        found["lines"] = instance_lines(shown)["one"]
+        assert daemon.count("MASTER STATE") == 0
+    for file in out.iterdir():
+        file.unlink()
+    del found["last_transition"]
+    return found
 
 
 def section(state: str, title: str) -> str:
