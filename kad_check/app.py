@@ -80,7 +80,8 @@ class CheckChild:
         self._shell.begin(self._namespace)
         self._driver.each_turn(self._confirm)
         self._link.start()
-        self._heartbeat.phase = Phase.READY
+        # READY is who has put everything into the kernel.
+        self._heartbeat.phase = Phase.PREPARING if self._applying else Phase.READY
         self._driver.run()
         self._sessions.close()
         self._mastership.close()

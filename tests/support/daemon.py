@@ -170,10 +170,19 @@ class Kad(Daemon):
     def argv(self) -> list[str]:
         return [*super().argv(), "--run-dir", f"{self.directory}/run"]
 
+    def reload_surely(self, seconds: float = 60) -> None:
+        """Reload until it is accepted: where everything is slow, a process may answer too late."""
+        poll(
+            lambda: self.kadctl("reload").returncode == 0,
+            lambda: f"a reload of {self.program}\n{self.said()[-5000:]}",
+            seconds=seconds,
+            every=1,
+        )
+
     def kadctl(self, *words: str) -> subprocess.CompletedProcess[str]:
         """``kadctl WORDS`` for this daemon."""
         argv = [f"{self.program}ctl", "--run-dir", f"{self.directory}/run", *words]
-        return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
+        return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=90)
 
 
 class Keepalived(Daemon):

@@ -133,7 +133,7 @@ def test_a_connection_outlives_its_director(pair: tuple[Node, Node, Node]) -> No
             assert says(made, b"and now")
         # Without an instance both run, and a reload is enough.
         other.configure(text(100, "lvs_sync_daemon eth0 id 7"))
-        other.reload()
+        other.reload_surely(PATIENCE_S)
         poll(
             lambda: sorted(running(second)) == ["backup 7", "master 7"],
             "both daemons",
@@ -141,6 +141,6 @@ def test_a_connection_outlives_its_director(pair: tuple[Node, Node, Node]) -> No
             every=0.2,
         )
         other.configure(text(100, "lvs_timeouts tcp 800"))
-        other.reload()
+        other.reload_surely(PATIENCE_S)
         poll(lambda: running(second) == [], "no daemon", seconds=PATIENCE_S, every=0.2)
         assert "800 " in ipvsadm(second, "-Ln", "--timeout")

@@ -337,6 +337,8 @@ def test_a_checker_killed_with_a_third_of_its_servers_down(plant: Plant) -> None
         errors: list[str] = []
         over = threading.Event()
         asking = threading.Thread(target=_keep_asking, args=(plant, over, errors))
+        held.callback(asking.join, 10)
+        held.callback(over.set)
         asking.start()
         for _ in range(2):
             old = daemon._pid_of("checkers")
@@ -344,9 +346,14 @@ def test_a_checker_killed_with_a_third_of_its_servers_down(plant: Plant) -> None
             poll(lambda old=old: daemon._pid_of("checkers") != old, "another checker", seconds=PATIENCE_S)  # type: ignore[misc]
             remains(lambda: table(director) == wanted, "the table", seconds=4, every=0.1)
         daemon.configure(text.replace("lvs_sched rr", "lvs_sched wrr"))
-        daemon.reload()
+        daemon.reload_surely(PATIENCE_S)
         wanted = sorted(line.replace("-s rr", "-s wrr") for line in wanted)
-        poll(lambda: table(director) == wanted, "the reload", seconds=PATIENCE_S, every=0.2)
+        poll(
+            lambda: table(director) == wanted,
+            lambda: "\n".join(["the reload", *table(director), daemon.said()[-5000:]]),
+            seconds=PATIENCE_S,
+            every=0.2,
+        )
         over.set()
         asking.join(10)
         assert errors == []
@@ -389,7 +396,7 @@ def test_weights_a_quorum_and_its_sorry_server(plant: Plant) -> None:
         poll(lambda: len(table(plant.director)) == 4, "the servers", seconds=PATIENCE_S, every=0.2)
         assert everyone(plant, VIP) == {"one": 1, "two": 2, "three": 3}
         daemon.configure(text.replace("weight 3", "weight 1").replace("weight 2", "weight 4"))
-        daemon.reload()
+        daemon.reload_surely(PATIENCE_S)
         live = f"-a -t {VIP}:80 -r 192.0.2.12:80 -m -w 4"
         poll(lambda: live in table(plant.director), "the reload", seconds=PATIENCE_S, every=0.2)
         assert everyone(plant, VIP) == {"one": 1, "two": 4, "three": 1}
