@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from kad.config.model.check import Checker, MiscCheck, RealServer, SmtpCheck, SorryServer, VirtualServer
+from kad.config.model.check import (
+    BfdCheck,
+    Checker,
+    MiscCheck,
+    RealServer,
+    SmtpCheck,
+    SorryServer,
+    VirtualServer,
+)
 from kad.config.model.check import protocol_name as protocol_of
 from kad_check.core.actions import Health
 
@@ -26,18 +34,19 @@ _SUCCESS = {
 }
 _FAILURE = {
     "HTTP_GET": "HTTP_CHECK on service {server} failed",
-    "SSL_GET": "HTTP_CHECK on service {server} failed",
+    "SSL_GET": "SSL_CHECK on service {server} failed",
     "PING_CHECK": "ICMP CHECK on service {server} of {pool} failed",
     "MISC_CHECK": "Misc check for [{server} VS {pool}] by [{script}] failed",
     "BFD_CHECK": "BFD check of [{session}] RS({server}) is DOWN",
 }
+TIMED_OUT = "timeout"
+"""What is said of a script that takes too long."""
+
 _MAIL_NAME = {
     "TCP_CHECK": "TCP CHECK",
     "UDP_CHECK": "UDP CHECK",
     "PING_CHECK": "ICMP CHECK",
     "DNS_CHECK": "DNS_CHECK:",
-    "MISC_CHECK": "MISC CHECK",
-    "BFD_CHECK": "BFD CHECK",
     "FILE_CHECK": "FILE CHECK",
 }
 
@@ -60,12 +69,18 @@ def verdict_line(
 
 
 def mail_body(checker: Checker, kind: str, health: Health, detail: str) -> str:
+    """keepalived's words; its FILE_CHECK has none."""
     verb = "succeed" if health is Health.UP else "failed"
+    if isinstance(checker, BfdCheck):
+        how = "succeeded" if health is Health.UP else verb
+        return f"=> BFD CHECK {checker.bfd_instance} {how} on service <="
+    if isinstance(checker, MiscCheck):
+        how = "timed out" if detail == TIMED_OUT else verb
+        return f"=> MISC CHECK {'succeeded' if health is Health.UP else how} on service <="
     if kind in _MAIL_NAME:
         return f"=> {_MAIL_NAME[kind]} {verb} on service <="
     if health is Health.UP:
         return "=> CHECK succeed on service <="
     if isinstance(checker, SmtpCheck):
         return f"=> CHECK failed on service : {detail} <="
-    what = "SSL" if kind == "SSL_GET" else "HTTP"
-    return f"=> CHECK failed on service : {what} request failed <="
+    return "=> CHECK failed on service : HTTP/SSL request failed <="

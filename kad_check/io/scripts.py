@@ -10,6 +10,7 @@ from kad.track.io.scripts import Journal, ScriptProcesses
 from kad.track.script import Ending, EndScript, RunScript
 from kad_check.core.checker import DYNAMIC_LIMIT
 from kad_check.core.events import CheckDone, Verdict
+from kad_check.core.texts import TIMED_OUT
 from kad_check.io.expiry import Expiry
 
 PREFIX = "misc "
@@ -87,7 +88,7 @@ class ScriptChecks:
             self._expiry.limit(run, TERM_PATIENCE_US)
             return
         self._end(run)
-        self._done(CheckDone(run.number, Verdict.FAILURE, "timeout"))
+        self._done(CheckDone(run.number, Verdict.FAILURE, TIMED_OUT))
 
     def _end(self, run: _Run) -> None:
         run.is_late = True
