@@ -304,11 +304,11 @@ class Engine:
     def _on_plan_done(self, event: PlanDone, now_us: int) -> None:
         instance = self._registry.awaiting_plan(event.instance, event.serial)
         if instance is not None:
-            took_addresses = instance.on_plan_done(event, now_us)
+            took_away = instance.on_plan_done(event, now_us)
             self._deadlines.push(instance)
             if instance.ending is Ending.GONE:
                 self._put_back_shared(instance, now_us)
-            if took_addresses:
+            if took_away:
                 self._doubt_routes(now_us)
         elif event.instance == STATICS and self._statics.on_plan_done(event, now_us):
             self._doubt_routes(now_us)

@@ -74,8 +74,8 @@ class PlanOutcome(Struct, frozen=True):
     """In place now, whoever set them first."""
     refused: tuple[AddressFailure, ...]
     """Told; of additions, only that of an advertised address is an obstacle; others are not asked again."""
-    took_addresses: bool
-    """Addresses were removed: the kernel may have dropped routes that needed them, without a word."""
+    removed: tuple[Entry, ...]
+    """A route that needed one of them, or that two instances have, may have gone with it."""
 
 
 class Holdings:
@@ -214,8 +214,7 @@ class Holdings:
                 self.held.setdefault(entry, Holding.FOREIGN)
             else:
                 self.held[entry] = Holding.OURS
-        took_addresses = any(isinstance(entry, AddressEntry) for entry in action.remove)
-        return PlanOutcome(tuple(added), done.failures, took_addresses)
+        return PlanOutcome(tuple(added), done.failures, action.remove)
 
     def find(self, interface: str, address: str, prefix_length: int) -> AddressEntry | None:
         """The held entry of this name, if any."""

@@ -403,7 +403,7 @@ class Instance:
             self._settle(now_us)
 
     def on_plan_done(self, done: PlanDone, now_us: int) -> bool:
-        """True: addresses were removed, and the kernel may have dropped routes with them."""
+        """True: something was removed, and other routes may have gone with it."""
         outcome = self.holdings.finish(done)
         if outcome is None:
             return False
@@ -415,7 +415,7 @@ class Instance:
         if refused_addition and self.state is State.MASTER:
             self.conditions.refused(now_us)
             self.check(now_us)
-            return outcome.took_addresses
+            return bool(outcome.removed)
         if self.state is State.MASTER and outcome.added:
             self.conditions.accepted()
             added = tuple(entry for entry in outcome.added if isinstance(entry, AddressEntry))
@@ -423,7 +423,7 @@ class Instance:
                 self.announcer.added(self.config, added, now_us)
         self.reconcile(now_us)
         self.arm()
-        return outcome.took_addresses
+        return bool(outcome.removed)
 
     def _settle(self, now_us: int) -> None:
         """The kernel is as the state wants it: tell the hosts, then the scripts."""

@@ -136,7 +136,7 @@ class Statics:
         self._context.records.remember(KEY, record)
 
     def on_plan_done(self, done: PlanDone, now_us: int) -> bool:
-        """True: addresses were removed, and the kernel may have dropped routes with them."""
+        """True: addresses were removed, and routes may have gone with them."""
         outcome = self._holdings.finish(done)
         if outcome is None:
             return False
@@ -157,7 +157,7 @@ class Statics:
             # A route may have been refused for want of it.
             self._holdings.forgive()
         self._reconcile()
-        return outcome.took_addresses
+        return any(isinstance(entry, AddressEntry) for entry in outcome.removed)
 
     def on_time(self, now_us: int) -> None:
         """Whatever is due."""

@@ -109,6 +109,11 @@ def test_a_deletion_is_noticed_and_made_good(node: Node, words: tuple[str, ...])
         poll(lambda: kad.states() == ["BACKUP", "MASTER", "BACKUP", "MASTER"], kad.log)
         poll(lambda: ours(node) == EVERYTHING, lambda: f"{ours(node)}; {kad.log()}")
         assert "was deleted by" in kad.log()
+        # Again within ten seconds: put back, and nobody hears of it.
+        node.ip(*words)
+        poll(lambda: "again; putting it back" in kad.log(), kad.log)
+        poll(lambda: ours(node) == EVERYTHING, lambda: f"{ours(node)}; {kad.log()}")
+        assert kad.states() == ["BACKUP", "MASTER", "BACKUP", "MASTER"]
 
 
 def test_a_replaced_route_is_set_again_and_nobody_steps_down(node: Node) -> None:

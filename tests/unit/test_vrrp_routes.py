@@ -183,6 +183,17 @@ def test_a_route_that_was_there_before_us_stays() -> None:
     assert book.routes == ["192.168.0.0"]
 
 
+def test_a_route_of_two_masters_stays_when_one_of_them_leaves() -> None:
+    second = routed(name="VI_2", virtual_router_id=52, virtual_addresses=())
+    book = Playbook(routed(), second, links=LINKS)
+    book.start()
+    book.run_for(4 * SECOND)
+    book.hear(200, config=second)
+    assert (book.state("VI_1"), book.state("VI_2")) == ("MASTER", "BACKUP")
+    book.run_for(SECOND)
+    assert book.routes == ["192.168.0.0", "50"]
+
+
 def test_a_restart_in_a_reload_removes_what_only_the_former_generation_had() -> None:
     book = master()
     book.previous = book.configs
