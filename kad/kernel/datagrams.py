@@ -6,6 +6,7 @@ A packet costs half as much so as by ``recvmsg_into``, and one call says that th
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 
 BATCH = 64
@@ -53,16 +54,15 @@ class BatchReader:
         self.data_size = data_size
         self.name_size = name_size
         self.way_size = name_size + control_size
-        self._data = ctypes.create_string_buffer(BATCH * data_size)
-        self._ways = ctypes.create_string_buffer(max(1, BATCH * self.way_size))
+        # Mapped, not allocated: pages that no packet reaches are never there.
+        self.data = memoryview(mmap.mmap(-1, BATCH * data_size))
+        self.ways = memoryview(bytearray(max(1, BATCH * self.way_size)))
         self._iovecs = (_Iovec * BATCH)()
         self._messages = (_Message * BATCH)()
         self._prepare()
         self._template = bytes(self._messages)
         self._headers = memoryview(self._messages).cast("B")
         self._words = self._headers.cast("I")
-        self.data = memoryview(self._data).cast("B")
-        self.ways = memoryview(self._ways).cast("B")
 
     def read(self, descriptor: int, limit: int = BATCH) -> list[int]:
         """Take what has arrived, at most ``limit`` packets: their lengths.
@@ -78,7 +78,7 @@ class BatchReader:
         return self._words[_LENGTH_AT : count * _STRIDE // 4 : _STRIDE // 4].tolist()
 
     def _prepare(self) -> None:
-        data, ways = ctypes.addressof(self._data), ctypes.addressof(self._ways)
+        data, ways = (ctypes.addressof(ctypes.c_char.from_buffer(view)) for view in (self.data, self.ways))
         for at in range(BATCH):
             self._iovecs[at].base = data + at * self.data_size
             self._iovecs[at].length = self.data_size
