@@ -294,7 +294,13 @@ class Shell:
         """Take all of that away again."""
         self.linkbeat.close()
         self.sysctls.release(_LOCAL_IGMP)
-        self.packet_filter.close(lambda: self.virtual_links.close(done))
+
+        def put_back() -> None:
+            for path in reversed(self.sysctls.held):
+                self.sysctls.release(path)
+            done()
+
+        self.packet_filter.close(lambda: self.virtual_links.close(put_back))
 
     def _tell_link(self, name: str) -> None:
         """An interface of our own can be used, or not any more."""

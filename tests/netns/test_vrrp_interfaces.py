@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -59,6 +61,28 @@ def test_a_polled_link_counts_when_it_has_been_polled(pair: tuple[Node, Node, Br
         lan.unplug(node, "eth0")
         kad.wait_for("Entering FAULT STATE", times=2)
         assert kad.count("Linkbeat reports eth0 down") == 1, "not polled any more"
+
+
+def test_what_a_killed_child_has_set_is_put_back(pair: tuple[Node, Node, Bridge]) -> None:
+    node, _, lan = pair
+    node.attach(lan, "192.0.2.1/24")
+    path = "/proc/sys/net/ipv4/conf/eth0/promote_secondaries"
+
+    def value() -> str:
+        return node.run(["cat", path]).stdout.strip()
+
+    node.sysctl("net.ipv4.conf.eth0.promote_secondaries", "0")
+    text = vrrp_instance(version=3, advert_int=0.3, extra=("promote_secondaries",))
+    with Kad(node, configuration(text)) as kad:
+        kad.wait_for("Entering MASTER STATE")
+        poll(lambda: value() == "1", "the setting")
+        pid = kad.vrrp_pid()
+        os.kill(pid, signal.SIGKILL)
+        kad.new_vrrp_pid(pid)
+        kad.wait_for("going on as MASTER")
+        assert value() == "1"
+        assert kad.stop() == 0
+    assert value() == "0", "as it was"
 
 
 def test_an_interface_may_come_late_go_and_come_back_as_another(pair: tuple[Node, Node, Bridge]) -> None:
