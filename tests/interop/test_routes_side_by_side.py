@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -218,3 +220,32 @@ def test_what_is_deleted_is_taken_up_again(nodes: tuple[Node, Node], words: tupl
             ]
             states.append(entered)
     assert states[0] == states[1]
+
+
+def test_a_peer_hears_nothing_of_reloads_and_crashes(network: Network) -> None:
+    needs_keepalived()
+    lan, far = network.bridge(), network.bridge("far")
+    one, other = network.node("kad"), network.node("keepalived")
+    for node, last in ((one, 1), (other, 2)):
+        node.attach(lan, f"192.0.2.{last}/24", f"2001:db8::{last}/64")
+        node.attach(far, f"192.0.3.{last}/24")
+    with Kad(one, ORDERED) as kad, Keepalived(other, ORDERED.replace("priority 254", "priority 50")) as peer:
+        poll(lambda: has(one, "rule", "show", "preference", "50"), kad.said, seconds=60)
+        peer.wait_for("Entering BACKUP STATE")
+        mastered = peer.count("Entering MASTER STATE")
+        kad.configure(ORDERED.replace("table 5", "table 6").replace("10.1.0.0/24 via", "10.2.0.0/24 via"))
+        kad.reload()
+        poll(lambda: has(one, "rule", "show", "table", "6"), kad.said, seconds=60)
+        poll(lambda: has(one, "route", "show", "10.2.0.0/24"), kad.said, seconds=60)
+        assert not has(one, "route", "show", "10.1.0.0/24")
+        before = sorted(settled(one, kad, lambda: True))
+        old = kad.vrrp_pid()
+        os.kill(old, signal.SIGKILL)
+        kad.new_vrrp_pid(old)
+        kad.wait_for("going on as MASTER")
+        assert sorted(settled(one, kad, lambda: True)) == before
+        assert kad.count("Entering MASTER STATE") == 1
+        assert peer.count("Entering MASTER STATE") == mastered
+        assert state_of(other) and not has(other, "rule", "show", "preference", "50")
+        kad.stop(60)
+        poll(lambda: has(other, "rule", "show", "preference", "50"), peer.said, seconds=60)
