@@ -48,11 +48,8 @@ class Transports:
         self._by_number: dict[int, Slot] = {}
         self._by_spec: dict[tuple[Transport, int], Slot] = {}
         self._last = 0
-
-    @property
-    def deadline_us(self) -> int:
-        """The next time a failed one is tried again."""
-        return min((slot.retry_at_us for slot in self._by_number.values()), default=NEVER)
+        self.deadline_us = NEVER
+        """The next time a failed one is tried again. Asked for with every packet, so kept."""
 
     def acquire(self, spec: Transport, link_index: int) -> Slot:
         """A transport like this on the interface of this index: a new one is asked to be opened."""
@@ -75,6 +72,7 @@ class Transports:
         del self._by_number[slot.number]
         del self._by_spec[(slot.spec, slot.link_index)]
         self._context.emit(CloseTransport(slot.number))
+        self._rearm()
 
     def opened(self, number: int) -> Slot | None:
         slot = self._by_number.get(number)
@@ -83,6 +81,7 @@ class Transports:
             slot.failure = ""
             slot.retry_at_us = NEVER
             slot.retry_us = FIRST_RETRY_US
+            self._rearm()
         return slot
 
     def failed(self, number: int, reason: str, now_us: int) -> Slot | None:
@@ -93,11 +92,18 @@ class Transports:
             slot.failure = reason
             slot.retry_at_us = now_us + slot.retry_us
             slot.retry_us = min(slot.retry_us * 2, LONGEST_RETRY_US)
+            self._rearm()
         return slot
 
     def retry(self, now_us: int) -> None:
         """Ask once more for what is due."""
+        if self.deadline_us > now_us:
+            return
         for slot in self._by_number.values():
             if slot.retry_at_us <= now_us:
                 slot.retry_at_us = NEVER
                 self._context.emit(OpenTransport(slot.number, slot.spec))
+        self._rearm()
+
+    def _rearm(self) -> None:
+        self.deadline_us = min((slot.retry_at_us for slot in self._by_number.values()), default=NEVER)
