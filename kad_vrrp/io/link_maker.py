@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import secrets
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from struct import Struct as Layout
@@ -123,7 +123,7 @@ def _remove_together(kernel: Conversation, links: Iterable[LinkFacts]) -> None:
 
 def _random_group() -> int:
     """One that nobody uses but by chance; never 0, the usual one."""
-    return secrets.randbits(30) | 1 << 30
+    return int.from_bytes(os.urandom(4), "big") & 0x3FFF_FFFF | 1 << 30
 
 
 class _Impossible(Exception):
