@@ -121,7 +121,7 @@ class Checks:
             return HttpDialogue(requests[step])
 
         if not checker.ssl:
-            return Target(checker.connection, socket.SOCK_STREAM, make)
+            return Target(checker.connection, socket.SOCK_STREAM, make, speaks_first=True)
         return Target(
             checker.connection,
             socket.SOCK_STREAM,
@@ -129,6 +129,7 @@ class Checks:
             context=self._tls(),
             server_names=tuple(url.server_name for url in checker.urls),
             closes_politely=tuple(url.tls_compliant for url in checker.urls),
+            speaks_first=True,
         )
 
     def _tls(self) -> ssl.SSLContext:

@@ -18,7 +18,7 @@ import ssl
 from collections.abc import Callable
 
 from kad.ipc.link import Reactor
-from kad_check.core.dialogues.dialogue import Dialogue, Outcome
+from kad_check.core.dialogues.dialogue import Dialogue
 from kad_check.core.events import Verdict
 from kad_check.io.expiry import Expiry
 from kad_check.io.target import NotRunError, Target, is_our_fault
@@ -30,6 +30,9 @@ BATCH = 64
 
 _CONNECTING, _SHAKING_HANDS, _TALKING = range(3)
 _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLET
+# Bound here: looked up in their modules they would cost a share of every check.
+_READABLE, _IN_ERROR = select.EPOLLIN, select.EPOLLERR
+_GOOD, _BAD = Verdict.SUCCESS, Verdict.FAILURE
 
 Done = Callable[[int, Verdict, str], None]
 """The checker's number, the verdict, and a phrase for people."""
@@ -38,17 +41,10 @@ Done = Callable[[int, Verdict, str], None]
 class Attempt:
     """One check under way."""
 
-    __slots__ = (
-        "deadline_us",
-        "descriptor",
-        "dialogue",
-        "number",
-        "phase",
-        "socket",
-        "step",
-        "target",
-        "unsent",
-    )
+    dialogue: Dialogue | None = None
+    phase = _CONNECTING
+    unsent = b""
+    deadline_us = 0
 
     def __init__(self, number: int, step: int, target: Target, opened: socket.SocketType) -> None:
         self.number = number
@@ -56,10 +52,6 @@ class Attempt:
         self.target = target
         self.socket = opened
         self.descriptor = opened.fileno()
-        self.dialogue: Dialogue | None = None
-        self.phase = _CONNECTING
-        self.unsent = b""
-        self.deadline_us = 0
 
 
 class Connections:
@@ -147,19 +139,17 @@ class Connections:
 
     def _connected(self, attempt: Attempt, events: int) -> None:
         # Asked only where there is one to tell: it would be a seventh of all system calls of a check.
-        failed = (
-            attempt.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if events & select.EPOLLERR else 0
-        )
+        failed = attempt.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if events & _IN_ERROR else 0
         target = attempt.target
         if failed:
-            self._finish(attempt, Verdict.FAILURE, _said(failed))
+            self._finish(attempt, _BAD, _said(failed))
         elif target.make_dialogue is None:
-            self._finish(attempt, Verdict.SUCCESS, "")
+            self._finish(attempt, _GOOD, "")
         elif target.context is not None:
             self._begin_tls(attempt, target.context)
         else:
             self._expiry.limit(attempt, target.timeout_us)
-            if self._converse(attempt) and events & select.EPOLLIN:
+            if self._converse(attempt) and events & _READABLE:
                 # It has spoken already.
                 self._talk(attempt)
 
@@ -174,7 +164,7 @@ class Connections:
                 server_hostname=(names[attempt.step] if names else "") or None,
             )
         except (OSError, ValueError) as error:
-            self._finish(attempt, Verdict.FAILURE, f"TLS: {_tls_said(error)}")
+            self._finish(attempt, _BAD, f"TLS: {_tls_said(error)}")
             return
         attempt.phase = _SHAKING_HANDS
         self._expiry.limit(attempt, attempt.target.timeout_us)
@@ -187,7 +177,7 @@ class Connections:
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return
         except (OSError, ValueError) as error:
-            self._finish(attempt, Verdict.FAILURE, f"TLS handshake: {_tls_said(error)}")
+            self._finish(attempt, _BAD, f"TLS handshake: {_tls_said(error)}")
         else:
             self._expiry.limit(attempt, attempt.target.timeout_us)
             if self._converse(attempt):
@@ -214,11 +204,11 @@ class Connections:
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 break
             except OSError as error:
-                self._finish(attempt, Verdict.FAILURE, f"read: {_tls_said(error)}")
+                self._finish(attempt, _BAD, f"read: {_tls_said(error)}")
                 return
             outcome = dialogue.receive(data) if data or not attempt.target.is_stream else dialogue.end()
             if outcome is not None:
-                self._judge(attempt, outcome)
+                self._finish(attempt, _GOOD if outcome.success else _BAD, outcome.detail)
                 return
             if dialogue.to_send:
                 attempt.unsent += dialogue.to_send
@@ -242,25 +232,23 @@ class Connections:
                     # It may have said something before it closed.
                     unsent = b""
                     break
-                self._finish(attempt, Verdict.FAILURE, f"write: {_tls_said(error)}")
+                self._finish(attempt, _BAD, f"write: {_tls_said(error)}")
                 return False
             unsent = unsent[sent:]
         attempt.unsent = unsent
         return True
-
-    def _judge(self, attempt: Attempt, outcome: Outcome) -> None:
-        self._finish(attempt, Verdict.SUCCESS if outcome.success else Verdict.FAILURE, outcome.detail)
 
     # The end ---------------------------------------------------------------------------------------------
 
     def _on_expiry(self, attempt: Attempt) -> None:
         if attempt.phase == _TALKING:
             assert attempt.dialogue is not None
-            self._judge(attempt, attempt.dialogue.silence())
+            outcome = attempt.dialogue.silence()
+            self._finish(attempt, _GOOD if outcome.success else _BAD, outcome.detail)
         elif attempt.phase == _CONNECTING:
-            self._finish(attempt, Verdict.FAILURE, "connection timeout")
+            self._finish(attempt, _BAD, "connection timeout")
         else:
-            self._finish(attempt, Verdict.FAILURE, "TLS handshake timeout")
+            self._finish(attempt, _BAD, "TLS handshake timeout")
 
     def _finish(self, attempt: Attempt, verdict: Verdict, detail: str) -> None:
         self._drop(attempt)

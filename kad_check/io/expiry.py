@@ -18,6 +18,8 @@ class Expiring(Protocol):
 
 T = TypeVar("T", bound=Expiring)
 
+NEVER_US = 1 << 62
+
 
 class Expiry(Generic[T]):
     """Limits of equal length end in the order they began: one queue for each length, one timer for all."""
@@ -27,17 +29,20 @@ class Expiry(Generic[T]):
         self._expired = expired
         self._queues: dict[int, deque[tuple[int, T]]] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._due_us = 0
+        self._due_us = NEVER_US
+        """When the timer rings."""
 
     def limit(self, item: T, length_us: int) -> None:
         """``item`` has this long from now on; an earlier limit of it is void."""
-        deadline_us = monotonic_us() + length_us
-        item.deadline_us = deadline_us
+        deadline_us = item.deadline_us = monotonic_us() + length_us
         queue = self._queues.get(length_us)
         if queue is None:
             queue = self._queues[length_us] = deque()
         queue.append((deadline_us, item))
-        if self._timer is None or deadline_us < self._due_us:
+        # What has ended is let go of: thousands of them would be carried through memory until their time.
+        while queue[0][1].deadline_us != queue[0][0]:
+            queue.popleft()
+        if deadline_us < self._due_us:
             self._arm(deadline_us)
 
     def close(self) -> None:
@@ -53,7 +58,7 @@ class Expiry(Generic[T]):
         self._timer = self._loop.call_later(max(0, due_us - monotonic_us()) / 1e6, self._look)
 
     def _look(self) -> None:
-        self._timer = None
+        self._timer, self._due_us = None, NEVER_US
         now_us = monotonic_us()
         over: list[T] = []
         first_us = 0

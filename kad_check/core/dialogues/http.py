@@ -7,6 +7,7 @@ for a chunked body that of the decoded one is right as well. The pattern is sear
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from hashlib import md5
 from re import Pattern
 from typing import Any
@@ -36,6 +37,12 @@ def plain_search(pattern: Pattern[Any], subject: Any, position: int) -> int | No
     return found.start() if found else None
 
 
+@lru_cache(256)
+def accepted_codes(ranges: tuple[tuple[int, int], ...]) -> frozenset[int]:
+    """Every code in these ranges; one set for all the URLs that say the same."""
+    return frozenset(code for low, high in ranges for code in range(low, high + 1))
+
+
 class HttpRequest:
     """What is the same for every check of one URL. Raises ValueError for a pattern that cannot be used."""
 
@@ -48,18 +55,17 @@ class HttpRequest:
         self.search = search
         self.is_plain = self.pattern is None and not url.digest
         """Nothing but the status counts."""
-        self.accepted = frozenset(code for low, high in url.status_codes for code in range(low, high + 1))
+        self.accepted = accepted_codes(url.status_codes)
 
 
 class HttpDialogue:
     """One check of one URL."""
 
-    __slots__ = ("_decoded", "_differ", "_raw", "_request", "_response", "_subject", "opening", "to_send")
+    to_send = b""
 
     def __init__(self, request: HttpRequest) -> None:
         self._request = request
         self.opening = request.data
-        self.to_send = b""
         self._response = HttpResponse(None if request.is_plain else self._take_body)
         if not request.is_plain:
             self._raw = md5(usedforsecurity=False)

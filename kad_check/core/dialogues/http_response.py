@@ -16,9 +16,10 @@ BODY_LIMIT = 16 * 1024 * 1024
 _CHUNK_LINE_LIMIT = 1_024
 
 _STATUS_LINE = re.compile(rb"HTTP/\d+(?:\.\d+)?[ \t]+(\d{3})(?:[ \t\r\n]|$)")
-# For headers in lower case.
-_LENGTH = re.compile(rb"\ncontent-length[ \t]*:[ \t]*([^\r\n]*)")
-_CODING = re.compile(rb"\ntransfer-encoding[ \t]*:[ \t]*([^\r\n]*)")
+_END_OF_HEADER = re.compile(rb"\n\r?\n")
+"""Lines may end with LF alone."""
+_FIELDS = re.compile(rb"\n(content-length|transfer-encoding)[ \t]*:[ \t]*([^\r\n]*)")
+"""In a header in lower case."""
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,8}[ \t]*(?:;|$)")
 _NO_BODY = (204, 304)
 
@@ -32,19 +33,19 @@ class MalformedResponseError(Exception):
 class HttpResponse:
     """``on_body(raw, decoded)`` gets the body part by part; without chunks both are the same object."""
 
-    __slots__ = ("_buffer", "_left", "_on_body", "_seen", "_state", "body_length", "status")
+    # Class attributes: a response is made for each check, and few change all of them.
+    _buffer = b""
+    _seen = 0
+    """Bytes of headers."""
+    _left = 0
+    """To the end of the body, or of the present chunk."""
+    _state = _IN_HEADER
+    status = 0
+    """0: the header has not ended."""
+    body_length = 0
 
     def __init__(self, on_body: Callable[[bytes, bytes], None] | None = None) -> None:
         self._on_body = on_body
-        self._buffer = b""
-        self._seen = 0
-        """Bytes of headers."""
-        self._left = 0
-        """To the end of the body, or of the present chunk."""
-        self._state = _IN_HEADER
-        self.status = 0
-        """0: the header has not ended."""
-        self.body_length = 0
 
     @property
     def is_complete(self) -> bool:
@@ -54,12 +55,13 @@ class HttpResponse:
         """True: the response is complete. Raises MalformedResponseError."""
         while data and self._state == _IN_HEADER:
             data = self._take_header(data)
-        if not data or self._state == _DONE:
-            return self._state == _DONE
+        state = self._state
+        if not data or state == _DONE:
+            return state == _DONE
         self.body_length += len(data)
         if self.body_length > BODY_LIMIT:
             raise MalformedResponseError(f"a body of more than {BODY_LIMIT} bytes")
-        if self._state == _IN_CHUNKS:
+        if state == _IN_CHUNKS:
             self._take_chunks(data)
         else:
             self._take_plain(data)
@@ -75,20 +77,23 @@ class HttpResponse:
 
     def _take_header(self, data: bytes) -> bytes:
         """Returns what follows the header; nothing while it has not ended."""
-        searched = max(0, len(self._buffer) - 3)
-        buffer = self._buffer + data
-        if not buffer.startswith(b"HTTP/"[: len(buffer)]):
-            raise MalformedResponseError("not an HTTP response")
-        start, end = _end_of_header(buffer, searched)
-        if self._seen + (end if end else len(buffer)) > HEADER_LIMIT:
+        searched = 0
+        if self._buffer:
+            searched = max(0, len(self._buffer) - 3)
+            data = self._buffer + data
+        found = _END_OF_HEADER.search(data, searched)
+        end = found.end() if found is not None else len(data)
+        if self._seen + end > HEADER_LIMIT:
             raise MalformedResponseError(f"a header of more than {HEADER_LIMIT} bytes")
-        if not end:
-            self._buffer = buffer
+        if found is None:
+            if not data.startswith(b"HTTP/"[: len(data)]):
+                raise MalformedResponseError("not an HTTP response")
+            self._buffer = data
             return b""
         self._buffer = b""
         self._seen += end
-        self._read_header(buffer[: start + 1])
-        return buffer[end:]
+        self._read_header(data[:end])
+        return data[end:]
 
     def _read_header(self, header: bytes) -> None:
         line = _STATUS_LINE.match(header)
@@ -101,12 +106,19 @@ class HttpResponse:
         self.status = status
         if status in _NO_BODY:
             self._state = _DONE
-            return
-        header = header.lower()
-        if _is_chunked(header):
-            self._state = _IN_CHUNKS
-            return
-        length = _content_length(header)
+        else:
+            self._plan_body(_FIELDS.findall(header.lower()))
+
+    def _plan_body(self, fields: list[tuple[bytes, bytes]]) -> None:
+        """Where the body ends, by the fields that say so."""
+        length: int | None = None
+        if len(fields) == 1 and fields[0][0] == b"content-length":
+            length = _number(fields[0][1])
+        elif fields:
+            if _is_chunked(fields):
+                self._state = _IN_CHUNKS
+                return
+            length = _content_length(fields)
         if length is None:
             self._state = _TO_END
         else:
@@ -117,11 +129,12 @@ class HttpResponse:
 
     def _take_plain(self, data: bytes) -> None:
         if self._state == _TO_LENGTH:
-            data = data[: self._left]
-            self._left -= len(data)
-            if not self._left:
+            if len(data) >= self._left:
+                data = data[: self._left]
                 self._state = _DONE
-        self._give(data, data)
+            self._left -= len(data)
+        if self._on_body is not None:
+            self._on_body(data, data)
 
     def _take_chunks(self, data: bytes) -> None:
         """RFC 9112 §7.1. What the raw body is told keeps the framing, as it came."""
@@ -168,28 +181,17 @@ class HttpResponse:
             self._on_body(raw, decoded)
 
 
-def _end_of_header(buffer: bytes, searched: int) -> tuple[int, int]:
-    """Where the empty line begins and ends; (0, 0): it is not there. Lines may end with LF alone."""
-    end = buffer.find(b"\n\r\n", searched)
-    bare = buffer.find(b"\n\n", searched, end if end >= 0 else len(buffer))
-    if bare >= 0:
-        return bare, bare + 2
-    return (end, end + 3) if end >= 0 else (0, 0)
+def _is_chunked(fields: list[tuple[bytes, bytes]]) -> bool:
+    codings = [value for name, value in fields if name == b"transfer-encoding"]
+    return bool(codings) and codings[0].strip().endswith(b"chunked")
 
 
-def _is_chunked(header: bytes) -> bool:
-    if b"\ntransfer-encoding" not in header:
-        return False
-    coding = _CODING.search(header)
-    return coding is not None and coding[1].strip().endswith(b"chunked")
-
-
-def _content_length(header: bytes) -> int | None:
+def _content_length(fields: list[tuple[bytes, bytes]]) -> int | None:
     """None: there is none, or none that can be believed (RFC 9112 §6.3); the body goes on to the end then."""
-    values = _LENGTH.findall(header) if b"\ncontent-length" in header else ()
-    if not values:
-        return None
-    text = values[0].strip()
-    if len(values) > 1 and any(value.strip() != text for value in values):
-        return None
+    values = {value.strip() for name, value in fields if name == b"content-length"}
+    return _number(values.pop()) if len(values) == 1 else None
+
+
+def _number(text: bytes) -> int | None:
+    text = text.strip()
     return int(text) if text.isdigit() and len(text) <= 15 else None
