@@ -1,4 +1,4 @@
-"""Time limits of many things: which end, in which order, and that nothing is kept longer than it is needed."""
+"""Time limits of many things: which end, in which order, and that nothing is kept longer than needed."""
 
 from __future__ import annotations
 
