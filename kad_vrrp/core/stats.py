@@ -1,5 +1,7 @@
 """Counters of an instance, under keepalived's names, and of the engine. Pure."""
 
+from operator import attrgetter
+
 from kad_vrrp.core.packet import DropReason
 
 COUNTER_OF_DROP: dict[DropReason, str] = {
@@ -45,6 +47,7 @@ COUNTERS = (
     "pri_zero_rcvd",
     "pri_zero_sent",
 )
+_counts = attrgetter(*COUNTERS)
 
 
 class Statistics:
@@ -90,4 +93,4 @@ class Statistics:
 
     def as_dict(self) -> dict[str, int]:
         """Every counter, in keepalived's order."""
-        return {name: getattr(self, name) for name in COUNTERS}
+        return dict(zip(COUNTERS, _counts(self), strict=True))

@@ -136,3 +136,20 @@ def test_config_save_dir_has_the_state_before_and_after(node: Node, tmp_path: Pa
             file = Path(f"{stem}.{when}")
             found = poll(lambda file=file: file.read_text() if file.exists() else "", file.name)  # type: ignore[misc]
             assert f"   Effective priority = {priority}\n" in found
+
+
+def test_script_security_holds_for_them_too(node: Node, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    settings = ["enable_script_security"]
+    names = ("startup_script", "shutdown_script", "notify_fifo_script")
+    for name in names:
+        loose = script(tmp_path, name, f"echo {name} >> {ran}")
+        loose.chmod(0o777)
+        settings.append(f"{name} {loose}")
+    settings.append(f"notify_fifo {tmp_path}/pipe")
+    with Kad(node, text_of(*settings)) as daemon:
+        daemon.wait_for("Entering MASTER STATE")
+        for name in names:
+            assert daemon.count(f"'{name}' will not run") == 1
+        assert daemon.stop() == 0
+    assert not ran.exists()

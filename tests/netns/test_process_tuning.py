@@ -109,3 +109,20 @@ def test_the_environment_can_still_be_read(node: Node) -> None:
         for pid in (daemon.pid, *daemon.children()):
             assert b"SITE=here" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
             assert Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"kad: ")
+
+
+def test_the_bfd_process_is_tuned_by_its_own_words(node: Node) -> None:
+    settings = ["bfd_priority -3", "bfd_process_name sessions"]
+    session = "bfd_instance peer {\nneighbor_ip 192.0.2.2\nsource_ip 192.0.2.1\n}\n"
+    text = configuration(
+        session,
+        vrrp_instance(version=3, advert_int=0.1),
+        settings=settings,
+    )
+    with Kad(node, text) as daemon:
+        daemon.wait_for("Entering MASTER STATE")
+        pid = poll(
+            lambda: next((each for each in daemon.children() if comm(each) == "sessions"), 0), "its name"
+        )
+        poll(lambda: os.getpriority(os.PRIO_PROCESS, pid) == -3, "its priority")
+        assert os.getpriority(os.PRIO_PROCESS, daemon.vrrp_pid()) == 0
