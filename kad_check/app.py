@@ -12,7 +12,6 @@ import msgspec
 from kad.config.model.check import BfdCheck, CheckConfiguration, CheckSettings
 from kad.config.slices import decode_check
 from kad.errors import ExitStatus
-from kad.ipc.bfd_feed import BfdFeed
 from kad.ipc.child_link import ChildLink
 from kad.ipc.mastership import MastershipFeed
 from kad.ipc.messages import Generation, Role
@@ -25,6 +24,7 @@ from kad.runtime.process import ChildContext
 from kad_check.core.actions import Action
 from kad_check.core.engine import Engine, EngineSettings
 from kad_check.core.events import ConfigurationChanged, Event, StopRequested, TimeReached
+from kad_check.io.sessions import Sessions
 from kad_check.io.shell import Shell
 
 LEAVING_PATIENCE_S = 1.0
@@ -64,7 +64,7 @@ class CheckChild:
         self._driver: Driver[Event, Action] = Driver(
             self._engine, self._shell.perform, self._heartbeat, TimeReached()
         )
-        self._sessions = BfdFeed(context, self._driver, self._shell.session_changed)
+        self._sessions = Sessions(context, self._driver, self._shell.session_changed)
         self._mastership = MastershipFeed(context, self._driver, self._shell.mastership_changed)
         self._link = ChildLink(
             context,

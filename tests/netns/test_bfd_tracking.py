@@ -288,13 +288,28 @@ def test_a_vrrp_process_reborn_while_nobody_tells_it_anything_does_not_believe_i
 # The checker -----------------------------------------------------------------------------------------------
 
 
-def test_bfd_check_follows_its_session(stage: Stage) -> None:
-    server = "real_server 192.0.2.2 80 {\nBFD_CHECK {\nname peer\n}\n}"
-    service = f"virtual_server 198.51.100.200 80 {{\nlvs_sched rr\nprotocol TCP\n{server}\n}}\n"
-    mine = follower(sessions=bfd(THEIRS, OURS, 50)) + service
+SERVER = "real_server 192.0.2.2 80 {\nBFD_CHECK {\nname peer\n}\n}"
+SERVICE = f"virtual_server 198.51.100.200 80 {{\nlvs_sched rr\nprotocol TCP\n{SERVER}\n}}\n"
 
-    def is_alive(kad: Kad) -> bool:
-        return status_of(kad).virtual_servers[0].real_servers[0].alive
+
+def is_alive(daemon: Kad) -> bool:
+    services = status_of(daemon).virtual_servers
+    return bool(services) and services[0].real_servers[0].alive
+
+
+def test_bfd_check_waits_a_while_for_a_session_that_was_never_up(stage: Stage) -> None:
+    stage.cut()
+    with both(stage, bfd(THEIRS, OURS, 50) + SERVICE, 50) as (kad, _):
+        kad.wait_for("bfd: STARTING → RUNNING")
+        poll(lambda: is_alive(kad), "the server held for up")
+        remains(lambda: is_alive(kad), "up", seconds=1, every=0.1)
+        poll(lambda: not is_alive(kad), "the server down", seconds=15)
+        stage.mend()
+        poll(lambda: is_alive(kad), "the server up", seconds=10)
+
+
+def test_bfd_check_follows_its_session(stage: Stage) -> None:
+    mine = follower(sessions=bfd(THEIRS, OURS, 50)) + SERVICE
 
     with both(stage, mine, 50) as (kad, _):
         kad.wait_for("(peer) Entering Up state")
