@@ -267,8 +267,9 @@ class Lifecycle:
     def _dismiss(self, gone: list[Instance], now_us: int) -> None:
         """Instances that a reload has removed."""
         self._registry.leaving.extend(gone)
-        for instance in gone:
+        for instance in self._registry.leaving:
             self._registry.succeed(instance)
+        for instance in gone:
             instance.end(Ending.GONE, "removed from the configuration", now_us)
             self._registry.expel(instance, instance.transmitter.slot)
             instance.transmitter.slot = None

@@ -50,7 +50,7 @@ def restore(
     instance.transmitter.last_sent_us = now_us - silent_for_us
     instance.master_address = record.master_address
     instance.master_priority = record.master_priority
-    if record.state is not State.MASTER and record.master_adver_us > 0:
+    if record.state is State.BACKUP and record.master_adver_us > 0:
         instance.master_adver_us = record.master_adver_us
     if config.is_owner and record.effective_priority == REDUCED_OWNER:
         instance.priority = REDUCED_OWNER

@@ -108,7 +108,7 @@ class Registry:
     def succeed(self, gone: Instance) -> None:
         """Another may have the name of one that is removed: then it has its record too."""
         living = self._by_name.get(gone.config.name)
-        if living is not None:
+        if living is not None and gone.successor is None:
             gone.successor, living.predecessor = living, gone
 
     def on_interface(self, name: str) -> list[Instance]:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
+from kad.config.model.vrrp import UnicastPeer
+from kad_vrrp.core.advertiser import Adverts
 from tests.simulation.judge import Violation, candidates, master_down_us, members, skew_us
-from tests.simulation.machine import INTERFACES, Machine
+from tests.simulation.machine import INTERFACES, Machine, route_key
 from tests.simulation.routers import with_other_addresses
+from tests.simulation.witness import is_authenticated
 from tests.simulation.world import World, config_of
 
 LATE_US = 3_000
@@ -170,6 +175,22 @@ def backups_stand_still(world: World) -> None:
     _nothing_happens(world, 2 * world.plan.longest_interval_us)
 
 
+def a_stranger_shouts(world: World) -> None:
+    """Adverts of the lowest priority, at whatever rate, change nothing. The witness counts the answers."""
+    machine = _busiest(world)
+    for config in machine.configs:
+        if machine.states[config.name] != "MASTER" or config.family == 6 or is_authenticated(config):
+            continue
+        stranger = f"10.0.{config.interface[3:]}.99"
+        to = f"10.0.{config.interface[3:]}.{machine.number}"
+        sender = replace(config, unicast_peers=(UnicastPeer(to),)) if config.unicast else config
+        (advert,) = Adverts(sender, stranger, 1, old_checksum=False).of(1)
+        for number in range(50):
+            key = route_key(machine, config)
+            world.after(number * 100, lambda k=key, a=advert: machine.receive(k, a.data, a.source))  # type: ignore[misc]
+    world.run_for(2 * world.plan.longest_interval_us)
+
+
 DRILLS: tuple[Callable[[World], None], ...] = (
     the_power_of_the_busiest_fails,
     the_busiest_is_cut_off,
@@ -179,4 +200,5 @@ DRILLS: tuple[Callable[[World], None], ...] = (
     addresses_are_reloaded,
     a_few_packets_are_lost,
     backups_stand_still,
+    a_stranger_shouts,
 )

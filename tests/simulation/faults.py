@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from kad.track.process import Cause
 from kad_vrrp.core.engine import EngineSettings
-from tests.simulation.judge import entries
+from tests.simulation.judge import addresses
 from tests.simulation.machine import INTERFACES, Machine
 from tests.simulation.routers import SECOND, VALUE, configurations, harmful, harmless
 from tests.simulation.world import World
@@ -74,6 +74,16 @@ def crashed_repeatedly(world: World, machine: Machine) -> bool:
     return True
 
 
+def daemon_killed(world: World, machine: Machine) -> bool:
+    """kill -9 of all of it: there is no journal any more, and the kernel keeps what it has."""
+    if machine.off:
+        return False
+    machine.die()
+    machine.lose_journal()
+    _restart_some_time(world, machine)
+    return True
+
+
 def withdrawn(world: World, machine: Machine) -> bool:
     """The process is dead, and one that only cleans up takes its place."""
     if machine.off:
@@ -112,7 +122,9 @@ def paused(world: World, machine: Machine) -> bool:
         return False
     machine.pause()
     lives = machine.lives
-    span_us = world.random.choice((20_000, world.plan.unit_us, 12 * world.plan.unit_us))
+    span_us = world.random.choice(
+        (20_000, world.plan.unit_us, 12 * world.plan.unit_us, 40 * world.plan.unit_us)
+    )
 
     def go_on() -> None:
         if machine.lives == lives and machine.paused and not machine.suspended:
@@ -238,16 +250,31 @@ def addresses_accepted(world: World, machine: Machine) -> bool:
 
 
 def address_deleted(world: World, machine: Machine) -> bool:
-    if not machine.kernel:
+    present = sorted(key for key in machine.kernel if isinstance(key, tuple))
+    if not present:
         return False
-    machine.delete_address(world.random.choice(sorted(machine.kernel)))
+    machine.delete_address(world.random.choice(present))
+    return True
+
+
+def route_deleted(world: World, machine: Machine) -> bool:
+    return machine.lose_routes(told=True)
+
+
+def routes_lost_without_a_word(world: World, machine: Machine) -> bool:
+    return machine.lose_routes(told=False)
+
+
+def clock_set(world: World, machine: Machine) -> bool:
+    """The wall clock, which nobody's timers run on."""
+    machine.set_wall_clock(world.random.choice((0, 1_000_000, -1_000_000, 3600 * SECOND, -3600 * SECOND)))
     return True
 
 
 def address_set_by_another(world: World, machine: Machine) -> bool:
     """One of ours, before us."""
     config = world.random.choice(machine.configs)
-    key = world.random.choice(sorted(entries(config)))
+    key = world.random.choice(sorted(addresses(config)))
     if key in machine.kernel or not machine.has_carrier(key[0]) or not machine.may_be_foreign(config.name):
         return False
     machine.kernel.add(key)
@@ -336,6 +363,7 @@ FAULTS: dict[Fault, int] = {
     process_killed_at_work: 4,
     process_killed_at_its_start: 3,
     crashed_repeatedly: 1,
+    daemon_killed: 3,
     withdrawn: 1,
     power_lost: 2,
     power_back: 6,
@@ -359,6 +387,9 @@ FAULTS: dict[Fault, int] = {
     addresses_accepted: 3,
     address_deleted: 3,
     address_set_by_another: 2,
+    route_deleted: 2,
+    routes_lost_without_a_word: 2,
+    clock_set: 2,
     socket_broken: 3,
     sockets_refused: 1,
     sockets_accepted: 4,

@@ -9,7 +9,7 @@ from tests.simulation.machine import Machine, route_key
 from tests.simulation.routers import VALUE
 from tests.simulation.witness import Violation, master_down_us, skew_us
 from tests.simulation.world import World, config_of
-from tests.support.vrrp_host import AddressKey
+from tests.support.vrrp_host import AddressKey, ObjectKey, key_of
 
 __all__ = ["Violation", "assert_at_rest", "candidates", "master_down_us", "priority_of", "skew_us"]
 
@@ -124,20 +124,45 @@ def _assert_together(world: World, group: SyncGroup) -> None:
             raise Violation(f"{machine.label}: the members of {group.name} are {states}")
 
 
-def entries(config: VrrpInstance) -> set[AddressKey]:
+def addresses(config: VrrpInstance) -> set[AddressKey]:
     both = config.virtual_addresses + config.excluded_addresses
     return {(a.interface or config.interface, a.address, a.prefix_length) for a in both}
 
 
+def entries(config: VrrpInstance) -> set[ObjectKey]:
+    return {*addresses(config), *map(key_of, config.virtual_routes), *map(key_of, config.virtual_rules)}
+
+
 def _assert_resources(machine: Machine) -> None:
     """What the kernel has is what the states say."""
-    wanted: set[AddressKey] = set()
+    wanted: set[ObjectKey] = set()
     for config in machine.configs:
         if machine.states[config.name] == "MASTER":
             wanted |= entries(config)
     missing, superfluous = wanted - machine.kernel, machine.kernel - wanted - machine.foreign
     if missing or superfluous:
-        raise Violation(f"{machine.label}: lacks {sorted(missing)}, has {sorted(superfluous)} too much")
+        raise Violation(f"{machine.label}: lacks {missing}, has {superfluous} too much")
+
+
+SOON_US = 2_500_000
+"""A deleted address is back by then, and whatever a change of state asks of the kernel is done."""
+
+
+def assert_nothing_is_missing(world: World) -> None:
+    """Even in a storm: who has been MASTER for a while has its addresses, and nobody else has."""
+    for machine in world.machines:
+        quiet_us = world.now_us - max(machine.booted_us, machine.meddled_us)
+        if not machine.responsive or machine.leaving or quiet_us < SOON_US or not machine.engine.settled:
+            continue
+        for config in machine.configs:
+            since_us = machine.witness.account(config.name).since_us
+            if since_us is None or world.now_us - since_us < SOON_US:
+                continue
+            present = addresses(config) & machine.kernel
+            state = machine.states[config.name]
+            wanted = addresses(config) if state == "MASTER" else present & machine.foreign
+            if present != wanted:
+                raise Violation(f"{machine.label}: {config.name} as {state} has {present}")
 
 
 def _assert_tidy(machine: Machine) -> None:
@@ -177,7 +202,7 @@ def _assert_announced(machine: Machine, name: str) -> None:
     now_us = machine.world.now_us
     if account.since_us is None:
         return
-    for interface, address, _ in sorted(entries(config)):
+    for interface, address, _ in sorted(addresses(config)):
         told_us = account.announced_us.get(packed(address), -1)
         due_us = max(account.since_us, account.added_us.get(packed(address), 0))
         second_us = account.since_us + config.garp.master_delay_us

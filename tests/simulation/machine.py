@@ -11,11 +11,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kad.addresses import INET6
-from kad.config.model.vrrp import VrrpInstance
+from kad.config.model.routing import Route, Rule
+from kad.config.model.vrrp import AuthType, VrrpInstance
 from kad.track.process import Cause, ProcessesCounted, pattern_of
 from kad.track.script import RunScript, ScriptEnded
 from kad_vrrp.core.actions import (
     Action,
+    AddressEntry,
     Announce,
     ChangeAddresses,
     CloseTransport,
@@ -34,12 +36,15 @@ from kad_vrrp.core.events import (
     AddressDeleted,
     AdvertReceived,
     BfdChanged,
+    ClockSet,
     Event,
     FileRead,
     LinkChanged,
     LinkRemoved,
     NotifyDone,
     PlanDone,
+    RouteDeleted,
+    RoutesDoubted,
     StopRequested,
     TimeReached,
     TransportFailed,
@@ -47,7 +52,7 @@ from kad_vrrp.core.events import (
 )
 from kad_vrrp.core.record import decode
 from tests.simulation.witness import Witness
-from tests.support.vrrp_host import HANGS, ORDINARY, Host, Killed
+from tests.support.vrrp_host import HANGS, ORDINARY, AddressKey, Host, Killed
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -55,6 +60,7 @@ if TYPE_CHECKING:
 SOCKET_ROOM = 200
 """Adverts that wait for a process that does not run."""
 NEVER = 1 << 62
+EPOCH_US = 1_700_000_000_000_000
 INTERFACES = ("eth0", "eth1", "eth2")
 """There are routers on the first two; the third is only followed, and has an address of theirs."""
 
@@ -78,6 +84,7 @@ class Machine(Host):
 
     def __init__(self, world: World, number: int, configs: tuple[VrrpInstance, ...]) -> None:
         self.world = world
+        self.alive = False
         self.number = number
         self.label = f"n{number}"
         links = [link_of(number, name) for name in INTERFACES]
@@ -86,8 +93,10 @@ class Machine(Host):
         # Every machine's clock began at another time.
         self.offset_us = world.random.randrange(1 << 40, 1 << 41)
         super().__init__(*configs, links=links, now_us=self.offset_us)
+        self.wall_clock_wrong_us = 0
+        self.set_wall_clock(0)
         self.scripts_survive = False
-        self.alive = self.off = self.leaving = False
+        self.off = self.leaving = False
         self.paused = self.suspended = False
         self.lives = 0
         """Of the process."""
@@ -95,6 +104,8 @@ class Machine(Host):
         """Of the machine."""
         self.booted_us = 0
         self.paused_us = 0
+        self.meddled_us = 0
+        """When somebody last took away what the kernel had."""
         self.doom: int | None = None
         """After how many actions of its start the next process dies."""
         self.broken: set[int] = set()
@@ -131,7 +142,8 @@ class Machine(Host):
     def start(self, settings: EngineSettings = ORDINARY) -> None:
         """The process begins, with what a former one has left in the journal."""
         assert not self.alive
-        self.alive, self.paused, self.leaving = True, False, settings.withdraw
+        self.alive, self.leaving = True, settings.withdraw
+        self.paused = self.suspended = False
         self.lives += 1
         self.booted_us = self.world.now_us
         self.inbox.clear()
@@ -164,17 +176,22 @@ class Machine(Host):
         """kill -9 of the process; the kernel keeps what it has, and scripts go on."""
         if self.alive:
             self.applied &= self.engine.settled
-        self.alive = self.paused = False
+        self.alive = self.paused = self.suspended = False
         self.kill_after = None
         self.inbox.clear()
 
-    def lose_power(self) -> None:
-        self.die()
+    def lose_journal(self) -> None:
         self.applied = True
-        self.powered += 1
-        for everything in (self.kernel, self.journal, self.objects, self.stamps, self.foreign):
+        for everything in (self.journal, self.objects, self.stamps):
             everything.clear()
         self.witness.forget()
+
+    def lose_power(self) -> None:
+        self.die()
+        self.powered += 1
+        self.kernel.clear()
+        self.foreign.clear()
+        self.lose_journal()
 
     def pause(self) -> None:
         self.paused = True
@@ -188,9 +205,11 @@ class Machine(Host):
     def resume(self) -> None:
         if self.suspended:
             self.offset_us -= self.world.now_us - self.paused_us
+            self.set_wall_clock(self.wall_clock_wrong_us)
             self.stamps = {name: at_us - (1 << 39) for name, at_us in self.stamps.items()}
             self.armed_us = NEVER
         self.paused = self.suspended = False
+        self.meddled_us = self.world.now_us
         self.witness.interrupted()
         waiting, self.inbox = self.inbox, []
         self.adverts_waiting = 0
@@ -262,11 +281,13 @@ class Machine(Host):
             self.world.say(self, "killed in the middle of its work")
             self.die()
             return
+        self.witness.look_at_farewells()
         if self.stopped:
             self.die()
             return
         if self.alive:
             self._arm()
+            self.witness.look_at_groups()
 
     def answer(self) -> None:
         """Nothing answers at once."""
@@ -360,8 +381,15 @@ class Machine(Host):
         deadline_us = self.engine.deadline_us
         if deadline_us is not None and deadline_us <= self.world.now_us + self.offset_us:
             self.tell(TimeReached())
+            self._look_for_spinning()
         else:
             self._arm()
+
+    def _look_for_spinning(self) -> None:
+        """An engine that has been told the time wants nothing more at that time."""
+        deadline_us = self.engine.deadline_us
+        if self.alive and deadline_us is not None and deadline_us <= self.now_us:
+            self.witness.fail("wants to be woken without end")
 
     # What others do to it ------------------------------------------------------------------------------
 
@@ -377,7 +405,9 @@ class Machine(Host):
 
     def remove_interface(self, interface: str) -> None:
         self.links = [each for each in self.links if each.name != interface]
-        for key in [key for key in self.kernel if key[0] == interface]:
+        self.meddled_us = self.world.now_us
+        gone = [key for key in self.kernel if not isinstance(key, Rule) and interface_of(key) == interface]
+        for key in gone:
             self.kernel.discard(key)
             self.foreign.discard(key)
         self._see_carriers()
@@ -397,11 +427,29 @@ class Machine(Host):
         return interface in self.carriers
 
     def delete_address(self, key: tuple[str, str, int]) -> None:
+        self.meddled_us = self.world.now_us
         self.kernel.discard(key)
         self.foreign.discard(key)
-        self.witness.address_deleted(key)
         if self.alive:
             self.deliver(AddressDeleted(*key))
+
+    def lose_routes(self, *, told: bool) -> bool:
+        """Somebody, or the kernel itself, takes what is not an address."""
+        lost = sorted((key for key in self.kernel if not isinstance(key, tuple)), key=repr)
+        for key in lost:
+            self.kernel.discard(key)
+            if told and not isinstance(key, tuple):
+                self.deliver(RouteDeleted(key))
+        if not told:
+            self.deliver(RoutesDoubted())
+        return bool(lost)
+
+    def set_wall_clock(self, wrong_us: int) -> None:
+        """``wrong_us``: by how much it is ahead of the others'."""
+        self.wall_clock_wrong_us = wrong_us
+        self.realtime_ahead_us = EPOCH_US + wrong_us - self.offset_us
+        if self.alive:
+            self.deliver(ClockSet(self.realtime_ahead_us))
 
     def break_socket(self, number: int) -> None:
         self.broken.add(number)
@@ -421,6 +469,13 @@ class Machine(Host):
     def hear_of_bfd(self) -> None:
         self.deliver(BfdChanged("peer", self.bfd_up))
 
+    def can_send(self, config: VrrpInstance) -> bool:
+        """Whether an advert of this instance would have a socket to leave by."""
+        if not any(each.name == config.interface for each in self.links):
+            return False
+        number = self.listening.get(route_key(self, config))
+        return number is not None and number not in self.broken
+
     def stop(self) -> None:
         self.leaving = True
         self.deliver(StopRequested())
@@ -439,7 +494,8 @@ class Machine(Host):
                 self.witness.announced(action)
             case ChangeAddresses():
                 for entry in action.remove:
-                    self.foreign.discard((entry.interface, entry.address, entry.prefix_length))
+                    if isinstance(entry, AddressEntry):
+                        self.foreign.discard((entry.interface, entry.address, entry.prefix_length))
                 self.witness.asked(action)
             case Remember():
                 record = decode(action.record)
@@ -467,7 +523,12 @@ def route_key(machine: Machine, config: VrrpInstance) -> tuple[str, int, int, st
     """Where packets for this instance arrive."""
     source = next(each.addresses[0] for each in machine.links if each.name == config.interface)
     destination = config.source_address or source if config.unicast else config.multicast_group
-    return config.interface, config.family, 112, destination
+    protocol = 51 if config.auth_type is AuthType.AH else 112
+    return config.interface, config.family, protocol, destination
+
+
+def interface_of(key: AddressKey | Route) -> str:
+    return key.interface if isinstance(key, Route) else key[0]
 
 
 def route_of(transport: Transport) -> tuple[str, int, int, str]:

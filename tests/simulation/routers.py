@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
+from kad.config.model.routing import Route, Rule
 from kad.config.model.script import ScriptCommand
 from kad.config.model.track import TrackFile, TrackProcess, TrackScript
 from kad.config.model.vrrp import (
+    AuthHmac,
+    AuthType,
     GarpSettings,
+    HmacKey,
     SyncGroup,
     TrackedItem,
     Tracking,
@@ -57,6 +61,8 @@ class Plan(Struct, frozen=True):
     version_2: bool
     delays_links: bool
     reverse: bool
+    authenticated: bool
+    """AH where version 2 is, auth_hmac on one of version 3."""
 
     @classmethod
     def drawn(cls, random: Random, count: int) -> Plan:
@@ -97,6 +103,7 @@ class Plan(Struct, frozen=True):
             version_2=unit_us == SECOND and random.random() < 0.7,
             delays_links=random.random() < 0.3,
             reverse=random.random() < 0.3,
+            authenticated=random.random() < 0.3,
         )
 
     @property
@@ -212,7 +219,7 @@ def _grouped(plan: Plan, base: VrrpInstance, number: int) -> VrrpInstance:
 
 
 def _unicast(plan: Plan, base: VrrpInstance, number: int) -> VrrpInstance:
-    """Peers, a process that weighs, and announcements that are paced."""
+    """Peers, a process that weighs, a route and a rule, and announcements that are paced."""
     segment = base.interface[3:]
     others = [each for each in range(1, plan.count + 1) if each != number]
     return replace(
@@ -221,6 +228,9 @@ def _unicast(plan: Plan, base: VrrpInstance, number: int) -> VrrpInstance:
         source_address=f"10.0.{segment}.{number}",
         unicast_peers=tuple(UnicastPeer(f"10.0.{segment}.{each}") for each in others),
         multicast_group="",
+        virtual_routes=(Route(4, "192.168.4.0", 24, gateway="10.0.0.254", interface="eth0"),),
+        virtual_rules=(Rule(4, 1004, table=1004),),
+        auth_hmac=AuthHmac(keys=(HmacKey(1, b"secret"),), active_key=1) if plan.authenticated else None,
         tracking=Tracking(processes=(TrackedItem("worker", 70),)),
         garp=replace(base.garp, interval_us=1_000, master_refresh_us=20 * base.advert_int_us),
     )
@@ -241,6 +251,8 @@ def _sixth(plan: Plan, base: VrrpInstance, number: int) -> VrrpInstance:
     """Version 2 in some worlds, with an address owner in some."""
     if plan.version_2:
         base = replace(base, version=2, advert_int_us=SECOND)
+        if plan.authenticated:
+            base = replace(base, auth_type=AuthType.AH, auth_pass=b"secret")
     if plan.has_owner and number == 1:
         base = replace(base, priority=255, wanted_state=WantedState.MASTER, nopreempt=False)
     return replace(base, tracking=Tracking(interfaces=(TrackedItem("eth2", 20),)))

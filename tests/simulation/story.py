@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from tests.simulation.drills import drill
 from tests.simulation.faults import inject
-from tests.simulation.judge import Violation, assert_at_rest
+from tests.simulation.judge import Violation, assert_at_rest, assert_nothing_is_missing
 from tests.simulation.machine import INTERFACES, Machine
 from tests.simulation.routers import configurations, harmless
 from tests.simulation.world import World
@@ -81,6 +81,7 @@ def storm(world: World) -> None:
     random = world.random
     for _ in range(random.randint(10, 40)):
         inject(world)
+        assert_nothing_is_missing(world)
         world.run_for(
             random.choice((1_000, world.plan.unit_us // 4, random.randrange(4 * world.plan.unit_us)))
         )
@@ -101,6 +102,7 @@ def mend_machine(world: World, machine: Machine) -> None:
     machine.refuses_sockets = machine.off = False
     machine.late_us = machine.slow_kernel_us = 0
     machine.kill_after = None
+    machine.set_wall_clock(0)
     if machine.paused:
         machine.resume()
     for interface in INTERFACES:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from kad.addresses import INET, packed
-from kad.config.model.vrrp import VrrpInstance
+from kad.config.model.vrrp import AuthType, VrrpInstance
 from kad.ipc.reports import InstanceReport
 from kad_vrrp.core.actions import (
+    AddressEntry,
     Announce,
     ChangeAddresses,
     Notify,
@@ -36,6 +37,10 @@ ROUNDING_US = 1_000
 STORM = 14
 """So many adverts to one destination within an interval are a storm: the regular one, four that others
 provoke, and a few changes of state and configuration."""
+
+
+BY_ITSELF = ("stopping", "script ", "file ", "process ", "BFD ")
+"""Reasons to leave that have nothing to do with sockets and interfaces."""
 
 
 class Violation(AssertionError):
@@ -108,7 +113,10 @@ class Witness:
         self.paid: set[tuple[int, str]] = set()
         self.by_router: dict[tuple[int, int], VrrpInstance] = {}
         self.by_name: dict[str, VrrpInstance] = {}
-        self.deleted_us = -(1 << 60)
+        self.farewells: set[str] = set()
+        """Instances that have left MASTER, and have not said so."""
+        self.united: set[str] = set()
+        """Groups whose members have all been in one state since the configuration was taken in."""
         self.hold_until_us = 0
         """Before it, no lower master is to be pushed aside (after repeated crashes)."""
         self.notified_state: dict[str, str] = {}
@@ -176,6 +184,7 @@ class Witness:
                 account.sent.clear()
 
     def _index(self) -> None:
+        self.united.clear()
         configs = self.machine.configs
         self.by_name = {config.name: config for config in configs}
         self.by_router = {(config.family, config.virtual_router_id): config for config in configs}
@@ -197,7 +206,7 @@ class Witness:
         if state is None:
             return ""
         self.machine.seen.add((state, AdvertReceived))
-        if heard.version != config.version or config.is_owner:
+        if heard.version != config.version or config.is_owner or is_authenticated(config):
             return ""
         if heard.version == 2 and heard.interval_us != config.advert_int_us:
             return ""
@@ -225,6 +234,9 @@ class Witness:
         if heard.priority >= account.priority or config.nopreempt:
             account.accepted_us, account.accepted_interval_us = self.now_us, heard.interval_us
             account.leaving_us = None
+        elif config.preempt_delay_us or self.now_us < self.hold_until_us:
+            # It may have been accepted for a while, with its interval: nothing can be demanded.
+            account.accepted_us = account.leaving_us = None
 
     def _takes_precedence(self, config: VrrpInstance, heard: Heard) -> bool:
         """RFC 9568 §6.4.3 (705)-(720)."""
@@ -248,12 +260,22 @@ class Witness:
         if config is None:
             return
         if action.new is State.MASTER:
-            if not config.is_owner:
+            if not config.is_owner and not is_authenticated(config):
                 self._was_patient(config, account)
             account.announced_us.clear()
         elif action.new is State.BACKUP:
             self._begin_to_wait(config, account, action.old)
         account.since_us = self.now_us
+        if action.old is State.MASTER and action.reason.startswith(BY_ITSELF):
+            self.farewells.add(action.instance)
+
+    def look_at_farewells(self) -> None:
+        """A master that leaves while its sockets work says so, before anything else happens to it."""
+        for name in sorted(self.farewells):
+            config = self.by_name.get(name)
+            if config is not None and self.machine.can_send(config):
+                self.fail(f"{name} left without a farewell")
+        self.farewells.clear()
 
     def _begin_to_wait(self, config: VrrpInstance, account: Account, old: State) -> None:
         account.lower_us = account.anyone_us = None
@@ -294,6 +316,17 @@ class Witness:
             if since_us is None or now_us - since_us < config.preempt_delay_us:
                 self.fail(f"{config.name} pushed a living master aside before its preempt_delay")
 
+    def look_at_groups(self) -> None:
+        """Members move together, within one event."""
+        if not self.knows_priorities or self.machine.leaving:
+            return
+        for group in self.machine.sync_groups:
+            states = {self.machine.states.get(name) for name in group.members}
+            if len(states) == 1:
+                self.united.add(group.name)
+            elif group.name in self.united:
+                self.fail(f"the members of {group.name} are divided: {states}")
+
     def reweighed(self, action: PriorityChanged) -> None:
         self.account(action.instance).priority = action.priority
 
@@ -304,12 +337,14 @@ class Witness:
         if config is None:
             return
         account = self.account(action.instance)
-        priority = action.data[22] if config.family == INET else action.data[2]
+        priority = action.data[priority_at(config)]
         state = self.machine.states.get(action.instance)
         if priority and state not in (None, "MASTER"):
             self.fail(f"{action.instance} advertises as {state}")
         if priority and self.knows_priorities and priority != account.priority:
             self.fail(f"{action.instance} advertises {priority}, its priority is {account.priority}")
+        if not priority:
+            self.farewells.discard(action.instance)
         times = account.sent.setdefault(action.destination, deque(maxlen=STORM))
         times.append(self.now_us)
         if len(times) == STORM and self.now_us - times[0] < config.advert_int_us:
@@ -330,6 +365,8 @@ class Witness:
     def asked(self, action: ChangeAddresses) -> None:
         account = self.account(action.instance)
         for entry in action.add:
+            if not isinstance(entry, AddressEntry):
+                continue
             account.added_us[packed(entry.address)] = self.now_us
 
     def announced(self, action: Announce) -> None:
@@ -344,9 +381,6 @@ class Witness:
             account.announced_us[address] = self.now_us
             if state not in (None, "MASTER") and address in virtual:
                 self.fail(f"{action.instance} announces a virtual address as {state}")
-
-    def address_deleted(self, key: tuple[str, str, int]) -> None:
-        self.deleted_us = self.now_us
 
     # Notifications -------------------------------------------------------------------------------------
 
@@ -368,7 +402,9 @@ class Witness:
             self.fail(f"{action.instance}: notification {action.state} out of order")
         account.started = action.serial
         if action.state != "MASTER_RX_LOWER_PRI":
-            self.notified_state[action.instance] = action.state
+            # Scripts hear FAULT of a deletion, as they always did.
+            state = "FAULT" if action.state == "DELETED" else action.state
+            self.notified_state[action.instance] = state
 
     def script_ended(self, serial: int, state: str) -> None:
         self.paid.add((serial, state))
@@ -385,3 +421,17 @@ class Witness:
 def times_key(config: VrrpInstance) -> str:
     """The destination whose adverts are timed: one of them, where there are several."""
     return config.unicast_peers[0].address if config.unicast else config.multicast_group
+
+
+AH_LENGTH = 24
+
+
+def is_authenticated(config: VrrpInstance) -> bool:
+    """Such packets are believed only if they are not old ones: nothing is demanded of those who hear."""
+    return config.auth_hmac is not None or config.auth_type is AuthType.AH
+
+
+def priority_at(config: VrrpInstance) -> int:
+    if config.family != INET:
+        return 2
+    return 22 + (AH_LENGTH if config.auth_type is AuthType.AH else 0)

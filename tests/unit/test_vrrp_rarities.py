@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from kad.config.model.vrrp import NotifyScripts, SyncGroup, VirtualAddress, WantedState
-from kad_vrrp.core.events import NotifyDone, PlanDone
+from kad_vrrp.core.events import NotifyDone, PlanDone, StopRequested
 from kad_vrrp.core.record import decode
 from tests.support.vrrp_host import NOTIFY, SECOND, instance, link
 from tests.support.vrrp_playbook import Playbook
@@ -147,3 +147,17 @@ def test_a_group_gives_no_number_twice_over_a_crash() -> None:
     book.set_link(link(up=False))
     assert [state for _, _, state in book.started] == ["FAULT"]
     assert book.started[0][1] > owed
+
+
+def test_killed_while_stopping_it_begins_with_its_own_interval() -> None:
+    """RFC 9568 §6.4.1 (150): what the last master used counts for a backup only."""
+    book = Playbook(instance())
+    book.boot()
+    book.hear(200, config=instance(advert_int_us=SECOND // 10))
+    book.hold_answers = True
+    book.tell(StopRequested())
+    book.hold_answers = False
+    book.boot()
+    book.lines()
+    book.run_for(3 * SECOND)
+    assert book.state() == "BACKUP"
