@@ -147,11 +147,15 @@ class Instance:
         return self.timer_us if self.timer_us < self.side_us else self.side_us
 
     def arm(self) -> None:
-        """Recompute what waits beside the protocol's own timer."""
-        self.side_us = min(
-            self.announcer.deadline_us,
-            self.conditions.deadline_us,
-            self.guard.deadline_us,
+        """Recompute what waits beside the protocol's own timer. On its way out nothing does."""
+        self.side_us = (
+            NEVER
+            if self.ending is not None
+            else min(
+                self.announcer.deadline_us,
+                self.conditions.deadline_us,
+                self.guard.deadline_us,
+            )
         )
 
     def on_time(self, now_us: int) -> None:

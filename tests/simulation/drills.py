@@ -59,6 +59,9 @@ def _ruled_by(machine: Machine) -> list[str]:
 def _expect_heirs(world: World, gone: Machine, left: list[str], *, farewell: bool = False) -> None:
     """Who waits the least takes over: in [2 adv + skew, 3 adv + skew] of a death, or a farewell's skew."""
     died_us = world.now_us
+    world.risen.clear()
+    # What was on its way still arrives.
+    world.run_for(world.most_delay_us + 1)
     due: dict[str, tuple[int, Machine]] = {}
     for name in left:
         possible = [machine for machine in candidates(world, name) if machine is not gone]
@@ -69,7 +72,6 @@ def _expect_heirs(world: World, gone: Machine, left: list[str], *, farewell: boo
             continue
         when_us, number = min(waits)
         due[name] = when_us, world.machines[number - 1]
-    world.risen.clear()
     for name, (when_us, heir) in sorted(due.items(), key=lambda item: item[1][0]):
         _assert_window(world, heir, name, when_us - died_us, farewell=farewell)
         world.run_until(max(world.now_us, when_us + LATE_US * (2 if farewell else 1)))

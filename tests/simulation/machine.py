@@ -34,7 +34,9 @@ from kad_vrrp.core.actions import (
 from kad_vrrp.core.engine import EngineSettings
 from kad_vrrp.core.events import (
     AddressDeleted,
+    AdvertDelayed,
     AdvertReceived,
+    AdvertsReceived,
     BfdChanged,
     ClockSet,
     Event,
@@ -44,6 +46,7 @@ from kad_vrrp.core.events import (
     NotifyDone,
     PlanDone,
     RouteDeleted,
+    RouteReplaced,
     RoutesDoubted,
     StopRequested,
     TimeReached,
@@ -59,6 +62,8 @@ if TYPE_CHECKING:
 
 SOCKET_ROOM = 200
 """Adverts that wait for a process that does not run."""
+WAKING_LIMIT_US = 20_000
+"""A packet that lay longer lay there because nobody ran."""
 NEVER = 1 << 62
 EPOCH_US = 1_700_000_000_000_000
 INTERFACES = ("eth0", "eth1", "eth2")
@@ -246,20 +251,29 @@ class Machine(Host):
         else:
             self.tell(event)
 
-    def receive(self, key: tuple[str, int, int, str], data: bytes, source: str) -> None:
-        """A packet that this machine's sockets would take."""
+    def receive(
+        self, key: tuple[str, int, int, str], data: bytes, source: str, arrived_us: int | None = None
+    ) -> None:
+        """A packet that this machine's sockets would take; ``arrived_us``: it lay there since."""
         number = self.listening.get(key)
         if number is None or number in self.broken or not self.alive:
             return
         if self.paused:
             self.adverts_waiting += 1
             if self.adverts_waiting <= SOCKET_ROOM and not self.suspended:
-                self.inbox.append(lambda: self.receive(key, data, source))
+                now_us = self.world.now_us
+                self.inbox.append(lambda: self.receive(key, data, source, now_us))
             return
         family, destination = key[1], key[3]
         event = AdvertReceived(number, data, source, destination=destination if family == INET6 else "")
+        age_us = 0 if arrived_us is None else self.world.now_us - arrived_us
+        if age_us > WAKING_LIMIT_US:
+            self.witness.hear_late(event, family)
+            self.tell(AdvertDelayed(event, age_us))
+            return
         must_yield = self.witness.hear(event, family, destination)
-        self.tell(event)
+        alone = self.world.random.random() < 0.8
+        self.tell(event if alone else AdvertsReceived(number, [event], [0]))
         if must_yield and self.alive:
             self.witness.has_yielded(must_yield)
 
@@ -439,7 +453,8 @@ class Machine(Host):
         for key in lost:
             self.kernel.discard(key)
             if told and not isinstance(key, tuple):
-                self.deliver(RouteDeleted(key))
+                taken = self.world.random.random() < 0.5
+                self.deliver(RouteDeleted(key) if taken else RouteReplaced(key, "another"))
         if not told:
             self.deliver(RoutesDoubted())
         return bool(lost)

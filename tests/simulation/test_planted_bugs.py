@@ -32,7 +32,7 @@ def test_a_planted_bug_is_found(name: str) -> None:
 def _ends_badly(seed: int) -> bool:
     """An assertion of the core's own counts too: it ends the process, and somebody looks."""
     try:
-        tell(seed, episodes=2)
+        tell(seed)
     except AssertionError:
         return True
     return False

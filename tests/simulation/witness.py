@@ -219,6 +219,14 @@ class Witness:
             return config.name
         return ""
 
+    def hear_late(self, event: AdvertReceived, family: int) -> None:
+        """What it makes of it depends on what it would have done meanwhile: nothing is demanded."""
+        config = self.by_router.get((family, read(event.data, event.source, family).vrid))
+        if config is not None:
+            account = self.account(config.name)
+            account.accepted_us = account.leaving_us = account.anyone_us = None
+            account.knows_lower = False
+
     def _hear_as_backup(self, config: VrrpInstance, heard: Heard) -> None:
         account = self.account(config.name)
         if heard.priority == 0:
@@ -266,7 +274,8 @@ class Witness:
         elif action.new is State.BACKUP:
             self._begin_to_wait(config, account, action.old)
         account.since_us = self.now_us
-        if action.old is State.MASTER and action.reason.startswith(BY_ITSELF):
+        lately = self.now_us - account.last_sent_us < 2 * config.advert_int_us
+        if action.old is State.MASTER and lately and action.reason.startswith(BY_ITSELF):
             self.farewells.add(action.instance)
 
     def look_at_farewells(self) -> None:

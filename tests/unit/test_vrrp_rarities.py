@@ -161,3 +161,13 @@ def test_killed_while_stopping_it_begins_with_its_own_interval() -> None:
     book.lines()
     book.run_for(3 * SECOND)
     assert book.state() == "BACKUP"
+
+
+def test_an_instance_on_its_way_out_does_not_keep_the_process_awake() -> None:
+    """A delay that ran when it was removed must not be due for ever."""
+    book = Playbook(instance(interface_down_delay_us=SECOND)).start_as_master()
+    book.set_link(link(up=False))
+    book.hold_answers = True
+    book.reload()
+    book.run_for(5 * SECOND)
+    assert book.engine.deadline_us is None or book.engine.deadline_us > book.now_us
