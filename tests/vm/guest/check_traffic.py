@@ -169,13 +169,18 @@ def service(vip: str, settings: str, *, per_server: str = "", port: int = 80) ->
     return "\n".join([*lines, "}", ""])
 
 
+def whole(services: str) -> str:
+    """The file: what cannot change by a reload stands in front."""
+    return "global_defs {\nrouter_id test\nnftables_ipvs\n}\n" + services
+
+
 @contextlib.contextmanager
 def balanced(plant: Plant, text: str, *, lines: int, foreign: str = "") -> Iterator[Kad]:
     """kad on the director, its table filled. ``foreign``: somebody else's service, there before."""
     plant.clear()
     if foreign:
         ipvsadm(plant.director, *foreign.split())
-    with Kad(plant.director, "global_defs {\nrouter_id test\nnftables_ipvs\n}\n" + text) as daemon:
+    with Kad(plant.director, whole(text)) as daemon:
         plant.daemon = daemon
         poll(lambda: len(table(plant.director)) == lines, f"{lines} lines", seconds=PATIENCE_S, every=0.2)
         yield daemon
@@ -327,6 +332,7 @@ def test_a_checker_killed_with_a_third_of_its_servers_down(plant: Plant) -> None
     ):
         plant.farm.hold = True
         plant.stop(2)
+        held.callback(plant.bring_back, 2)
         poll(lambda: gone(plant, 2), "the dead server to go", seconds=PATIENCE_S, every=0.2)
         wanted = table(director)
         assert "-A -t 203.0.113.9:9 -s lc" in wanted and len(wanted) == 7
@@ -345,7 +351,7 @@ def test_a_checker_killed_with_a_third_of_its_servers_down(plant: Plant) -> None
             os.kill(old, signal.SIGKILL)
             poll(lambda old=old: daemon._pid_of("checkers") != old, "another checker", seconds=PATIENCE_S)  # type: ignore[misc]
             remains(lambda: table(director) == wanted, "the table", seconds=4, every=0.1)
-        daemon.configure(text.replace("lvs_sched rr", "lvs_sched wrr"))
+        daemon.configure(whole(text.replace("lvs_sched rr", "lvs_sched wrr")))
         daemon.reload_surely(PATIENCE_S)
         wanted = sorted(line.replace("-s rr", "-s wrr") for line in wanted)
         poll(
@@ -363,7 +369,6 @@ def test_a_checker_killed_with_a_third_of_its_servers_down(plant: Plant) -> None
                 made.recv(1)
         daemon.stop(PATIENCE_S)
         assert table(director) == ["-A -t 203.0.113.9:9 -s lc"]
-    plant.bring_back(2)
 
 
 def _held_open(plant: Plant, vip: str) -> contextlib.AbstractContextManager[socket.socket]:
@@ -395,7 +400,7 @@ def test_weights_a_quorum_and_its_sorry_server(plant: Plant) -> None:
         plant.bring_back(2)
         poll(lambda: len(table(plant.director)) == 4, "the servers", seconds=PATIENCE_S, every=0.2)
         assert everyone(plant, VIP) == {"one": 1, "two": 2, "three": 3}
-        daemon.configure(text.replace("weight 3", "weight 1").replace("weight 2", "weight 4"))
+        daemon.configure(whole(text.replace("weight 3", "weight 1").replace("weight 2", "weight 4")))
         daemon.reload_surely(PATIENCE_S)
         live = f"-a -t {VIP}:80 -r 192.0.2.12:80 -m -w 4"
         poll(lambda: live in table(plant.director), "the reload", seconds=PATIENCE_S, every=0.2)
@@ -410,7 +415,7 @@ def test_a_server_removed_from_the_file_while_nothing_ran(plant: Plant) -> None:
         daemon.kill_all()
         assert len(table(plant.director)) == 4, "what was balanced stays so"
         cut = re.sub(r"real_server 192\.0\.2\.13 80 \{.*?\}\n\}", "", text, flags=re.DOTALL)
-        daemon.configure(cut)
+        daemon.configure(whole(cut))
         daemon.start()
         poll(lambda: gone(plant, 2), "the removed server to go", seconds=PATIENCE_S, every=0.2)
         assert everyone(plant, VIP, 4) == {"one": 2, "two": 2}
