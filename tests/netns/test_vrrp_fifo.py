@@ -18,9 +18,10 @@ pytestmark = pytest.mark.root
 def test_a_crash_keeps_the_pipe_and_starts_one_reader_again(network: Network, tmp_path: Path) -> None:
     node = network.node("node")
     node.attach(network.bridge(), "192.0.2.1/24", name="eth0")
+    # The readers are told to leave with the last line: these read it first, and leave at the end of the file.
     readers, pipe, read = tmp_path / "readers", tmp_path / "pipe", tmp_path / "read"
     script = tmp_path / "script"
-    script.write_text(f'#!/bin/sh\necho $$ >> {readers}\nexec cat "$1" >> {read}\n')
+    script.write_text(f'#!/bin/sh\necho $$ >> {readers}\ntrap "" TERM\nexec cat "$1" >> {read}\n')
     script.chmod(0o755)
     tmp_path.chmod(0o755)
     text = configuration(
