@@ -193,7 +193,7 @@ def hmac_text(label: str, priority: int, *settings: str) -> str:
                 vrid=vrid,
                 version=version,
                 priority=priority,
-                advert_int=1 if version == 2 else 0.5,
+                advert_int=1,
                 addresses=["fe80::13/64"] if six else [f"{vip}/24"],
                 source=SOURCES[own][six],
                 peers=[SOURCES[other][six]] if unicast else [],

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from kad.errors import KadError
 from tests.support.capture import Capture
 from tests.support.control import reload, status_of
 from tests.support.daemon import Daemon, Kad, Keepalived
@@ -74,7 +75,10 @@ def in_state(daemon: Daemon, state: str, name: str = "VI_1") -> Callable[[], boo
 def drops(daemon: Daemon, name: str = "VI_1") -> dict[str, int]:
     """Packets not believed, by reason."""
     assert isinstance(daemon, Kad)
-    instances = status_of(daemon).reports["vrrp"]["instances"]
+    try:
+        instances = status_of(daemon).reports["vrrp"]["instances"]
+    except KadError:
+        return {}  # too busy to answer: whoever waits asks again
     found: dict[str, int] = next(each for each in instances if each["name"] == name).get("drops", {})
     return found
 
@@ -150,7 +154,8 @@ def test_versions_do_not_understand_each_other_and_say_so(stage: Stage) -> None:
     poll(stage.alone("one"), "the first one", seconds=10)
     stage.start("two", Keepalived, block(version=2, advert_int=1, priority=150))
     poll(in_state(stage.daemons["two"], "MASTER"), "two masters", seconds=10)
-    poll(lambda: drops(stage.daemons["one"]).get("version", 0) > 1, "dropped adverts", seconds=5)
+    # keepalived 2.2.7 starts its own interval anew with each advert it does not understand: it says one.
+    poll(lambda: drops(stage.daemons["one"]).get("version", 0) > 0, "a dropped advert", seconds=5)
     stage.daemons["one"].configure(configuration(block(version=2, advert_int=1, priority=100)))
     assert isinstance(stage.daemons["one"], Kad)
     assert reload(stage.daemons["one"]).accepted
