@@ -1,0 +1,156 @@
+"""A pair of routers goes over from keepalived to kad and back, node by node, under a client that counts.
+
+The same is done with keepalived in kad's place; loss and states must be no worse with kad.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import struct
+import threading
+from dataclasses import dataclass
+
+import pytest
+
+from tests.support.adverts import checksum
+from tests.support.daemon import Daemon, Kad, Keepalived
+from tests.support.keepalived import configuration, needs_keepalived, vrrp_instance
+from tests.support.namespaces import Network, Node, needs_namespaces, poll
+
+pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.slow]
+
+VIPS = {
+    name: f"192.0.2.{101 + number}" for number, name in enumerate(("V2", "UNICAST", "ONE", "OTHER", "STAYS"))
+}
+HIGH, LOW = "192.0.2.1", "192.0.2.2"
+PROBES_A_SECOND = 20
+SLACK = 2 * PROBES_A_SECOND
+"""Probes: what a busy machine may cost, over six changes of daemons."""
+
+
+def text(priority: int) -> str:
+    own, other = (HIGH, LOW) if priority == 150 else (LOW, HIGH)
+
+    def block(number: int, name: str, **more: object) -> str:
+        settings: dict[str, object] = {"version": 3, "advert_int": 0.2} | more
+        return vrrp_instance(name, vrid=number, priority=priority, addresses=[f"{VIPS[name]}/24"], **settings)  # type: ignore[arg-type]
+
+    return configuration(
+        block(1, "V2", version=2, advert_int=1),
+        block(2, "UNICAST", source=own, peers=[other]),
+        block(3, "ONE"),
+        block(4, "OTHER"),
+        block(5, "STAYS", extra=["nopreempt"]),
+        "vrrp_sync_group G {\ngroup {\nONE\nOTHER\n}\n}\n",
+    )
+
+
+@dataclass
+class Told:
+    lost: dict[str, int]
+    states: list[list[str]]
+    """Of each daemon, in the order they were started."""
+
+
+def states(daemon: Daemon) -> list[str]:
+    return sorted(re.findall(r"\((\w+)\) Entering (\w+) STATE", daemon.said()))  # type: ignore[arg-type]
+
+
+class Prober:
+    """Asks every virtual address for an echo, so often a second, and counts what comes back."""
+
+    def __init__(self, client: Node) -> None:
+        with client.entered():
+            self.socket = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+        self.socket.setblocking(False)
+        self.sent = 0
+        self.answered: dict[str, set[int]] = {vip: set() for vip in VIPS.values()}
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self.run)
+
+    def __enter__(self) -> Prober:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self.thread.join()
+        self.socket.close()
+
+    def run(self) -> None:
+        while not self.stop.wait(1 / PROBES_A_SECOND):
+            self.sent += 1
+            head = struct.pack("!BBHHH", 8, 0, 0, 77, self.sent)
+            packet = head[:2] + struct.pack("!H", checksum(head)) + head[4:]
+            for vip in VIPS.values():
+                with contextlib.suppress(OSError):
+                    self.socket.sendto(packet, (vip, 0))
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    data, (source, _) = self.socket.recvfrom(2048)
+                    if data[20] == 0 and source in self.answered:
+                        self.answered[source].add(int.from_bytes(data[26:28], "big"))
+
+    def lost(self) -> dict[str, int]:
+        assert all(self.answered.values())
+        return {name: self.sent - len(self.answered[vip]) for name, vip in VIPS.items()}
+
+
+def migrate(network: Network, program: type[Daemon]) -> Told:
+    lan = network.bridge()
+    nodes = {priority: network.node(f"n{priority}") for priority in (150, 100)}
+    for priority, node in nodes.items():
+        node.attach(lan, f"{HIGH if priority == 150 else LOW}/24", name="eth0")
+    client = network.node("client")
+    client.attach(lan, "192.0.2.9/24", name="eth0")
+    running: dict[int, Daemon] = {}
+    told = Told({}, [])
+
+    def start(priority: int, kind: type[Daemon], state: str) -> None:
+        running[priority] = kind(nodes[priority], text(priority))
+        running[priority].start()
+        for name in VIPS:
+            wanted = "BACKUP" if name == "STAYS" and len(running) > 1 else state
+            running[priority].wait_for(f"({name}) Entering {wanted} STATE", seconds=30)
+
+    def stop(priority: int) -> None:
+        daemon = running.pop(priority)
+        assert daemon.stop() == 0
+        told.states.append(states(daemon))
+        daemon.close()
+        for other in running.values():
+            for name in VIPS:
+                poll(lambda o=other, n=name: _last(o, n) == "MASTER", f"{name} taken over", seconds=30)  # type: ignore[misc]
+
+    try:
+        start(150, Keepalived, "MASTER")
+        start(100, Keepalived, "BACKUP")
+        with Prober(client) as prober:
+            for priority, kind in ((100, program), (150, program), (100, Keepalived), (150, Keepalived)):
+                stop(priority)
+                start(priority, kind, "MASTER" if priority == 150 else "BACKUP")
+        told.lost = prober.lost()
+    finally:
+        for daemon in running.values():
+            daemon.close()
+    return told
+
+
+def _last(daemon: Daemon, name: str) -> str:
+    found = re.findall(rf"\({name}\) Entering (\w+) STATE", daemon.said())
+    return found[-1] if found else ""
+
+
+def test_a_pair_goes_over_and_back_no_worse_than_keepalived_restarts() -> None:
+    needs_namespaces()
+    needs_keepalived()
+    with Network("migrate") as network:
+        control = migrate(network, Keepalived)
+    with Network("migrate") as network:
+        ours = migrate(network, Kad)
+    print(control.lost, ours.lost)
+    assert ours.states == control.states
+    for name, lost in ours.lost.items():
+        assert lost <= control.lost[name] + SLACK, (name, ours.lost, control.lost)
