@@ -15,6 +15,11 @@ from tests.support.namespaces import Network, poll
 pytestmark = pytest.mark.root
 
 
+def links(pid: int) -> list[str]:
+    """What a process has open."""
+    return [os.path.realpath(each) for each in Path(f"/proc/{pid}/fd").iterdir()]
+
+
 def test_a_crash_keeps_the_pipe_and_starts_one_reader_again(network: Network, tmp_path: Path) -> None:
     node = network.node("node")
     node.attach(network.bridge(), "192.0.2.1/24", name="eth0")
@@ -45,6 +50,7 @@ def test_a_crash_keeps_the_pipe_and_starts_one_reader_again(network: Network, tm
         poll(lambda: len(pids()) == 2, "another reader", seconds=15)
         poll(lambda: not Path(f"/proc/{pids()[0]}").exists(), "the first one to leave")
         assert pipe.stat().st_ino == inode
+        poll(lambda: str(pipe) in links(pids()[1]), "the second reader to open the pipe")
         kad.stop()
         poll(lambda: b"STOP" in read.read_bytes(), "STOP to be read")
         poll(lambda: not Path(f"/proc/{pids()[1]}").exists(), "the second one to leave")
