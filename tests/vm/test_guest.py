@@ -48,7 +48,7 @@ def run(words: list[str], shared: Path, limit: int) -> int:
         limit=limit,
         python=sys.executable,
         words=shlex.join(words),
-        servers=int(os.environ.get("KAD_SERVERS", "2000")),
+        servers=int(os.environ.get("KAD_SERVERS", "500")),
     )
     return vm.run_in_guest(job, shared, seconds=limit + 60)
 

@@ -16,7 +16,7 @@ from tests.support.daemon import Kad
 from tests.support.lvs import ipvsadm
 from tests.support.namespaces import Network, poll
 
-SERVERS, EACH = int(os.environ.get("KAD_SERVERS", "2000")), 10
+SERVERS, EACH = int(os.environ.get("KAD_SERVERS", "500")), 10
 PATIENCE_S = 180
 
 
