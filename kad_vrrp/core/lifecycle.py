@@ -123,7 +123,11 @@ class Lifecycle:
         self._registry.index(instances)
         self._promote()
         pairs = match(event.previous, event.instances)
+        replaced = {config.name for index, config in enumerate(event.previous) if index not in pairs}
         for instance, index in zip(instances, pairs, strict=True):
+            if index is None and instance.config.name in replaced:
+                # Another had its name, and has left a record under it.
+                continue
             self._recall(instance, None if index is None else event.previous[index], now_us)
         orphans = [
             orphan

@@ -171,3 +171,15 @@ def test_an_instance_on_its_way_out_does_not_keep_the_process_awake() -> None:
     book.reload()
     book.run_for(5 * SECOND)
     assert book.engine.deadline_us is None or book.engine.deadline_us > book.now_us
+
+
+def test_a_record_of_another_instance_of_the_same_name_is_not_taken_over() -> None:
+    """Killed in the reload that put it in the other's place: what that one held is removed."""
+    book = Playbook(instance()).start_as_master()
+    book.previous, book.configs = (
+        book.configs,
+        (instance(virtual_router_id=77, virtual_addresses=(VirtualAddress("10.0.0.100", 24),)),),
+    )
+    book.boot()
+    assert book.state() == "BACKUP"
+    assert book.addresses == []
