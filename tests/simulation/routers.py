@@ -318,5 +318,8 @@ def harmful(random: Random, configs: tuple[VrrpInstance, ...]) -> tuple[VrrpInst
         case 4:
             config = replace(config, tracking=Tracking(), dont_track_primary=True)
         case _:
-            config = replace(config, virtual_router_id=config.virtual_router_id + 100)
+            # Under another name too: how the words of two of one name follow each other after a crash in that
+            # very reload is not settled.
+            vrid = config.virtual_router_id + 100
+            config = replace(config, virtual_router_id=vrid, name=f"{config.name}-{vrid}")
     return (*configs[:index], config, *configs[index + 1 :])
