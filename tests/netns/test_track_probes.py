@@ -437,7 +437,7 @@ def test_forks_count_at_once_and_threads_never(processes: Processes, tmp_path: P
 
 
 def test_counted_by_looking(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> None:
+    def refuse(_receive_buffer: object) -> None:
         raise OSError(93, "Protocol not supported")
 
     monkeypatch.setattr(process_io, "_subscribed", refuse)
