@@ -114,19 +114,26 @@ def rehearse(rounds: int = WARM) -> None:
 
 
 class Rehearsal:
-    """One take-over, set up beforehand, to be played just before a real one."""
+    """One take-over, set up beforehand, to be played just before a real one.
+
+    Set up when there is time for it: a process that starts has more urgent things to do.
+    """
 
     def __init__(self) -> None:
-        self.renew()
+        self._stage: _Stage | None = None
+
+    @property
+    def is_spent(self) -> bool:
+        return self._stage is None
 
     def renew(self) -> None:
         self._stage = _Stage({})
         self._stage.start()
-        self.is_spent = False
 
     def play(self) -> None:
-        self._stage.wait()
-        self.is_spent = True
+        if self._stage is not None:
+            self._stage.wait()
+            self._stage = None
 
 
 class LossRehearsal:

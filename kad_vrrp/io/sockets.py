@@ -164,10 +164,8 @@ class Transports:
         add_reader: Callable[[int, Callable[[], bool]], object],
         remove_reader: Callable[[int], None],
     ) -> None:
-        self._receivers = {
-            4: Receiver(socket.AF_INET, deliver),
-            6: Receiver(socket.AF_INET6, deliver),
-        }
+        self._deliver = deliver
+        self._receivers: dict[int, Receiver] = {}
         self._add_reader = add_reader
         self._remove_reader = remove_reader
         self._open: dict[int, OpenSocket] = {}
@@ -177,12 +175,19 @@ class Transports:
         """ "" or why it could not be opened. A number in use is opened anew."""
         self.close(number)
         try:
-            made = OpenSocket(number, transport, self._receivers[transport.family])
+            made = OpenSocket(number, transport, self._receiver(transport.family))
         except OSError as error:
             return f"{transport.interface or transport.source}: {error.strerror or error}"
         self._open[number] = made
         self._add_reader(made.socket.fileno(), made.drain)
         return ""
+
+    def _receiver(self, family: int) -> Receiver:
+        """Made when it is first needed: most hosts speak one family."""
+        if family not in self._receivers:
+            kind = socket.AF_INET6 if family == 6 else socket.AF_INET
+            self._receivers[family] = Receiver(kind, self._deliver)
+        return self._receivers[family]
 
     def close(self, number: int) -> None:
         found = self._open.pop(number, None)
