@@ -131,6 +131,21 @@ def _do_nothing(_number: int, _frame: object) -> None:
     pass
 
 
+class ScriptStarter:
+    """What a process needs to start scripts; made ready for the first one, since few ever start any."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._ours = environment
+        self._theirs: dict[str, str] | None = None
+
+    def start(self, command: ScriptCommand) -> int:
+        """The script's process. Raises OSError."""
+        if self._theirs is None:
+            let_exec_reset_signals()
+            self._theirs = script_environment(self._ours)
+        return start_process(command, self._theirs)
+
+
 @dataclass(slots=True)
 class _Notification:
     """The commands of one transition. ``left`` counts those that have not ended."""
@@ -164,11 +179,10 @@ class ScriptRunner:
         report: Callable[[str], None],
         environment: Mapping[str, str],
     ) -> None:
-        let_exec_reset_signals()
         self._loop = loop
         self._ended = ended
         self._report = report
-        self._environment = script_environment(environment)
+        self._starter = ScriptStarter(environment)
         self._waiting: deque[_Command] = deque()
         self._held: dict[str, deque[_Command]] = {}
         """Commands passed over because their instance has reached its limit."""
@@ -243,7 +257,7 @@ class ScriptRunner:
 
     def _start(self, item: _Command) -> None:
         try:
-            pid = start_process(item.command, self._environment)
+            pid = self._starter.start(item.command)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             name = item.notification.instance
             self._report(f"({name}) script {item.command.argv[0]} could not be started: {error}")

@@ -22,7 +22,7 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
-from kad.notify.runner import let_exec_reset_signals, script_environment, start_process
+from kad.notify.runner import ScriptStarter
 from kad.track.script import Ending, EndScript, RunScript
 
 LEFTOVER_PATIENCE_S = 2.0
@@ -74,11 +74,10 @@ class ScriptProcesses:
         *,
         what: str = "track script",
     ) -> None:
-        let_exec_reset_signals()
         self._loop = loop
         self._ended = ended
         self._report = report
-        self._environment = script_environment(environment)
+        self._starter = ScriptStarter(environment)
         self._journal = journal
         self._key = key
         self._what = what
@@ -133,7 +132,7 @@ class ScriptProcesses:
 
     def _start(self, action: RunScript) -> None:
         try:
-            pid = start_process(action.command, self._environment)
+            pid = self._starter.start(action.command)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             self._report(f"{self._what} {action.script} could not be started: {error}")
             self._ended(action.script, action.serial, _status_of(error))
