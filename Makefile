@@ -10,7 +10,7 @@ help:
 	@echo "make demo              two nodes and a client on this machine, in under a minute"
 	@echo "make run CONF=FILE     kad in the foreground with this configuration (root)"
 	@echo "make check             style, types, import rules, quick tests: under a minute, no root"
-	@echo "make test              everything; each skip says why"
+	@echo "make test              everything but the virtual machine; each skip says why"
 	@echo "make packages          installs what the tests need on Debian (root)"
 	@echo "make vm                IPVS, in a virtual machine with Debian's kernel (root)"
 	@echo "make sim [SEED=..] [HOURS=..] [NODES=..]  routers on a simulated network where everything goes wrong"
@@ -38,9 +38,9 @@ check: $(STAMP)
 	$(BIN)/python -m pytest -q tests/unit tests/golden tests/property
 
 test: check
-	$(BIN)/python -m pytest -q --durations=10 tests --ignore=tests/unit --ignore=tests/golden --ignore=tests/property
+	$(BIN)/python -m pytest -q --durations=10 tests --ignore=tests/unit --ignore=tests/golden --ignore=tests/property --ignore=tests/vm
 
-# The part of make test that runs in a virtual machine, by itself: under software emulation it takes minutes.
+# Apart from make test: under software emulation it takes a quarter of an hour.
 vm: $(STAMP)
 	$(BIN)/python -m pytest -q tests/vm
 
