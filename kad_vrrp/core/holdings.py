@@ -111,7 +111,8 @@ class Holdings:
     @property
     def present(self) -> tuple[Entry, ...]:
         """What is configured and in place, in configuration order."""
-        return tuple(entry for entry in self.entries if entry in self.held and entry not in self._again)
+        unsure = self._again | self._given_up
+        return tuple(entry for entry in self.entries if entry in self.held and entry not in unsure)
 
     @property
     def addresses(self) -> tuple[AddressEntry, ...]:
@@ -205,7 +206,6 @@ class Holdings:
             if (entry, True) in failed:
                 # One that a record says is there may be: it stays held, and is removed.
                 if entry not in self.vital:
-                    self.held.pop(entry, None)
                     self._given_up.add(entry)
                 continue
             added.append(entry)

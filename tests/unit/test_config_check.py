@@ -1,8 +1,11 @@
 """virtual_server, real_server, virtual_server_group, SSL: every rule once, with line and exit status."""
 
+from pathlib import Path
+
 import pytest
 from msgspec import msgpack
 
+from kad.config.load import load
 from kad.config.model.check import (
     CheckConfiguration,
     Forwarding,
@@ -591,3 +594,13 @@ def test_scripts_without_script_security_are_complained_of_once(line: str) -> No
 
 def test_services_without_scripts_need_no_script_security() -> None:
     assert read(service(server="TCP_CHECK {\n}"), "").exit_status == 0
+
+
+@pytest.mark.parametrize(
+    ("host", "suspicious"), [("smtp_server", True), ("XXXX", True), ("mail.example.org", False)]
+)
+def test_a_mail_relay_that_was_never_filled_in(tmp_path: Path, host: str, suspicious: bool) -> None:
+    file = tmp_path / "daemon.conf"
+    file.write_text(f"global_defs {{\nsmtp_server {host}\n}}\n")
+    found = [each.code for each in load(str(file)).diagnostics]
+    assert ("placeholder" in found) is suspicious

@@ -104,6 +104,9 @@ def _smtp_server(reading: Reading, frame: Frame, statement: Statement) -> object
     if parse_address(host) is None and (not set(host) <= _HOST_CHARACTERS or host.startswith("-")):
         reading.error("bad-host", f"'{host}' is no address and no host name; no mail", frame, statement, 1)
         return NOTHING
+    if host.lower() == statement.texts[0] or set(host.lower()) == {"x"}:
+        text = f"'{host}' looks like a placeholder: the mail relay's name or address belongs here"
+        reading.warning("placeholder", text, frame, statement, 1)
     return NOTHING if port is None else SmtpServer(host, port)
 
 
