@@ -17,7 +17,7 @@ from tests.simulation.faults import FAULTS
 from tests.simulation.story import Account, tell
 
 FAULTS_WANTED = 10_000
-HARDLY_EVER = {("INIT", "RouteDeleted"), ("INIT", "RouteReplaced")}
+HARDLY_EVER = {("INIT", "AddressDeleted"), ("INIT", "RouteDeleted"), ("INIT", "RouteReplaced")}
 """Told of what a plan has set; in INIT nothing is set, but where one instance of several has just ended."""
 POSSIBLE = {
     (state.value, event.__name__) for state in State for event in typing.get_args(Event)
