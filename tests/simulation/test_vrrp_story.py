@@ -18,7 +18,8 @@ from tests.simulation.story import Account, tell
 
 FAULTS_WANTED = 10_000
 HARDLY_EVER = {("INIT", "AddressDeleted"), ("INIT", "RouteDeleted"), ("INIT", "RouteReplaced")}
-"""Told of what a plan has set; in INIT nothing is set, but where one instance of several has just ended."""
+"""Told of what a plan has set; in INIT nothing is set, but where one instance of several has just ended.
+tests/unit/test_vrrp_routes.py tells an instance of each there."""
 POSSIBLE = {
     (state.value, event.__name__) for state in State for event in typing.get_args(Event)
 } - HARDLY_EVER

@@ -7,7 +7,7 @@ from kad.config.model.routing import Route, Rule
 from kad.config.model.vrrp import VrrpInstance
 from kad_vrrp.core.actions import ChangeAddresses
 from kad_vrrp.core.descriptions import describe
-from kad_vrrp.core.events import RouteDeleted, RouteReplaced, RoutesDoubted, StopRequested
+from kad_vrrp.core.events import AddressDeleted, RouteDeleted, RouteReplaced, RoutesDoubted, StopRequested
 from tests.support.vrrp_host import SECOND, Killed, instance, link
 from tests.support.vrrp_playbook import Playbook
 
@@ -220,3 +220,24 @@ def test_plans_are_described() -> None:
     book = master()
     actions = [each for each in book.actions if isinstance(each, ChangeAddresses)]
     assert all(describe(entry) for each in actions for entry in (*each.add, *each.remove))
+
+
+@pytest.mark.parametrize(
+    "event",
+    [AddressDeleted("eth0", "10.0.0.100", 24), RouteDeleted(ROUTE), RouteReplaced(ROUTE, "another")],
+    ids=lambda event: type(event).__name__,
+)
+def test_in_init_what_others_delete_is_no_news(event: AddressDeleted | RouteDeleted | RouteReplaced) -> None:
+    """The simulator meets these hardly ever: there is nothing set that could be deleted."""
+    book = Playbook(routed(), links=LINKS)
+    book.hold_answers = True
+    book.boot()
+    assert book.state() == "INIT"
+    book.tell(event)
+    assert book.state() == "INIT"
+    book.hold_answers = False
+    book.answer()
+    book.run_for(5 * SECOND)
+    assert book.state() == "MASTER"
+    assert book.addresses == ["10.0.0.100", "10.0.0.101"]
+    assert book.routes == ["192.168.0.0", "50"]
