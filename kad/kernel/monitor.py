@@ -6,7 +6,6 @@ lost notification (ENOBUFS) makes everything unknown: dump again.
 
 from __future__ import annotations
 
-import errno
 import socket
 from collections.abc import Callable
 
@@ -23,10 +22,10 @@ from kad.kernel.encoder import (
     messages,
 )
 from kad.kernel.links import ADDRESS_REQUEST, LINK_REQUEST, RTM_GETADDR, RTM_GETLINK, LinkTable
+from kad.kernel.multicast import read_share
 
 _GROUPS = 0x1 | 0x10 | 0x100  # RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
 _READ_SIZE = 1 << 16
-_READS = 64
 _REPEATS = 20
 _RECEIVE_BUFFER = 4 << 20
 _DUMPS = ((RTM_GETLINK, LINK_REQUEST), (RTM_GETADDR, ADDRESS_REQUEST))
@@ -88,29 +87,18 @@ class LinkMonitor:
 
     def drain(self) -> bool:
         """Read what the kernel said; True when there may be more."""
-        heard = ended = False
-        more = True
-        for _ in range(_READS):
-            try:
-                length, sender = self._socket.recvfrom_into(self._buffer)
-            except BlockingIOError:
-                more = False
-                break
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                self._overrun = True
-                continue
-            if sender[0] == 0:
-                heard = True
-                ended |= self._read(bytes(self._buffer[:length]))
-        if self._overrun and not more:
+        share = read_share(self._socket, self._buffer)
+        self._overrun |= share.overrun
+        ended = False
+        for data in share.parts:
+            ended |= self._read(data)
+        if self._overrun and not share.more:
             # Not before the queue is empty: a dump cannot begin in a full one.
             self._overrun = False
             self.resync()
-        if heard and self.synced:
+        if share.parts and self.synced:
             self._on_news(ended)
-        return more
+        return share.more
 
     def _read(self, data: bytes) -> bool:
         """True when the last dump has ended."""

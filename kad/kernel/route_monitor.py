@@ -7,7 +7,6 @@ flood must not be news of links. The kernel drops most of it before it wakes us.
 from __future__ import annotations
 
 import ctypes
-import errno
 import socket
 from collections.abc import Callable
 from struct import Struct as Layout
@@ -15,6 +14,7 @@ from struct import Struct as Layout
 from kad.config.model.routing import PROTOCOL_MARK
 from kad.kernel.batch import force_receive_buffer
 from kad.kernel.encoder import NLM_F_REPLACE, MalformedMessage, Message, messages
+from kad.kernel.multicast import read_share
 from kad.kernel.routes import RTM_DELROUTE, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE
 from kad.kernel.rules import RTM_DELRULE, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE
 
@@ -24,7 +24,6 @@ _SO_ATTACH_FILTER = 26
 _GROUPS = (RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE)
 _RECEIVE_BUFFER = 1 << 20
 _READ_SIZE = 1 << 16
-_READS = 64
 
 _STEP = Layout("=HBBI")
 _PROGRAM = Layout("HP")
@@ -92,24 +91,12 @@ class RouteMonitor:
 
     def drain(self) -> bool:
         """Read what the kernel said; True when there may be more."""
-        overrun = False
-        more = True
-        for _ in range(_READS):
-            try:
-                length, sender = self._socket.recvfrom_into(self._buffer)
-            except BlockingIOError:
-                more = False
-                break
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                overrun = True
-                continue
-            if sender[0] == 0:
-                self._read(bytes(self._buffer[:length]))
-        if overrun:
+        share = read_share(self._socket, self._buffer)
+        for data in share.parts:
+            self._read(data)
+        if share.overrun:
             self._on_overrun()
-        return more
+        return share.more
 
     def _read(self, data: bytes) -> None:
         try:
