@@ -224,7 +224,8 @@ class VrrpChild:
 
     def _set_the_stage(self) -> bool:
         """For the next rehearsal, once everything that has to be done at once is done."""
-        if self._rehearsal.is_spent and not self._applying and self._engine.settled:
+        begun = self._link.generation and not self._applying
+        if begun and self._rehearsal.is_spent and self._engine.settled:
             self._rehearsal.renew()
         return False
 

@@ -200,7 +200,7 @@ def _reset_signals(supervisor_pid: int) -> None:
 
     The supervisor has no handlers to undo: it keeps its signals blocked and reads them.
     """
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, *signals.SPARE):
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
 
     def pass_on(number: int, _frame: object) -> None:

@@ -38,7 +38,6 @@ HANDLED = (
     signal.SIGPIPE,
     signal.SIGXCPU,
     *FORWARDED,
-    *SPARE,
 )
 
 _SFD_NONBLOCK = os.O_NONBLOCK
@@ -62,12 +61,15 @@ class SignalInfo:
 def block() -> None:
     """Block every signal the daemon handles: to be called before anything else is imported or done.
 
-    They wait in the kernel until :class:`SignalQueue` reads them.
+    They wait in the kernel until :class:`SignalQueue` reads them. What means nothing is ignored, by the
+    children too: they are born with that.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     for number in HANDLED:
         # One that whoever started us ignores would never be queued.
         signal.signal(number, signal.SIG_DFL)
+    for number in SPARE:
+        signal.signal(number, signal.SIG_IGN)
 
 
 class SignalQueue:

@@ -26,7 +26,7 @@ from kad.supervisor.spawn import PREIMPORTS, _run, load_entries
 @pytest.fixture
 def blocked() -> Iterator[None]:
     """As in the supervisor: every signal of the daemon's blocked, every disposition as the kernel has it."""
-    handlers = {number: signal.getsignal(number) for number in signals.HANDLED}
+    handlers = {number: signal.getsignal(number) for number in (*signals.HANDLED, *signals.SPARE)}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     signals.block()
     yield
