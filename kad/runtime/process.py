@@ -11,7 +11,7 @@ import resource
 import signal
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import IO, TYPE_CHECKING, NoReturn
 
 import setproctitle
@@ -96,6 +96,8 @@ class ChildContext(Struct):
     """The one before, while not every child has applied ``generation``."""
     hold_preemption: bool = False
     """The lives before this one crashed: do not preempt until this one has lasted 60 s."""
+    await_turn: Callable[[], None] | None = None
+    """Only of a spare: returns when its life is to begin (supervisor/spare.py)."""
 
 
 TITLES: dict[Role, str] = {role: f"kad: {role.value}" for role in Role}
@@ -173,7 +175,7 @@ def crash_file(run_directory: str, role: Role) -> str:
 
 
 def become_child(context: ChildContext, kept: Iterable[int]) -> None:
-    """The first acts after the fork. ``kept``: descriptors this child needs beside 0, 1 and 2.
+    """The first acts after the fork. ``kept``: descriptors this child needs beside 0, 1, 2 and the context's.
 
     Leaves by os._exit when the supervisor died meanwhile. Raises OSError where the kernel refuses.
     """
@@ -185,13 +187,18 @@ def become_child(context: ChildContext, kept: Iterable[int]) -> None:
         os._exit(ExitStatus.FATAL)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.setpgid(0, 0)
-    close_descriptors_except(kept)
-    name = f"kad_{context.role.value}"
-    set_title(TITLES[context.role] + (" withdraw" if context.withdraw else ""), name)
+    close_descriptors_except((*kept, context.control_fd, context.packet_fd))
     open_crash_file(context.run_directory, context.role)
     # The supervisor turned collection off before the freeze.
     gc.enable()
-    if not context.withdraw:
+
+
+def begin_life(context: ChildContext) -> None:
+    """What others see of a child."""
+    spare = context.await_turn is not None
+    title = TITLES[context.role] + (" withdraw" if context.withdraw else " spare" if spare else "")
+    set_title(title, "kad_spare" if spare else f"kad_{context.role.value}")
+    if not context.withdraw and not spare:
         context.journal.heartbeat(context.role).pid = os.getpid()
 
 
@@ -200,8 +207,8 @@ def _reset_signals(supervisor_pid: int) -> None:
 
     The supervisor has no handlers to undo: it keeps its signals blocked and reads them.
     """
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_IGN)
+    for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
+        signal.signal(ignored, signal.SIG_IGN)
 
     def pass_on(number: int, _frame: object) -> None:
         # Whoever signals the pid of keepalived's VRRP process gets a dump from it.

@@ -6,13 +6,15 @@ import gc
 import importlib
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from types import ModuleType
 from typing import NoReturn
 
 from kad.errors import ExitStatus
 from kad.ipc.messages import Role
 from kad.runtime import logs
-from kad.runtime.process import ChildContext, become_child, die
+from kad.runtime.process import ChildContext, become_child, begin_life, die
 
 Main = Callable[[ChildContext], int]
 
@@ -62,23 +64,27 @@ def load_entries(entries: Mapping[Role, str]) -> dict[Role, Main]:
     for role, entry in entries.items():
         module_name, _, function = entry.partition(":")
         module = importlib.import_module(module_name)
-        if hasattr(module, "preimport"):
-            module.preimport()
+        _preimport(module)
         mains[role] = getattr(module, function)
     return mains
 
 
-def open_packet_socket() -> socket.socket | None:
-    """A packet socket for the VRRP child to send announcements with; None where that is not allowed.
+def _preimport(module: ModuleType) -> None:
+    if hasattr(module, "preimport"):
+        module.preimport()
+
+
+def open_packet_socket() -> int:
+    """A packet socket for the VRRP child to send announcements with; -1 where that is not allowed.
 
     Closing the last descriptor of a packet socket waits for a grace period of the kernel's RCU, about 10 ms,
     and so does the end of a process that held it: every crash would be noticed that much later. The
     supervisor holds this one as well, so a child's death closes nothing. Nothing arrives on it (protocol 0).
     """
     try:
-        return socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+        return socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0).detach()
     except OSError:
-        return None
+        return -1
 
 
 def freeze() -> None:
@@ -106,6 +112,11 @@ def _run(main: Main, context: ChildContext, kept: Iterable[int]) -> NoReturn:
     try:
         become_child(context, kept)
         logs.open(context.role, context.options)
+        begin_life(context)
+        if context.await_turn is not None:
+            # What that touches is this process's own from now on: the turn begins with fewer page faults.
+            _preimport(sys.modules[main.__module__])
+            context.await_turn()
         status = main(context)
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else ExitStatus.FATAL

@@ -63,6 +63,7 @@ from kad.supervisor.dump_signals import DumpSignals
 from kad.supervisor.pid_files import PidFiles
 from kad.supervisor.reload import Generations, ReloadRequests
 from kad.supervisor.signals import FORWARDED, SignalInfo, SignalQueue
+from kad.supervisor.spare import SPARED, Spare
 from kad.supervisor.spawn import Main, fork_child, open_packet_socket
 from kad.supervisor.watches import Watches
 
@@ -105,12 +106,11 @@ class Supervisor:
         self._requests = ReloadRequests()
         self._settings = SupervisorSettings()
         self._channel: Channel | None = None
-        self._packet_socket = open_packet_socket()
+        self._packet_fd = open_packet_socket()
+        self._spare = Spare()
         self._poll = select.poll()
         self._poll.register(signals.descriptor, select.POLLIN)
-        self._look_at_us = 0
-        self._alive_at_us = 0
-        self._deaf_since_us = 0
+        self._look_at_us = self._alive_at_us = self._deaf_since_us = 0
         self._dump_signals = DumpSignals()
         self._exit_status: int | None = None
         self._told_ready = False
@@ -196,18 +196,14 @@ class Supervisor:
     def _fork(self, child: Child, action: Fork) -> None:
         role = child.role
         self._journal.heartbeat(role).begin(action.incarnation)
-        kept = [self._run_directory.held(), *self._pid_files.descriptors(role)]
         context = self._context(child, action.incarnation)
         context.hold_preemption = action.hold_preemption
         try:
             if role == Role.CONTROL:
                 self._channel = Channel()
                 context.control_fd = self._channel.theirs.fileno()
-                kept.append(context.control_fd)
-            elif role == Role.VRRP and self._packet_socket is not None:
-                context.packet_fd = self._packet_socket.fileno()
-                kept.append(context.packet_fd)
-            pid = fork_child(self._mains[role], context, kept)
+            pid = self._spare.send(context) if role == SPARED else 0
+            pid = pid or fork_child(self._mains[role], context, self._kept(role))
         except OSError as error:
             self._close_channel(role)
             self._tell(role, ForkFailed(str(error), withdraw=False))
@@ -218,6 +214,17 @@ class Supervisor:
         self._tell(role, Forked(pid))
         if role == Role.CONTROL:
             self._control_started()
+
+    def _kept(self, role: Role) -> list[int]:
+        return [self._run_directory.held(), *self._pid_files.descriptors(role)]
+
+    def _make_spare(self, now_us: int) -> None:
+        child = self._children[SPARED]
+        calm = child.state == State.RUNNING and self._generations.previous is None
+        wanted = calm and self._exit_status is None and self._options.respawn
+        if wanted and self._spare.is_due(now_us, child.since_us):
+            context = self._context(child, child.incarnation)
+            self._spare.make(self._mains[SPARED], context, self._kept(SPARED), now_us)
 
     def _fork_withdraw(self, child: Child, action: ForkWithdraw) -> None:
         context = self._context(child, action.incarnation)
@@ -241,6 +248,7 @@ class Supervisor:
             generation=self._generations.current,
             supervisor_pid=os.getpid(),
             previous_generation=self._generations.previous,
+            packet_fd=self._packet_fd if child.role == Role.VRRP else -1,
         )
 
     def _reap(self) -> None:
@@ -255,6 +263,8 @@ class Supervisor:
             self._reaped(pid, os.waitstatus_to_exitcode(status))
 
     def _reaped(self, pid: int, code: int) -> None:
+        if self._spare.lost(pid):
+            return
         for role, child in self._children.items():
             if pid == child.pid:
                 self._watches.end(role)
@@ -293,6 +303,7 @@ class Supervisor:
             if hung is not None:
                 self._tell(role, hung)
         self._tell_ready()
+        self._make_spare(now_us)
         control = self._children[Role.CONTROL]
         if self._channel is None and control.alive and now_us - self._deaf_since_us > CONTROL_WAIT_US:
             self._tell(Role.CONTROL, Hung(True, "closed its line to the supervisor"))
@@ -409,6 +420,7 @@ class Supervisor:
     def _adopt(self, message: CommitGeneration) -> None:
         logs.info(f"generation {message.number} is committed")
         self._settings = message.settings
+        self._spare.discard()
         adopt(message.settings, self._options)
         self._watches.set_limit(self._settings.hang_limit_us)
         for role, child in self._children.items():
@@ -470,6 +482,7 @@ class Supervisor:
         if self._exit_status is not None:
             return
         self._exit_status = int(status)
+        self._spare.discard()
         (logs.error if status else logs.info)(f"stopping: {reason}")
         wait_us = self._settings.child_wait_us + self._settings.shutdown_us
         self._manager.stopping(wait_us + STOP_MARGIN_US)

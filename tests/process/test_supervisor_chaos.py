@@ -26,8 +26,12 @@ def family_tree(pid: int) -> list[psutil.Process]:
 
 
 def is_whole(family: Family) -> bool:
-    """Control says that all run, it is still there itself, and nobody stands still."""
-    alive = {process.pid: process.status() for process in family_tree(family.pid)}
+    """Control says that all run, it is still there itself, and nobody stands still but a spare."""
+    try:
+        children = [process for process in family_tree(family.pid) if process.name() != "kad_spare"]
+        alive = {process.pid: process.status() for process in children}
+    except psutil.NoSuchProcess:
+        return False
     return (
         family.states() == dict.fromkeys(ROLES, "RUNNING")
         and set(alive) == {family.child(role) for role in ROLES}

@@ -195,12 +195,17 @@ def test_second_daemon_is_refused_at_once() -> None:
 
 def test_orphans_are_reaped() -> None:
     with Family().start_ready() as family:
-        family.command("check", "orphan")
-        family.wait_for("command", "check")
         children = f"/proc/{family.pid}/task/{family.pid}/children"
         with open(children) as file:
-            family.wait(lambda: file.seek(0) or len(file.read().split()) == 5)
-            family.wait(lambda: file.seek(0) or len(file.read().split()) == 4)
+
+            def are(count: int) -> None:
+                family.wait(lambda: file.seek(0) or len(file.read().split()) == count)
+
+            are(len(ROLES) + 1)  # and the spare
+            family.command("check", "orphan")
+            family.wait_for("command", "check")
+            are(len(ROLES) + 2)
+            are(len(ROLES) + 1)
         assert family.states() == dict.fromkeys(ROLES, "RUNNING")
 
 

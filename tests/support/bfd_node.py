@@ -27,7 +27,7 @@ from kad.ipc.messages import Apply, ChildToControl, Generation, Role, StatusRepo
 from kad.ipc.reports import BfdReport, BfdSessionReport
 from kad.runtime import logs
 from kad.runtime.journal import Journal, Phase
-from kad.runtime.process import ChildContext, Options, become_child, die
+from kad.runtime.process import ChildContext, Options, become_child, begin_life, die
 from tests.support.namespaces import Node, poll
 from tests.support.reactor import LoopReactor
 
@@ -114,6 +114,7 @@ class BfdNode:
             os.dup2(descriptor, 2)
             self.node.enter()
             become_child(context, ())
+            begin_life(context)
             logs.open(context.role, context.options)
             status = main(context)
         except BaseException as error:  # noqa: BLE001 - the outermost frame of a forked process

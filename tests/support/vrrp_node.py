@@ -23,7 +23,7 @@ from kad.ipc.link import control_path
 from kad.ipc.messages import Generation, Role
 from kad.runtime import logs
 from kad.runtime.journal import Journal, Phase
-from kad.runtime.process import ChildContext, Options, become_child, die
+from kad.runtime.process import ChildContext, Options, become_child, begin_life, die
 from kad_vrrp.core.actions import Action, State, StateChanged
 from kad_vrrp.io.shell import Shell
 from tests.support.namespaces import Node, poll
@@ -130,6 +130,7 @@ class VrrpNode:
             os.dup2(descriptor, 2)
             self.node.enter()
             become_child(context, ())
+            begin_life(context)
             logs.open(context.role, context.options)
             status = main(context)
         except BaseException as error:  # noqa: BLE001 - the outermost frame of a forked process

@@ -18,7 +18,7 @@ import pytest
 from kad.ipc.messages import Role
 from kad.runtime import process
 from kad.runtime.journal import Area, Journal
-from kad.runtime.process import ChildContext, Options, become_child, crash_file, die
+from kad.runtime.process import ChildContext, Options, become_child, begin_life, crash_file, die
 from kad.supervisor import signals
 from kad.supervisor.spawn import PREIMPORTS, _run, load_entries
 
@@ -81,6 +81,7 @@ def test_child_is_a_process_of_its_own(tmp_path: Path, blocked: None) -> None:
 
     def act() -> dict[str, Any]:
         become_child(birth, [kept, *pipe_descriptors()])
+        begin_life(birth)
         with open("/proc/self/cmdline", "rb") as file:
             title = file.read().rstrip(b"\0").decode()
         return {
@@ -146,6 +147,7 @@ def test_children_die_with_their_supervisor(tmp_path: Path, blocked: None) -> No
             become_child(birth, [writer])
             os.write(writer, b"%d\n" % os.getpid())
         # Both come through here; the alarm ends what the test leaves behind.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(60)
         signal.pause()
     os.close(writer)
