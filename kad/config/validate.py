@@ -15,12 +15,14 @@ from kad.config.model.vrrp import (
     GarpSettings,
     NotifyScripts,
     SyncGroup,
+    TrackGroup,
     Tracking,
     VirtualLink,
     VrrpConfiguration,
     VrrpInstance,
     VrrpSettings,
 )
+from kad.config.needed_interfaces import unweighted_interfaces
 from kad.config.receive_buffers import with_receive_buffers
 from kad.config.resolve import (
     InstanceResolver,
@@ -29,6 +31,7 @@ from kad.config.resolve import (
 from kad.config.schema import Frame, Reading
 from kad.config.scripts import Vetting
 from kad.config.static_tracking import with_static_interfaces
+from kad.config.tree import Statement
 from kad.config.virtual_links import place
 from kad.errors import ExitStatus
 
@@ -51,6 +54,7 @@ def finish(reading: Reading, root: Frame) -> VrrpConfiguration:
         instances=tuple(instance for instance, _ in resolved),
         sync_groups=tuple(sync_groups),
         virtual_links=links,
+        track_groups=_track_groups(reading, root, {frame.name for frame in frames}),
         **{
             field: tuple(root.fields.get(source, ()))
             for field, source in (
@@ -58,7 +62,6 @@ def finish(reading: Reading, root: Frame) -> VrrpConfiguration:
                 ("files", "track_file"),
                 ("processes", "vrrp_track_process"),
                 ("garp_groups", "garp_group"),
-                ("track_groups", "track_group"),
                 ("static_addresses", "static_addresses"),
                 ("static_routes", "static_routes"),
                 ("static_rules", "static_rules"),
@@ -68,7 +71,9 @@ def finish(reading: Reading, root: Frame) -> VrrpConfiguration:
             each for block in root.fields.get("linkbeat_interfaces", ()) for each in block
         ),
     )
-    return with_static_interfaces(_vetted(reading, configuration, resolved, groups))
+    configuration = with_static_interfaces(_vetted(reading, configuration, resolved, groups))
+    _weigh_nothing(reading, configuration, [frame for _, frame in resolved])
+    return configuration
 
 
 def instance_base(reading: Reading) -> dict[str, Any]:
@@ -173,7 +178,8 @@ def _groups(reading: Reading, root: Frame, frames: list[Frame]) -> tuple[list[Fr
             elif name in of_instance:
                 reason = f"is in the group '{of_instance[name].name}' already"
             if reason:
-                _group_error(reading, group, "group-member", f"the instance '{name}' {reason}; ignored")
+                text = f"({group.name}) the instance '{name}' {reason}; ignored"
+                reading.error("group-member", text, group, *_place_of_member(reading, group, name))
             else:
                 of_instance[name] = group
                 members.append(name)
@@ -186,6 +192,12 @@ def _groups(reading: Reading, root: Frame, frames: list[Frame]) -> tuple[list[Fr
             reading.warning("one-member", text, group, group.place("members"), 0)
         kept.append(group)
     return kept, of_instance
+
+
+def _place_of_member(reading: Reading, group: Frame, name: str) -> tuple[Statement | None, int]:
+    """The statement that names it as a member, and which word does."""
+    found: tuple[Statement | None, int] = reading.definition(f"(place) {group.path()}", name)
+    return found
 
 
 def _group_error(reading: Reading, group: Frame, code: str, message: str) -> None:
@@ -238,6 +250,50 @@ def _followed_twice(reading: Reading, frame: Frame, resolved: list[tuple[VrrpIns
                         0,
                         remedy="follow it in one place",
                     )
+
+
+def _weigh_nothing(reading: Reading, configuration: VrrpConfiguration, frames: list[Frame]) -> None:
+    """Say which interfaces are followed by weight to no effect. keepalived says nothing of it."""
+    for instance, frame in zip(configuration.instances, frames, strict=True):
+        followed = [each for block in frame.fields.get("interfaces", ()) for each in block]
+        unweighted = unweighted_interfaces(instance) if followed else ()
+        for item, statement in followed:
+            if item.weight and item.name in unweighted:
+                reading.warning(
+                    "weight",
+                    f"({instance.name}) it cannot do without '{item.name}': the weight does not count",
+                    frame,
+                    statement,
+                    0,
+                    remedy="no_track with that address, route or rule",
+                    status=ExitStatus.OK,
+                )
+
+
+def _track_groups(reading: Reading, root: Frame, names: set[str]) -> tuple[TrackGroup, ...]:
+    """Groups that static items follow, with those members that exist. keepalived too only logs the others."""
+    groups: list[TrackGroup] = root.fields.get("track_group", [])
+    kept = []
+    for group in groups:
+        members = tuple(name for name in group.members if name in names)
+        frame = reading.definition("(place) track_group", group.name)
+        for name in group.members:
+            if name not in names:
+                _strange_member(reading, frame, name)
+        if members:
+            kept.append(msgspec.structs.replace(group, members=members))
+    return tuple(kept)
+
+
+def _strange_member(reading: Reading, frame: Frame, name: str) -> None:
+    reading.warning(
+        "group-member",
+        f"track_group '{frame.name}' names the instance '{name}', which is not defined; ignored",
+        frame,
+        *_place_of_member(reading, frame, name),
+        remedy=f"vrrp_instance {name} {{ … }}",
+        status=ExitStatus.OK,
+    )
 
 
 # Virtual routers -----------------------------------------------------------------------------------------

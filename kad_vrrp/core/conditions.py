@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from kad.addresses import INET6, family_of
 from kad.config.model.vrrp import VrrpInstance
+from kad.config.needed_interfaces import needed_interfaces
 from kad_vrrp.core.context import NEVER
 from kad_vrrp.core.events import LinkChanged
 
@@ -17,7 +18,7 @@ time, so that a peer which has the address keeps it."""
 def interfaces_of(config: VrrpInstance) -> frozenset[str]:
     """Every interface whose state matters to this instance."""
     own = config.vmac.name if config.vmac is not None else ""
-    return frozenset({config.interface, own, *_needed_interfaces(config)} - {""})
+    return frozenset({config.interface, own, *needed_interfaces(config)} - {""})
 
 
 def source_link(config: VrrpInstance, links: Mapping[str, LinkChanged]) -> LinkChanged | None:
@@ -59,7 +60,7 @@ def obstacle(
         return f"interface {config.interface} is down"
     if reason := _own_interface_obstacle(config, links, source):
         return reason
-    for name, what in _needed_interfaces(config).items():
+    for name, what in needed_interfaces(config).items():
         device = links.get(name)
         if name != config.interface and (device is None or not device.up):
             return f"interface {name} of a {what} is {'missing' if device is None else 'down'}"
@@ -84,23 +85,6 @@ def _own_interface_obstacle(config: VrrpInstance, links: Mapping[str, LinkChange
     if config.family == INET6 and not config.vmac.xmit_base and source and source not in own.addresses:
         return f"source address {source} is not on {name}"
     return ""
-
-
-def _needed_interfaces(config: VrrpInstance) -> dict[str, str]:
-    """Interfaces of what is tracked, and what that is; keepalived tracks them with weight 0 too."""
-    both = config.virtual_addresses + config.excluded_addresses
-    own = config.vmac.name if config.vmac is not None else ""
-    needed = {a.interface: "virtual address" for a in both if a.interface and not a.no_track}
-    for route in config.virtual_routes:
-        # Not those of next hops: a route with one of them gone still leads somewhere.
-        if route.interface and not route.no_track:
-            needed.setdefault(route.interface, "virtual route")
-    for rule in config.virtual_rules:
-        if not rule.no_track:
-            needed.update((name, "virtual rule") for name in rule.interfaces if name not in needed)
-    for name in config.static_interfaces:
-        needed.setdefault(name, "static item")
-    return {name: what for name, what in needed.items() if name != own}
 
 
 def is_up(config: VrrpInstance, links: Mapping[str, LinkChanged]) -> bool:

@@ -3,6 +3,7 @@
 from kad.addresses import INET, INET6
 from kad.config.model.vrrp import SyncGroup as GroupConfig
 from kad.config.model.vrrp import Tracking, VrrpInstance
+from kad.config.needed_interfaces import unweighted_interfaces
 from kad_vrrp.core.actions import AddressEntry
 from kad_vrrp.core.conditions import source_link, source_of
 from kad_vrrp.core.context import Context
@@ -79,7 +80,8 @@ class Registry:
             group.dissolve()
         for instance, former in zip(instances, before, strict=True):
             group_tracking = instance.group.config.tracking if instance.group is not None else Tracking()
-            tracking = merged(instance.config.tracking, group_tracking)
+            unweighted = unweighted_interfaces(instance.config)
+            tracking = merged(instance.config.tracking, group_tracking, unweighted)
             if tracking != instance.tracking or instance.group is not former:
                 instance.follow(tracking)
                 affected.add(instance)

@@ -5,7 +5,7 @@ Trackers know no instances. They say which objects have turned; who follows thos
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, assert_never
 
@@ -69,17 +69,20 @@ class _State(Struct, frozen=True, array_like=True):
     up: bool
 
 
-def merged(own: Tracking, group: Tracking) -> Tracking:
+def merged(own: Tracking, group: Tracking, unweighted: Collection[str] = ()) -> Tracking:
     """What an instance follows for itself and for its sync group.
 
-    Of something in both, the group's weight counts, unless the instance's own is 0.
+    Of something in both, the group's weight counts, unless the instance's own is 0. ``unweighted``: those
+    interfaces that it cannot do without, so that a weight means nothing.
     """
-    if group == _NOTHING:
-        return own
-    fields = {
-        field: _merged(getattr(own, field), getattr(group, field)) for field in Tracking.__struct_fields__
-    }
-    return Tracking(**fields)
+    found = own
+    if group != _NOTHING:
+        fields = Tracking.__struct_fields__
+        found = Tracking(**{name: _merged(getattr(own, name), getattr(group, name)) for name in fields})
+    kept = tuple(item for item in found.interfaces if item.name not in unweighted)
+    if len(kept) == len(found.interfaces):
+        return found
+    return msgspec.structs.replace(found, interfaces=kept)
 
 
 def _merged(own: tuple[TrackedItem, ...], group: tuple[TrackedItem, ...]) -> tuple[TrackedItem, ...]:

@@ -142,6 +142,14 @@ SCENARIOS = [
     Scenario("reloaded_priority", reloaded={"priority": 120}),
     Scenario("reloaded_addresses", reloaded={"addresses": ["192.0.2.243/24", "192.0.2.244/32"]}),
     Scenario("address_deleted"),
+    # Of the two followed by weight one cannot be done without: it weighs nothing.
+    Scenario(
+        "link_weighs_and_carries",
+        [
+            *("track_interface {", "eth1 weight 3", "eth2 weight 3", "}"),
+            *("virtual_ipaddress_excluded {", "198.51.100.233/32 dev eth1", "}"),
+        ],
+    ),
 ]
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from kad.config.model.routing import Encapsulation, NextHop, Route, Rule, RuleAction
-from kad.config.model.vrrp import TrackedItem, VrrpInstance
+from kad.config.model.vrrp import TrackedItem, TrackGroup, VrrpInstance
 from tests.support.configuration import SECURE, assert_as_annotated, read
 
 
@@ -29,7 +29,7 @@ def test_members_must_exist_and_have_one_group() -> None:
         router("A", vrid="virtual_router_id 1")
         + router("B", vrid="virtual_router_id 2")
         + "vrrp_sync_group G {\ngroup {\nA\nB\n}\n}\n"
-        + "vrrp_sync_group H {\ngroup { # group-member no-members\nA\nnobody\n}\n}\n"
+        + "vrrp_sync_group H {\ngroup { # no-members\nA # group-member\nnobody # group-member\n}\n}\n"
         + "vrrp_sync_group I {\n} # no-members\n"
         + "vrrp_sync_group G { # duplicate-name\n}\n"
     )
@@ -108,6 +108,35 @@ def test_without_interfaces_keepalived_never_gets_to_the_scripts() -> None:
 def test_a_redirection_is_no_script() -> None:
     text = 'vrrp_script file {\nscript "</var/run/ok"\n}\n' + router("A", "track_script {\nfile\n}")
     assert read(text, "script_user root").exit_status == 0
+
+
+def test_members_of_a_track_group_that_do_not_exist_are_told_and_left_out() -> None:
+    text = """
+track_group G {
+    group {
+        A
+        B C # group-member/0
+    }
+}
+track_group H {
+    group {
+        D # group-member/0
+    }
+}
+"""
+    vrrp = assert_as_annotated(router("A") + text + router("C", vrid="virtual_router_id 7")).config.vrrp
+    assert vrrp.track_groups == (TrackGroup("G", ("A", "C")),)
+
+
+def test_who_follows_an_interface_it_cannot_do_without_is_told_that_the_weight_does_not_count() -> None:
+    followed = "track_interface {{\neth1 weight 3{}\neth2 weight 4\n}}\n"
+    excluded = "virtual_ipaddress_excluded {{\n10.1.0.1 dev eth1{}\n}}"
+    told = assert_as_annotated(router("A", followed.format(" # weight/0") + excluded.format("")))
+    assert told.config.vrrp.instances[0].tracking.interfaces == (
+        TrackedItem("eth1", 3),
+        TrackedItem("eth2", 4),
+    )
+    assert_as_annotated(router("A", followed.format("") + excluded.format(" no_track")))
 
 
 STATIC = """

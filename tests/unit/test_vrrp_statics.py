@@ -240,7 +240,7 @@ TRACKED = """
 track_group G {
     group {
         A
-        nobody
+        nobody # group-member/0
     }
 }
 static_ipaddress {

@@ -8,7 +8,7 @@ import pytest
 
 from kad.config.model.script import ScriptCommand
 from kad.config.model.track import TrackFile, TrackProcess, TrackScript
-from kad.config.model.vrrp import TrackedItem, Tracking, VrrpInstance, WantedState
+from kad.config.model.vrrp import TrackedItem, Tracking, VirtualAddress, VrrpInstance, WantedState
 from kad.track.process import Cause
 from kad_vrrp.core.events import StopRequested
 from kad_vrrp.core.trackers import merged
@@ -307,6 +307,34 @@ def test_what_is_followed_twice_weighs_as_the_group_says() -> None:
     group = Tracking(scripts=(item("a", 7), item("b", 9), item("c", 1)))
     assert merged(own, group).scripts == (item("a", 7), item("b", 0), item("c", 1))
     assert merged(own, Tracking()) is own
+
+
+def test_an_interface_that_cannot_be_done_without_has_no_weight() -> None:
+    """keepalived 2.2.7: 153, where one of the two carries an excluded address."""
+    book = playbook(
+        link("eth0", "192.0.2.1"),
+        link("eth1", "198.51.100.1", index=3),
+        link("eth2", "203.0.113.1", index=4),
+        priority=150,
+        interfaces=(item("eth1", 3), item("eth2", 3)),
+        excluded_addresses=(VirtualAddress("198.51.100.100", 24, interface="eth1"),),
+    )
+    book.start()
+    assert priority(book) == 153
+    book.set_link(link("eth1", "198.51.100.1", index=3, up=False))
+    assert state(book) == "FAULT"
+
+
+def test_an_interface_of_an_address_that_is_not_tracked_weighs() -> None:
+    book = playbook(
+        link("eth0", "192.0.2.1"),
+        link("eth1", "198.51.100.1", index=3),
+        priority=150,
+        interfaces=(item("eth1", 3),),
+        excluded_addresses=(VirtualAddress("198.51.100.100", 24, interface="eth1", no_track=True),),
+    )
+    book.start()
+    assert priority(book) == 153
 
 
 # A later life ----------------------------------------------------------------------------------------------

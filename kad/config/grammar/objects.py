@@ -202,7 +202,10 @@ INTERFACE_UP_DOWN_DELAYS = Block(
 
 
 def _member(reading: Reading, frame: Frame, statement: Statement) -> object:
+    assert frame.parent is not None
     frame.items.extend(statement.texts)
+    for index, name in enumerate(statement.texts):
+        reading.define(f"(place) {frame.parent.path()}", name, (statement, index))
     return NOTHING
 
 
@@ -228,6 +231,7 @@ def _close_track_group(reading: Reading, frame: Frame) -> object:
         return NOTHING
     group = TrackGroup(frame.name, members)
     reading.define("track_group", frame.name, group)
+    reading.define("(place) track_group", frame.name, frame)
     return group
 
 
