@@ -166,6 +166,7 @@ class Machine(Host):
             self.witness.forget()
         self.witness.reborn()
         self.witness.hold_until_us = settings.no_preempt_until_us - self.offset_us
+        self.witness.deaf_until_us = self.world.now_us + settings.startup_delay_us
         self.now_us = self.world.now_us + self.offset_us
         self.boot(settings)
         if not self.alive:

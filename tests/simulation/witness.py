@@ -56,6 +56,11 @@ def master_down_us(config: VrrpInstance, priority: int, interval_us: int) -> int
     return config.down_timer_adverts * interval_us + skew_us(config, priority, interval_us)
 
 
+def early_us(interval_us: int) -> int:
+    """How much before its time an advert may leave when its sender is awake anyway."""
+    return min(10_000, interval_us // 64)
+
+
 @dataclass(slots=True)
 class Heard:
     """One advertisement, as far as it matters here."""
@@ -119,6 +124,8 @@ class Witness:
         """Groups whose members have all been in one state since the configuration was taken in."""
         self.hold_until_us = 0
         """Before it, no lower master is to be pushed aside (after repeated crashes)."""
+        self.deaf_until_us = 0
+        """End of the start-up delay: what is heard before does not count."""
         self.notified_state: dict[str, str] = {}
         self.knows_priorities = False
         """Not while a configuration is being taken in."""
@@ -206,6 +213,8 @@ class Witness:
         if state is None:
             return ""
         self.machine.seen.add((state, AdvertReceived))
+        if self.now_us < self.deaf_until_us:
+            return ""
         if heard.version != config.version or config.is_owner or is_authenticated(config):
             return ""
         if heard.version == 2 and heard.interval_us != config.advert_int_us:
@@ -290,7 +299,8 @@ class Witness:
         account.lower_us = account.anyone_us = None
         account.knows_lower = True
         if old is not State.MASTER and not config.is_owner:
-            account.accepted_us, account.accepted_interval_us = self.now_us, config.advert_int_us
+            account.accepted_us = max(self.now_us, self.deaf_until_us)
+            account.accepted_interval_us = config.advert_int_us
             account.leaving_us = None
         elif account.accepted_us != self.now_us:
             account.accepted_us = None
@@ -368,7 +378,7 @@ class Witness:
         if still_since_us is None or account.last_sent_us < still_since_us:
             return
         gap_us, interval_us = self.now_us - account.last_sent_us, config.advert_int_us
-        if abs(gap_us - interval_us) > min(10_000, interval_us // 64) + ROUNDING_US:
+        if abs(gap_us - interval_us) > early_us(interval_us) + ROUNDING_US:
             self.fail(f"{config.name} left {gap_us} us between two adverts, its interval is {interval_us}")
 
     def asked(self, action: ChangeAddresses) -> None:
