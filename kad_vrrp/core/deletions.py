@@ -39,7 +39,7 @@ def on_route_replaced(instance: Instance, event: RouteReplaced, now_us: int) -> 
     """
     if event.entry in instance.holdings.held and instance.state is State.MASTER:
         instance.complain("route replaced", f"{describe(event.entry)} was replaced by {event.culprit}")
-        doubt_routes(instance, now_us)
+        doubt_routes(instance, now_us, heard=True)
 
 
 def _mind(instance: Instance, loss: str, now_us: int) -> None:
@@ -55,12 +55,12 @@ def give_way(instance: Instance, now_us: int) -> None:
     instance.expiry_reason = "coming back after a deletion"
 
 
-def doubt_routes(instance: Instance, now_us: int) -> None:
-    """Routes may have gone without a word: set them once more, to be sure.
+def doubt_routes(instance: Instance, now_us: int, *, heard: bool) -> None:
+    """Routes may have gone without a word: set them once more, to be sure. ``heard``: see Holdings.
 
     Not at once: an address that is replaced is missing for a moment, and a route that needs it is refused.
     """
     if instance.state is State.MASTER and instance.running and instance.ending is None:
-        instance.holdings.doubt_routes()
+        instance.holdings.doubt_routes(heard=heard)
         instance.guard.restore_later(now_us)
         instance.arm()

@@ -173,7 +173,7 @@ class Engine:
                 self._lifecycle.on_link(event.name, now_us)
                 self._statics.on_link(former, event)
                 if _may_drop_routes(former, event):
-                    self._doubt_routes(now_us)
+                    self._doubt_routes(now_us, heard=True)
             case LinkRemoved():
                 self._context.links.pop(event.name, None)
                 self._lifecycle.on_link(event.name, now_us)
@@ -184,7 +184,7 @@ class Engine:
             case RouteReplaced():
                 self._on_route_replaced(event, now_us)
             case RoutesDoubted():
-                self._doubt_routes(now_us)
+                self._doubt_routes(now_us, heard=True)
             case TransportOpened():
                 self._on_transport(self._transports.opened(event.transport), now_us)
             case TransportFailed():
@@ -295,10 +295,10 @@ class Engine:
             deletions.on_route_replaced(instance, event, now_us)
             self._deadlines.push(instance)
 
-    def _doubt_routes(self, now_us: int) -> None:
-        self._statics.doubt_routes(now_us)
+    def _doubt_routes(self, now_us: int, *, heard: bool) -> None:
+        self._statics.doubt_routes(now_us, heard=heard)
         for instance in self._registry.with_routes:
-            deletions.doubt_routes(instance, now_us)
+            deletions.doubt_routes(instance, now_us, heard=heard)
             self._deadlines.push(instance)
 
     def _on_plan_done(self, event: PlanDone, now_us: int) -> None:
@@ -309,9 +309,9 @@ class Engine:
             if instance.ending is Ending.GONE:
                 self._put_back_shared(instance, now_us)
             if took_away:
-                self._doubt_routes(now_us)
+                self._doubt_routes(now_us, heard=False)
         elif event.instance == STATICS and self._statics.on_plan_done(event, now_us):
-            self._doubt_routes(now_us)
+            self._doubt_routes(now_us, heard=False)
         self._lifecycle.finish_endings(now_us)
 
     def _put_back_shared(self, gone: Instance, now_us: int) -> None:

@@ -74,7 +74,10 @@ class LinkRemoved(Struct, frozen=True):
 
 
 class AddressDeleted(Struct, frozen=True):
-    """An address of one of our plans vanished and it was not us who deleted it."""
+    """An address of one of our plans vanished and it was not us who deleted it.
+
+    While a plan that adds it is under way nothing is told: PlanDone comes first. So it is with RouteDeleted.
+    """
 
     interface: str
     address: str

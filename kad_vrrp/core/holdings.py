@@ -93,6 +93,8 @@ class Holdings:
         """Of the latest plan."""
         self._again: set[Entry] = set()
         """Held according to a record, to be added once more to be sure."""
+        self._doubted: set[Entry] = set()
+        """Doubted while the plan that adds them is in flight: its answer may be older than the doubt."""
         self._stuck: set[Entry] = set()
         """The kernel would not remove them; not asked again before the next change of state."""
         self._given_up: set[Entry] = set()
@@ -103,6 +105,11 @@ class Holdings:
     @property
     def in_flight(self) -> bool:
         return self._in_flight is not None
+
+    @property
+    def _adding(self) -> tuple[Entry, ...]:
+        """What the plan in flight adds."""
+        return self._in_flight.add if self._in_flight is not None else ()
 
     def awaits(self, serial: int) -> bool:
         """Whether the plan of this number is in flight."""
@@ -137,10 +144,16 @@ class Holdings:
     def doubt(self) -> None:
         """What is held may have vanished unnoticed (an interface made anew): add it once more, to be sure."""
         self._again = set(self.held)
+        self._doubted.update(self._adding)
 
-    def doubt_routes(self) -> None:
-        """Routes go without a word when their interface or the address they need does."""
+    def doubt_routes(self, *, heard: bool) -> None:
+        """Routes go without a word when their interface or the address they need does.
+
+        ``heard``: the kernel says so, perhaps of after it carried out what is in flight.
+        """
         self._again.update(entry for entry in self.held if not isinstance(entry, AddressEntry))
+        if heard:
+            self._doubted.update(entry for entry in self._adding if not isinstance(entry, AddressEntry))
         self._given_up.clear()
 
     def doubt_foreign(self) -> None:
@@ -202,18 +215,20 @@ class Holdings:
                 self.held.pop(entry, None)
         added = []
         for entry in action.add:
-            self._again.discard(entry)
             if (entry, True) in failed:
-                # One that a record says is there may be: it stays held, and is removed.
-                if entry not in self.vital:
+                # One that was held may be there still: it stays held, in doubt, and is removed.
+                if entry not in self.vital and entry not in self._doubted:
                     self._given_up.add(entry)
                 continue
+            self._again.discard(entry)
             added.append(entry)
             if entry in existed:
                 # Held by the record's word: ours or foreign as before. Otherwise someone was before us.
                 self.held.setdefault(entry, Holding.FOREIGN)
             else:
                 self.held[entry] = Holding.OURS
+        self._again |= self._doubted.intersection(added)
+        self._doubted.clear()
         return PlanOutcome(tuple(added), done.failures, action.remove)
 
     def find(self, interface: str, address: str, prefix_length: int) -> AddressEntry | None:
@@ -240,12 +255,11 @@ class Holdings:
 
     def recorded(self) -> tuple[bytes, bytes, bytes]:
         """(digest of the list, bits of ours, bits of foreign). A plan's additions in flight count as ours."""
-        adding = self._in_flight.add if self._in_flight is not None else ()
         ours = {entry for entry, whose in self.held.items() if whose is Holding.OURS}
         foreign = {entry for entry, whose in self.held.items() if whose is Holding.FOREIGN}
         return (
             self._digest,
-            to_bits(self.entries, ours | (set(adding) - foreign)),
+            to_bits(self.entries, ours | (set(self._adding) - foreign)),
             to_bits(self.entries, foreign),
         )
 

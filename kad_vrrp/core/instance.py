@@ -173,6 +173,7 @@ class Instance:
             deletions.give_way(self, now_us)
         if self.guard.restore_us <= now_us:
             self.guard.calm()
+            self.holdings.forgive()
             self.reconcile(now_us)
         self.check(now_us)
         if self.state is State.MASTER:

@@ -181,10 +181,10 @@ class Statics:
             self._holdings.forgive()
             self._reconcile()
 
-    def doubt_routes(self, now_us: int) -> None:
+    def doubt_routes(self, now_us: int, *, heard: bool) -> None:
         """Routes may have gone without a word: set them once more, when all that came with it is known."""
         if self._holdings.entries and not self._ending:
-            self._holdings.doubt_routes()
+            self._holdings.doubt_routes(heard=heard)
             self._retry_us = now_us
             self._arm()
 
@@ -193,7 +193,7 @@ class Statics:
         if entry is not None:
             self._holdings.lose(entry)
             # Routes that needed it have gone with it.
-            self._holdings.doubt_routes()
+            self._holdings.doubt_routes(heard=True)
             if not entry.no_track:
                 self._put_back(entry, event.culprit, now_us)
 

@@ -54,8 +54,9 @@ from kad_vrrp.core.events import (
     TransportOpened,
 )
 from kad_vrrp.core.record import decode
+from kad_vrrp.core.resources import entries_of
 from tests.simulation.witness import Witness
-from tests.support.vrrp_host import HANGS, ORDINARY, AddressKey, Host, Killed
+from tests.support.vrrp_host import HANGS, ORDINARY, AddressKey, Host, Killed, ObjectKey, key_of
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -126,8 +127,8 @@ class Machine(Host):
         self.states: dict[str, str] = {}
         self.pending: Counter[str] = Counter()
         """Plans the kernel has not answered, by instance."""
-        self.foreign: set[tuple[str, str, int]] = set()
-        """Addresses that somebody else has set."""
+        self.foreign: set[ObjectKey] = set()
+        """Addresses that somebody else has set, and what nobody remembers to have set."""
         self.applied = True
         """The last configuration was taken in whole."""
         self.armed_us = NEVER
@@ -187,6 +188,11 @@ class Machine(Host):
         self.inbox.clear()
 
     def lose_journal(self) -> None:
+        if not self.applied:
+            # What only the configuration before had is nobody's any more: nothing tells that it was ours.
+            left = {key_of(entry) for config in self.previous for entry in entries_of(config)}
+            left -= {key_of(entry) for config in self.configs for entry in entries_of(config)}
+            self.foreign |= left & self.kernel
         self.applied = True
         for everything in (self.journal, self.objects, self.stamps):
             everything.clear()
@@ -445,8 +451,20 @@ class Machine(Host):
         self.meddled_us = self.world.now_us
         self.kernel.discard(key)
         self.foreign.discard(key)
-        if self.alive:
-            self.deliver(AddressDeleted(*key))
+        self._tell_loss(key, AddressDeleted(*key))
+
+    def _tell_loss(self, key: ObjectKey, loss: Event) -> None:
+        """As the shell does: after the answers to plans that are under way, and if it is still missing."""
+        lives = self.lives
+
+        def tell() -> None:
+            if self.alive and self.lives == lives and key not in self.kernel:
+                self.deliver(loss)
+
+        if any(self.pending.values()):
+            self.world.in_order(self, 0, tell)
+        else:
+            tell()
 
     def lose_routes(self, *, told: bool) -> bool:
         """Somebody, or the kernel itself, takes what is not an address."""
@@ -454,8 +472,10 @@ class Machine(Host):
         for key in lost:
             self.kernel.discard(key)
             if told and not isinstance(key, tuple):
-                taken = self.world.random.random() < 0.5
-                self.deliver(RouteDeleted(key) if taken else RouteReplaced(key, "another"))
+                if self.world.random.random() < 0.5:
+                    self._tell_loss(key, RouteDeleted(key))
+                else:
+                    self.deliver(RouteReplaced(key, "another"))
         if not told:
             self.deliver(RoutesDoubted())
         return bool(lost)

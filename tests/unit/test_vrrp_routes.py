@@ -154,6 +154,39 @@ def test_what_the_kernel_may_have_dropped_is_set_once_more() -> None:
     assert book.state() == "MASTER"
 
 
+@pytest.mark.parametrize("refused", [False, True])
+def test_what_is_doubted_while_it_is_being_added_is_asked_for_once_more(refused: bool) -> None:
+    """The kernel's answer may be older than the loss, and its refusal older than what made it possible."""
+    book = Playbook(routed(), links=LINKS)
+    book.start()
+    if refused:
+        book.refuses.add("192.168.0.0")
+    book.hold_answers = True
+    book.run_for(4 * SECOND)
+    assert plans(book)[-1] == "add 10.0.0.100 10.0.0.101 192.168.0.0 50"
+    book.kernel.discard(ROUTE)
+    book.refuses.clear()
+    book.tell(RoutesDoubted())
+    # Longer than a doubt waits by itself.
+    book.run_for(2 * SECOND)
+    book.hold_answers = False
+    book.answer()
+    assert book.routes == ["192.168.0.0", "50"]
+    assert book.state() == "MASTER"
+
+
+def test_what_was_refused_in_between_is_tried_again_with_what_is_put_back() -> None:
+    book = master()
+    book.kernel.discard(ROUTE)
+    book.refuses.add("192.168.0.0")
+    book.tell(RoutesDoubted())
+    book.reload(routed(virtual_rules=(RULE, replace(RULE, preference=60))))
+    assert book.routes == ["50", "60"], "asked for too early"
+    book.refuses.clear()
+    book.run_for(SECOND)
+    assert book.routes == ["192.168.0.0", "50", "60"]
+
+
 def test_every_crash_in_a_take_over_is_gone_on_with() -> None:
     """Killed after each action, the next life ends with everything in place, and gives everything back."""
     number = 0
