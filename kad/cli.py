@@ -173,6 +173,7 @@ def _load(line: CommandLine, out: TextIO) -> Loaded:
             machine=machine,
             config_id=line.values.get("config_id"),
             include_all=line.values.get("include_all", False),
+            once=True,
         )
 
     loaded = read(None if line.offline else LocalMachine())

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from kad.config.model.check import BfdCheck, CheckConfiguration, CheckSettings
-from kad.config.slices import decode_check
+from kad.config.slices import Known, decode_check
 from kad.errors import ExitStatus
+from kad.garbage import collector_paused
 from kad.ipc.child_link import ChildLink
 from kad.ipc.mastership import MastershipFeed
 from kad.ipc.messages import Generation, Role
@@ -47,7 +48,8 @@ class CheckChild:
         self._applying = 0
         self._settings = CheckSettings()
         self._stopping = False
-        self._namespace = _decode(context.generation).settings.net_namespace_ipvs
+        self._known: Known = {}
+        self._namespace = self._configuration_at_birth().settings.net_namespace_ipvs
         records = context.journal.records(context.role)
         recorded = records.load()
         keep = context.options.keep_ipvs_at_stop
@@ -89,29 +91,40 @@ class CheckChild:
         self._link.close()
         return ExitStatus.OK
 
+    def _configuration_at_birth(self) -> CheckConfiguration:
+        with collector_paused():
+            return _decode(self._context.generation, self._known)
+
     def _prepare(self, slice_: Mapping[str, bytes]) -> str:
         """Tens of thousands of servers take a while to look at: that is no hang."""
         phase, self._heartbeat.phase = self._heartbeat.phase, Phase.PREPARING
-        refusal = prepare(slice_)
+        with collector_paused():
+            refusal = prepare(slice_, self._known)
         self._heartbeat.phase = phase
         return refusal
 
     def _apply(self, generation: int, slice_: Mapping[str, bytes]) -> None:
         if self._heartbeat.phase is Phase.READY:
             self._heartbeat.phase = Phase.PREPARING  # until it is applied
-        gc.disable()  # nothing made here is garbage; looking for some takes longer than all the rest
+        gc.collect()  # what was here before is frozen: there is next to nothing to look through
+        with collector_paused():
+            configuration = self._become(generation, slice_)
+            # No later search for garbage goes through tens of thousands of servers either.
+            gc.freeze()
+        self._sessions.follow(followed_sessions(configuration))
+        daemon = configuration.settings.sync_daemon
+        self._mastership.follow(daemon.instance if daemon is not None else "")
+
+    def _become(self, generation: int, slice_: Mapping[str, bytes]) -> CheckConfiguration:
         previous = CheckConfiguration()
         if self._link.generation == 0:
-            previous = _decode(self._context.previous_generation)
-        configuration = decode_check(slice_)
+            previous = _decode(self._context.previous_generation, {})
+        configuration = decode_check(slice_, self._known)
         self._applying = generation
         self._settings = configuration.settings
         self._shell.configure(configuration)
         self._driver.feed(ConfigurationChanged(generation, configuration, previous))
-        gc.enable()
-        self._sessions.follow(followed_sessions(configuration))
-        daemon = configuration.settings.sync_daemon
-        self._mastership.follow(daemon.instance if daemon is not None else "")
+        return configuration
 
     def _send_mail(self, letter: Letter) -> None:
         self._link.alert(self._settings.mail, self._settings.router_id, letter)
@@ -176,16 +189,16 @@ def followed_sessions(configuration: CheckConfiguration) -> frozenset[str]:
     )
 
 
-def _decode(generation: Generation | None) -> CheckConfiguration:
+def _decode(generation: Generation | None, known: Known) -> CheckConfiguration:
     if generation is None:
         return CheckConfiguration()
-    return decode_check(generation.slices.get(Role.CHECK, {}))
+    return decode_check(generation.slices.get(Role.CHECK, {}), known)
 
 
-def prepare(slice_: Mapping[str, bytes]) -> str:
+def prepare(slice_: Mapping[str, bytes], known: Known) -> str:
     """Whether a generation could be run: it can when it decodes. What it lacks here the checks will say."""
     try:
-        decode_check(slice_)
+        decode_check(slice_, known)
     except msgspec.MsgspecError as error:
         return f"the check part does not decode: {error}"
     return ""

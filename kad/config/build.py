@@ -85,6 +85,7 @@ def _read_item(reading: Reading, frame: Frame, item: Row, statement: Statement) 
 def _enter(reading: Reading, parent: Frame, row: Row, block: Block, statement: Statement) -> object:
     """Read a nested block: NOTHING when it is not to be stored."""
     frame = Frame(block, statement, parent)
+    reading.frames.append(frame)
     frame.dormant = frame.dormant or not row.acts
     if 0 <= block.parameters < len(statement.texts) - 1:
         extra = " ".join(statement.texts[block.parameters + 1 :])

@@ -6,7 +6,6 @@ validate. What is wrong is in ``diagnostics``; what is left is in ``config``.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
@@ -27,6 +26,7 @@ from kad.config.synchronisation import synchronised
 from kad.config.text import read_tree
 from kad.config.tree import Statement
 from kad.errors import Diagnostic, ExitStatus, Severity
+from kad.garbage import collector_paused
 
 _RANKS = (
     ExitStatus.OK,
@@ -84,15 +84,15 @@ def load(
     environment: Mapping[str, str] | None = None,
     seed: int | None = None,
     include_all: bool = False,
+    once: bool = False,
 ) -> Loaded:
     """Read the configuration at ``path``. ``machine`` None judges the text alone (``--offline``).
-    ``include_all`` (``-e``): every include must find a readable file.
+    ``include_all`` (``-e``): every include must find a readable file. ``once``: the process ends after it,
+    and what was made on the way need not be freed.
 
     The other arguments are those of :func:`kad.config.text.read_tree`. Never raises for what a file holds.
     """
-    collecting = gc.isenabled()
-    gc.disable()  # what is made here stays; looking for garbage would take longer than the reading
-    try:
+    with collector_paused():
         text = read_tree(
             path,
             config_id=config_id,
@@ -101,14 +101,16 @@ def load(
             seed=seed,
             include_check=IncludeCheck.ALL if include_all else IncludeCheck.NOTHING,
         )
-        return build(text.statements, text.diagnostics, text.digest, machine)
-    finally:
-        if collecting:
-            gc.enable()
+        return build(text.statements, text.diagnostics, text.digest, machine, once=once)
 
 
 def build(
-    statements: list[Statement], findings: Iterable[Diagnostic], digest: str, machine: Machine | None
+    statements: list[Statement],
+    findings: Iterable[Diagnostic],
+    digest: str,
+    machine: Machine | None,
+    *,
+    once: bool = False,
 ) -> Loaded:
     """Statements to a configuration."""
     reading = Reading(machine)
@@ -129,6 +131,8 @@ def build(
     if reading.strayed or any(each.code == "definition-missing" for each in findings):
         straying.tell(reading, statements)
     diagnostics = _bounded(by_place((*findings, *reading.diagnostics)))
+    if not once:
+        reading.end()
     return Loaded(
         config=config,
         diagnostics=diagnostics,

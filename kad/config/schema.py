@@ -235,6 +235,8 @@ class Reading:
         """What this machine has; None: the text alone is judged (``--offline``)."""
         self.diagnostics: list[Diagnostic] = []
         self.root: Frame
+        self.frames: list[Frame] = []
+        """Every nested one."""
         self.globals: dict[str, Any] = {}
         """The fields of global_defs. They are read first, wherever the block stands."""
         self.defined: dict[str, dict[str, Any]] = {}
@@ -249,6 +251,15 @@ class Reading:
         self._names: Names | None = None
         self.dormant: dict[tuple[str, str], Statement] = {}
         """(block path, keyword) -> first use, for keywords that are read but do not act yet."""
+
+    def end(self) -> None:
+        """Everything has been read. Frames and the blocks around them hold each other no longer.
+
+        They go away with the reading then, and no search for garbage has to find them.
+        """
+        for frame in self.frames:
+            frame.parent = None
+        self.frames.clear()
 
     @property
     def names(self) -> Names:

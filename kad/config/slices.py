@@ -81,6 +81,10 @@ _DECODERS: dict[type[Struct], Any] = {kind: msgspec.msgpack.Decoder(kind) for _,
 
 _T = TypeVar("_T", bound=Struct)
 
+Known = dict[str, tuple[bytes, Any]]
+"""Objects of a slice by name, each with its bytes. What the next slice has in the same bytes is the same
+object then, not decoded again. Begin with an empty one; a slice that decodes replaces what is in it."""
+
 
 def slices(config: Config) -> dict[Role, dict[str, bytes]]:
     """The slice of every child that has something to do."""
@@ -162,9 +166,9 @@ def decode_vrrp(slice_: Mapping[str, bytes]) -> VrrpConfiguration:
     return VrrpConfiguration(**lists)
 
 
-def decode_check(slice_: Mapping[str, bytes]) -> CheckConfiguration:
+def decode_check(slice_: Mapping[str, bytes], known: Known | None = None) -> CheckConfiguration:
     """The check child's configuration; raises msgspec.MsgspecError."""
-    lists = _lists(slice_, _CHECK_KINDS)
+    lists = _lists(slice_, _CHECK_KINDS, known)
     if "settings" in slice_:
         lists["settings"] = _DECODERS[CheckSettings].decode(slice_["settings"])
     if "ssl" in slice_:
@@ -197,11 +201,20 @@ def _named(kind: str, objects: Iterable[Any]) -> Iterable[tuple[str, Any]]:
         yield key, value
 
 
-def _lists(slice_: Mapping[str, bytes], kinds: Kinds) -> dict[str, Any]:
+def _lists(slice_: Mapping[str, bytes], kinds: Kinds, known: Known | None = None) -> dict[str, Any]:
     fields = {kind: (field, _DECODERS[struct].decode) for kind, field, struct in kinds}
     lists: dict[str, list[Any]] = {}
+    objects: Known = {}
     for key, data in slice_.items():
-        known = fields.get(key.partition("/")[0])
-        if known is not None:
-            lists.setdefault(known[0], []).append(known[1](data))
+        meant = fields.get(key.partition("/")[0])
+        if meant is None:
+            continue
+        before = known.get(key) if known is not None else None
+        if before is None or before[0] != data:
+            before = data, meant[1](data)
+        objects[key] = before
+        lists.setdefault(meant[0], []).append(before[1])
+    if known is not None:
+        known.clear()
+        known.update(objects)
     return {field: tuple(values) for field, values in lists.items()}

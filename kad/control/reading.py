@@ -16,6 +16,7 @@ from kad.config.machine import LocalMachine
 from kad.config.text import read_tree
 from kad.control.candidate import Candidate, globals_of, judge
 from kad.errors import ExitStatus
+from kad.garbage import collector_paused
 from kad.ipc.messages import Generation
 from kad.runtime import logs
 from kad.runtime.process import Options
@@ -29,11 +30,12 @@ def read_candidate(options: Options, running: Generation | None, *, force: bool)
     A defect of the reader's own is one more way in which a configuration cannot be run: what runs, runs on.
     """
     try:
-        loaded = read_files(options)
-        log = globals_of(running).reloading.check_config
-        if log:
-            _log_findings(log, loaded)
-        return judge(loaded, options, running, force=force)
+        with collector_paused():
+            loaded = read_files(options)
+            log = globals_of(running).reloading.check_config
+            if log:
+                _log_findings(log, loaded)
+            return judge(loaded, options, running, force=force)
     except Exception as error:  # noqa: BLE001 - the reason is above
         _log_defect(error)
         text = f"reading it met a defect of kad's ({error!r}); the log has the details"

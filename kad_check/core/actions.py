@@ -21,7 +21,7 @@ class Health(StrEnum):
     DOWN = "DOWN"
 
 
-class AddChecker(Struct, frozen=True):
+class AddChecker(Struct, frozen=True, gc=False):
     """A checker exists from now on; make ready what can be made ready. ``number`` names it ever after.
 
     One that is driven by news (FILE_CHECK, BFD_CHECK) is never added: the engine hears of files and sessions.
@@ -128,14 +128,14 @@ class ServerChanged(Struct, frozen=True):
     reason: str
 
 
-class Remember(Struct, frozen=True):
+class Remember(Struct, frozen=True, gc=False):
     """Write this record to the journal before carrying out what follows."""
 
     key: str
     record: bytes
 
 
-class Forget(Struct, frozen=True):
+class Forget(Struct, frozen=True, gc=False):
     """Free the record."""
 
     key: str

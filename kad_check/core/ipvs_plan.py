@@ -145,9 +145,11 @@ class Pool:
     """One virtual server's services and their destinations, which are the same for all of them but for the
     ports (:func:`placed`)."""
 
-    __slots__ = ("_direct", "destinations", "name", "services")
+    __slots__ = ("_direct", "destinations", "name", "services", "state")
 
     def __init__(self, state: PoolState) -> None:
+        self.state: PoolState | None = state
+        """What it was made of; None: it was changed since."""
         self.name = state.name
         self.services: tuple[ServiceEntry, ...] = tuple(
             entry for service in state.services for entry in service_entries(service)
@@ -158,13 +160,16 @@ class Pool:
         """Those that are not reached by NAT, by address alone."""
         for destination in state.destinations:
             self.put(destination_entry(destination))
+        self.state = state
 
     def put(self, entry: DestinationEntry) -> None:
+        self.state = None
         self.destinations[entry.key] = entry
         if entry.method != Method.MASQUERADE:
             self._direct[entry.address] = entry
 
     def remove(self, key: DestinationKey) -> None:
+        self.state = None
         gone = self.destinations.pop(key, None)
         if gone is None or self._direct.get(gone.address) is not gone:
             return
@@ -195,8 +200,10 @@ class Desired:
     """All pools. Where two claim the same service, the kernel knows it once: the last one's settings hold,
     and its destinations are those of both."""
 
-    def __init__(self, pools: Iterable[PoolState] = ()) -> None:
-        self.pools = {state.name: Pool(state) for state in pools}
+    def __init__(self, pools: Iterable[PoolState] = (), before: Desired | None = None) -> None:
+        """``before``: pools of it whose state is the very same are taken over."""
+        known: Mapping[str, Pool] = {} if before is None else before.pools
+        self.pools: dict[str, Pool] = {state.name: _pool(state, known.get(state.name)) for state in pools}
         self.services: dict[ServiceKey, ServiceEntry] = {}
         self._pool_of: dict[ServiceKey, Pool] = {}
         self._shared: dict[ServiceKey, list[Pool]] = {}
@@ -233,6 +240,10 @@ class Desired:
         for pool in self.pools_of(key):
             found.update((entry.key, entry) for entry in pool.placed_in(key) if fits(key, entry))
         return found
+
+
+def _pool(state: PoolState, before: Pool | None) -> Pool:
+    return before if before is not None and before.state is state else Pool(state)
 
 
 class ActualService:

@@ -19,7 +19,7 @@ from kad.config.model.check import (
 WEIGHT_LIMIT = 0x7FFFFFFF
 
 
-class Service(Struct, frozen=True):
+class Service(Struct, frozen=True, gc=False):
     """One line of a virtual server: an address with a port, a range of addresses, or a firewall mark.
 
     A range stands for one service of the kernel for each of its addresses; it may be as large as a prefix.
@@ -46,7 +46,7 @@ class Service(Struct, frozen=True):
     persistence_engine: str = ""
 
 
-class Destination(Struct, frozen=True):
+class Destination(Struct, frozen=True, gc=False):
     """One destination of every service of a pool, identified by address and port."""
 
     address: str
@@ -65,7 +65,7 @@ class Destination(Struct, frozen=True):
         return self.address, self.port
 
 
-class PoolState(Struct, frozen=True):
+class PoolState(Struct, frozen=True, gc=False):
     """All that one virtual server wants in the kernel at this moment."""
 
     name: str

@@ -102,6 +102,9 @@ class Lifecycle:
             pool = registry.drop_pool(name)
             if pool is None:
                 telling = self._begin_pool(name, config, group, now_us, first, event.generation, before)
+            elif pool.is_steady(config, group):
+                registry.add_pool(pool)
+                continue
             else:
                 telling = self._alter_pool(pool, config, group, now_us)
             registry.add_pool(telling.pool)

@@ -34,6 +34,7 @@ class Pool:
     """See the module. ``name`` is unique in the engine; ``title`` is what people call it."""
 
     __slots__ = (
+        "_state",
         "config",
         "context",
         "group",
@@ -85,6 +86,8 @@ class Pool:
 
     def configure(self, config: VirtualServer, group: VirtualServerGroup | None, mark: int = 0) -> None:
         """``mark``: stands for all addresses of its group; 0: none does."""
+        self._state: PoolState | None = None
+        """The last answer of :meth:`state`, while it holds."""
         self.config = config
         self.group = group
         self.places = services_of(config, group)
@@ -95,12 +98,23 @@ class Pool:
     def health(self) -> Health:
         return Health.UP if self.has_quorum else Health.DOWN
 
+    def is_steady(self, config: VirtualServer, group: VirtualServerGroup | None) -> bool:
+        """Whether a configuration has nothing new for it. What a followed file counts for may be another now
+        although nothing is written differently here."""
+        return (
+            self.config == config
+            and self.group == group
+            and all(each.schedule is not None for server in self.servers.values() for each in server.checkers)
+        )
+
     def state(self) -> PoolState:
-        """All that is wanted in the kernel now."""
-        placed = [server.placed for server in self.servers.values() if server.placed is not None]
-        if self.sorry_placed is not None:
-            placed.append(self.sorry_placed)
-        return PoolState(self.name, self.services, tuple(placed))
+        """All that is wanted in the kernel now; the same object as long as that is the same."""
+        if self._state is None:
+            placed = [server.placed for server in self.servers.values() if server.placed is not None]
+            if self.sorry_placed is not None:
+                placed.append(self.sorry_placed)
+            self._state = PoolState(self.name, self.services, tuple(placed))
+        return self._state
 
     def look_at_addresses(self) -> None:
         """Whether checks are worth while here (ha_suspend)."""
@@ -204,6 +218,8 @@ class Pool:
         if sorry != self.sorry_placed:
             _note(self.sorry_placed, sorry, put, remove)
             self.sorry_placed = sorry
+        if put or remove:
+            self._state = None
         if put and remove:
             # The sorry server may be one of the real servers: one takes the other's place.
             kept = {destination.key for destination in put}

@@ -23,14 +23,14 @@ MARKS_KEY = "marks"
 _PREFIXES = ("rs/", "vs/", "#", STARTED_KEY, MARKS_KEY)
 
 
-class StartedRecord(Struct, frozen=True, array_like=True):
+class StartedRecord(Struct, frozen=True, array_like=True, gc=False):
     """Under STARTED_KEY: the last generation whose servers were all recorded."""
 
     version: int
     generation: int
 
 
-class CheckerRecord(Struct, frozen=True, array_like=True):
+class CheckerRecord(Struct, frozen=True, array_like=True, gc=False):
     digest: int
     is_up: bool
     has_run: bool
@@ -40,7 +40,7 @@ class CheckerRecord(Struct, frozen=True, array_like=True):
     failed_step: int
 
 
-class ServerRecord(Struct, frozen=True, array_like=True):
+class ServerRecord(Struct, frozen=True, array_like=True, gc=False):
     """One real server. ``since_us`` is CLOCK_MONOTONIC."""
 
     version: int
@@ -50,7 +50,7 @@ class ServerRecord(Struct, frozen=True, array_like=True):
     owed: tuple[str, ...]
 
 
-class PoolRecord(Struct, frozen=True, array_like=True):
+class PoolRecord(Struct, frozen=True, array_like=True, gc=False):
     """One virtual server."""
 
     version: int
@@ -60,7 +60,7 @@ class PoolRecord(Struct, frozen=True, array_like=True):
     owed: tuple[str, ...]
 
 
-class MarksRecord(Struct, frozen=True, array_like=True):
+class MarksRecord(Struct, frozen=True, array_like=True, gc=False):
     """Under MARKS_KEY: the firewall marks of groups, by group and protocol."""
 
     version: int

@@ -146,7 +146,7 @@ class Ipvs:
     def _own_pools(self, pools: tuple[PoolState, ...]) -> None:
         self._own.claim(pools)
         self._pools = pools
-        self._worker.desired = Desired(pools)
+        self._worker.desired = Desired(pools, self._worker.desired)
 
     def _replaced(self, serial: int, task: Task) -> None:
         self._replacing -= 1

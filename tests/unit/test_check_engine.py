@@ -511,6 +511,19 @@ def test_a_new_server_with_alpha_starts_down_others_start_up() -> None:
     assert made.table(VS) == {ONE: 1}
 
 
+def test_a_reload_asks_the_same_of_the_kernel_for_a_pool_that_nothing_happened_to() -> None:
+    made = host()
+
+    def asked() -> ReplaceServices:
+        (found,) = [a for a in made.reload(configuration()) if isinstance(a, ReplaceServices)]
+        return found
+
+    before = asked()
+    assert asked().pools[0] is before.pools[0]
+    made.run(7, only_down(ONE[0]))
+    assert [destination.key for destination in asked().pools[0].destinations] == [TWO]
+
+
 def test_a_reload_that_removes_the_sorry_server_puts_the_living_back() -> None:
     made = host(vs="quorum 2\n sorry_server 192.0.2.99 80")
     made.run(2, only_down(ONE[0]))

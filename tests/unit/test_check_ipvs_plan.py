@@ -305,3 +305,14 @@ def test_whoever_comes_after_a_death_in_the_middle_finishes(
     carry_out(desired, actual)
     assert list(plan(desired, actual, actual)) == []
     assert set(actual) == set(desired.services)
+
+
+def test_a_pool_whose_state_is_the_very_same_is_taken_over_until_a_server_of_it_changes() -> None:
+    one, two = pool("a", [web(1)], [server(1)]), pool("b", [web(2)], [server(2)])
+    before = Desired((one, two))
+    same = Desired((one, two), before)
+    assert same.pools["a"] is before.pools["a"]
+    same.pools["b"].put(destination_entry(server(2, weight=9)))
+    after = Desired((pool("a", [web(1)], [server(1)]), two), same)
+    assert after.pools["a"] is not same.pools["a"]
+    assert after.pools["b"].destinations == Desired((two,)).pools["b"].destinations

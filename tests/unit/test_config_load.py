@@ -1,5 +1,6 @@
 """load: statuses, refusal of reloads, straying, and that nothing it reads makes it raise."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from kad.config.diff import new_errors
 from kad.config.load import Loaded, load, worst_status
 from kad.config.source import TextReader
 from kad.errors import Diagnostic, ExitStatus, Severity
+from kad.garbage import collector_paused
 from tests.support.configuration import assert_as_annotated, read
 
 INSTANCE = "interface eth0\nvirtual_router_id 1\nvirtual_ipaddress {\n10.0.0.1\n}"
@@ -74,6 +76,17 @@ def test_warnings_never_refuse_a_reload() -> None:
     loaded = instance("thread_timer_expired\nnopreempt")
     assert [each.code for each in loaded.diagnostics] == ["deprecated"]
     assert new_errors(loaded, ()) == []
+
+
+def test_a_reading_leaves_nothing_for_the_garbage_collector() -> None:
+    """With tens of thousands of servers it would stop control for as long as the reading took."""
+    server = "real_server 10.1.0.1 80 {\nTCP_CHECK {\n}\n}"
+    text = "\n".join(f"virtual_server 10.0.0.{n} 80 {{\n{server}\n}}" for n in range(1, 200))
+    gc.collect()
+    with collector_paused():
+        loaded = load("k", reader=TextReader({"k": text}))
+        assert len(loaded.config.check.virtual_servers) == 199
+        assert gc.collect() < 199
 
 
 def test_offline_judges_the_text_alone() -> None:

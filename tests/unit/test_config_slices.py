@@ -1,7 +1,11 @@
 """What each child is given, and that it reads back the same."""
 
+import msgspec
+import pytest
+
 from kad.config.model.config import Config
 from kad.config.slices import (
+    Known,
     decode_bfd,
     decode_check,
     decode_vrrp,
@@ -85,6 +89,21 @@ def test_a_change_changes_one_object() -> None:
     before = slices(read(WHOLE).config)[Role.VRRP]
     after = slices(read(WHOLE.replace("priority 200", "priority 201")).config)[Role.VRRP]
     assert [name for name in before if before[name] != after[name]] == ["instance/A"]
+
+
+def test_what_did_not_change_is_the_same_object_and_a_broken_slice_changes_nothing() -> None:
+    service = WHOLE[WHOLE.index("virtual_server") : WHOLE.index("bfd_instance")]
+    text = service + service.replace("10.0.0.1 80", "10.0.0.3 80")
+    known: Known = {}
+    before = decode_check(slices(read(text).config)[Role.CHECK], known)
+    changed = slices(read(text.replace("10.0.0.2 80", "10.0.0.4 80", 1)).config)[Role.CHECK]
+    with pytest.raises(msgspec.MsgspecError):
+        decode_check({**changed, list(changed)[-1]: b"?"}, known)
+    after = decode_check(changed, known)
+    assert after == decode_check(changed)
+    assert after.virtual_servers[0] != before.virtual_servers[0]
+    assert after.virtual_servers[1] is before.virtual_servers[1]
+    assert list(known) == [name for name in changed if name.startswith("virtual_server/")]
 
 
 def test_only_the_children_that_have_something_to_do_are_needed() -> None:

@@ -3,6 +3,9 @@
 Inheritance (virtual server to real server to checker) is already applied: a checker never looks at its
 server. Defaults stand here and nowhere else; durations are microseconds, addresses canonical text, and
 port 0 means none.
+
+Frozen values can be in no cycle: the garbage collector leaves them alone (``gc=False``). Looking through
+those of tens of thousands of servers would stop a process for longer than everything else a reload does.
 """
 
 from enum import StrEnum
@@ -47,7 +50,7 @@ class TunnelChecksum(StrEnum):
     REMOTE = "remcsum"
 
 
-class Forwarding(Struct, frozen=True, omit_defaults=True):
+class Forwarding(Struct, frozen=True, gc=False, omit_defaults=True):
     """lvs_method with its tunnel options; the last three matter with TUNNEL only."""
 
     method: ForwardingMethod = ForwardingMethod.NAT
@@ -63,7 +66,7 @@ class Protocol(StrEnum):
     SCTP = "SCTP"
 
 
-class GroupRange(Struct, frozen=True, tag="range"):
+class GroupRange(Struct, frozen=True, gc=False, tag="range"):
     """A line of a virtual_server_group: one address, N-M, or a prefix, as first and last address."""
 
     first: str
@@ -75,13 +78,13 @@ class GroupRange(Struct, frozen=True, tag="range"):
         return 6 if ":" in self.first else 4
 
 
-class GroupFwmark(Struct, frozen=True, tag="fwmark"):
+class GroupFwmark(Struct, frozen=True, gc=False, tag="fwmark"):
     mark: int
     family: int = 0
     """4, 6, or 0: that of the virtual server."""
 
 
-class VirtualServerGroup(Struct, frozen=True, omit_defaults=True):
+class VirtualServerGroup(Struct, frozen=True, gc=False, omit_defaults=True):
     name: str
     ranges: tuple[GroupRange, ...] = ()
     fwmarks: tuple[GroupFwmark, ...] = ()
@@ -94,7 +97,7 @@ class VirtualServerGroup(Struct, frozen=True, omit_defaults=True):
         )
 
 
-class SslContext(Struct, frozen=True, omit_defaults=True):
+class SslContext(Struct, frozen=True, gc=False, omit_defaults=True):
     """The SSL block: what SSL_GET presents to a server. Servers' certificates are not verified."""
 
     password: str = ""
@@ -103,7 +106,7 @@ class SslContext(Struct, frozen=True, omit_defaults=True):
     key_file: str = ""
 
 
-class Schedule(Struct, frozen=True):
+class Schedule(Struct, frozen=True, gc=False):
     """When a checker runs and how much failure it tolerates."""
 
     delay_loop_us: int = DEFAULT_DELAY_LOOP_US
@@ -117,7 +120,7 @@ class Schedule(Struct, frozen=True):
     log_all_failures: bool = False
 
 
-class Connection(Struct, frozen=True, omit_defaults=True):
+class Connection(Struct, frozen=True, gc=False, omit_defaults=True):
     """Where a checker connects to, and from where."""
 
     address: str
@@ -134,7 +137,7 @@ class Connection(Struct, frozen=True, omit_defaults=True):
         return 6 if ":" in self.address else 4
 
 
-class Url(Struct, frozen=True, omit_defaults=True):
+class Url(Struct, frozen=True, gc=False, omit_defaults=True):
     """One request of HTTP_GET or SSL_GET and what its answer must be."""
 
     path: str
@@ -159,12 +162,12 @@ class Url(Struct, frozen=True, omit_defaults=True):
     """SNI to send; empty: none."""
 
 
-class TcpCheck(Struct, frozen=True, tag="tcp"):
+class TcpCheck(Struct, frozen=True, gc=False, tag="tcp"):
     schedule: Schedule
     connection: Connection
 
 
-class HttpGet(Struct, frozen=True, omit_defaults=True, tag="http"):
+class HttpGet(Struct, frozen=True, gc=False, omit_defaults=True, tag="http"):
     """HTTP_GET, and SSL_GET when ``ssl``."""
 
     schedule: Schedule
@@ -177,7 +180,7 @@ class HttpGet(Struct, frozen=True, omit_defaults=True, tag="http"):
     """No delay between URLs while the server is coming up."""
 
 
-class SmtpCheck(Struct, frozen=True, omit_defaults=True, tag="smtp"):
+class SmtpCheck(Struct, frozen=True, gc=False, omit_defaults=True, tag="smtp"):
     """A ``host`` block of SMTP_CHECK has become a checker of its own."""
 
     schedule: Schedule
@@ -185,14 +188,14 @@ class SmtpCheck(Struct, frozen=True, omit_defaults=True, tag="smtp"):
     helo_name: str = DEFAULT_HELO_NAME
 
 
-class DnsCheck(Struct, frozen=True, omit_defaults=True, tag="dns"):
+class DnsCheck(Struct, frozen=True, gc=False, omit_defaults=True, tag="dns"):
     schedule: Schedule
     connection: Connection
     query_type: str = "SOA"
     name: str = "."
 
 
-class UdpCheck(Struct, frozen=True, omit_defaults=True, tag="udp"):
+class UdpCheck(Struct, frozen=True, gc=False, omit_defaults=True, tag="udp"):
     schedule: Schedule
     connection: Connection
     payload: bytes = b""
@@ -206,12 +209,12 @@ class UdpCheck(Struct, frozen=True, omit_defaults=True, tag="udp"):
     max_reply_length: int = 255
 
 
-class PingCheck(Struct, frozen=True, tag="ping"):
+class PingCheck(Struct, frozen=True, gc=False, tag="ping"):
     schedule: Schedule
     connection: Connection
 
 
-class MiscCheck(Struct, frozen=True, omit_defaults=True, tag="misc"):
+class MiscCheck(Struct, frozen=True, gc=False, omit_defaults=True, tag="misc"):
     schedule: Schedule
     script: ScriptCommand
     timeout_us: int = 0
@@ -220,14 +223,14 @@ class MiscCheck(Struct, frozen=True, omit_defaults=True, tag="misc"):
     """The exit status sets the weight."""
 
 
-class FileCheck(Struct, frozen=True, omit_defaults=True, tag="file"):
+class FileCheck(Struct, frozen=True, gc=False, omit_defaults=True, tag="file"):
     track_file: str
     weight: int | None = None
     """None: the track_file's own."""
     reverse: bool = False
 
 
-class BfdCheck(Struct, frozen=True, tag="bfd"):
+class BfdCheck(Struct, frozen=True, gc=False, tag="bfd"):
     bfd_instance: str
     alpha: bool = False
 
@@ -235,7 +238,7 @@ class BfdCheck(Struct, frozen=True, tag="bfd"):
 Checker = TcpCheck | HttpGet | SmtpCheck | DnsCheck | UdpCheck | PingCheck | MiscCheck | FileCheck | BfdCheck
 
 
-class RealServer(Struct, frozen=True, omit_defaults=True):
+class RealServer(Struct, frozen=True, gc=False, omit_defaults=True):
     """One destination of a virtual server, identified within it by address and port."""
 
     address: str
@@ -256,7 +259,7 @@ class RealServer(Struct, frozen=True, omit_defaults=True):
         return 6 if ":" in self.address else 4
 
 
-class SorryServer(Struct, frozen=True, omit_defaults=True):
+class SorryServer(Struct, frozen=True, gc=False, omit_defaults=True):
     """Where clients go when the quorum is lost."""
 
     address: str
@@ -267,7 +270,7 @@ class SorryServer(Struct, frozen=True, omit_defaults=True):
     """It is one of the real servers as well."""
 
 
-class VirtualServer(Struct, frozen=True, omit_defaults=True):
+class VirtualServer(Struct, frozen=True, gc=False, omit_defaults=True):
     """One virtual_server. Exactly one of ``address``, ``fwmark`` and ``group`` says what it serves."""
 
     address: str = ""
@@ -319,7 +322,7 @@ def protocol_name(protocol: Protocol | None) -> str:
     return protocol.value.lower() if protocol else "none"
 
 
-class CheckSettings(Struct, frozen=True, omit_defaults=True):
+class CheckSettings(Struct, frozen=True, gc=False, omit_defaults=True):
     """What global_defs says to the check child itself."""
 
     rs_init_notifies: bool = False
@@ -346,7 +349,7 @@ class CheckSettings(Struct, frozen=True, omit_defaults=True):
     start_fwmark: int = 1000
 
 
-class CheckConfiguration(Struct, frozen=True, omit_defaults=True):
+class CheckConfiguration(Struct, frozen=True, gc=False, omit_defaults=True):
     """Everything the check child is told about services, in the order of the file."""
 
     virtual_servers: tuple[VirtualServer, ...] = ()

@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 
-class ScriptCommand(Struct, frozen=True, omit_defaults=True):
+class ScriptCommand(Struct, frozen=True, gc=False, omit_defaults=True):
     """argv as keepalived would pass it, and as whom.
 
     ``executable`` is the path that is really executed (symbolic links resolved, argv[0] kept as written) once
