@@ -112,6 +112,10 @@ class Preprocessor:
             "_ENV": Definition(function=self._environment_value, parameters=(1, 1)),
         }
 
+    def end(self) -> None:
+        """Nothing more is read: its functions lead back to it no longer."""
+        self._definitions.clear()
+
     def reseed(self, seed: int) -> None:
         """``random_seed``: what ``${_RANDOM}`` gives from here on is repeatable."""
         self._random.seed(seed)

@@ -40,7 +40,8 @@ from kad.garbage import collector_paused
 
 MAX_BLOCK_DEPTH = 32
 """Blocks within blocks; what is deeper is skipped. The deepest block that means anything is at 5."""
-
+MAX_KNOWN_LINES = 10_000
+"""Different lines remembered with their words: most lines of a large configuration say the same."""
 
 _ACTED_ON = frozenset((*INCLUDES, "include_check", "random_seed"))
 
@@ -72,6 +73,7 @@ def read_tree(
     builder = _Builder(reader or DiskReader(), config_id, environment, seed, include_check)
     with collector_paused():
         builder.read_main(path)
+        builder.end()
     return ConfigurationText(builder.root, builder.findings.result(), builder.digest.hexdigest())
 
 
@@ -80,6 +82,10 @@ def parse_text(
 ) -> ConfigurationText:
     """The same for one text in memory."""
     return read_tree(name, config_id=config_id, reader=TextReader({name: text}), seed=seed)
+
+
+_Usual = tuple[list[str], str, int]
+"""A line's words, their text, and where its brace stands, or -1."""
 
 
 class _Open(Struct, gc=False):
@@ -117,6 +123,7 @@ class _Builder:
         self._files_left = MAX_FILES
         self._being_read: list[str] = []
         self._open: list[_Open] = []
+        self._known_lines: dict[str, _Usual] = {}
         self._block = self.root
         self._last: Statement | None = None  # the statement a '{' would belong to
         self._too_deep = 0
@@ -153,6 +160,11 @@ class _Builder:
         except BudgetExceeded as error:
             self._fatal_here("too-much", f"{error}; the rest is not read")
         self._report_open_blocks()
+
+    def end(self) -> None:
+        """This and the preprocessor hold each other no longer: no search for garbage has to find them."""
+        self._pre.end()
+        del self._pre
 
     def _read_file(self, name: str, data: bytes) -> None:
         if len(data) > self._bytes_left:
@@ -201,43 +213,30 @@ class _Builder:
 
     def _read_lines(self, lines: list[str]) -> None:
         file = self._file
+        known = self._known_lines
         numbered = enumerate(lines, 1)
         for number, line in numbered:
-            special = find_special(line)
-            if special is None:
-                texts = line.split()
-                if texts and texts[0] not in _ACTED_ON:
-                    self._last = statement = Statement(texts, file, number, line, line)
+            found = known.get(line)
+            if found is None:
+                found = _usual(line)
+                if found is not None and len(known) < MAX_KNOWN_LINES:
+                    known[line] = found
+            if found is not None:
+                texts, text, brace = found
+                if texts:
+                    self._last = statement = Statement(texts, file, number, line, text)
                     self._block.append(statement)
-                    continue
-                if not texts:
-                    continue
-            self._line, self._source_line = number, line
-            if special is not None and self._is_brace_line(line, special.start()):
+                if brace >= 0:
+                    self._line, self._source_line = number, line
+                    (self._open_block if line[brace] == "{" else self._close_block)(brace)
                 continue
+            self._line, self._source_line = number, line
             self._read_special(line)
             while self._pre.collecting and (following := next(numbered, None)) is not None:
                 self._line, self._source_line = following
                 self._pre.collect(following[1])
 
     # --- lines -------------------------------------------------------------------------------------------
-
-    def _is_brace_line(self, line: str, special: int) -> bool:
-        """Take the usual lines with a brace: ``words {`` and ``}`` alone. Anything else is left undone."""
-        if len(line.rstrip(BLANKS)) != special + 1:
-            return False
-        if line[special] == "{":
-            texts = line[:special].split()
-            if texts:
-                text = line[:special].rstrip(BLANKS)
-                self._last = Statement(texts, self._file, self._line, line, text)
-                self._block.append(self._last)
-            self._open_block(special)
-            return True
-        if line[special] == "}" and not line[:special].strip(BLANKS):
-            self._close_block(special)
-            return True
-        return False
 
     def _read_special(self, line: str) -> None:
         text, unescaped, quote = decomment(line)
@@ -458,6 +457,21 @@ class _Builder:
             source_line=self._source_line,
             exit_status=ExitStatus.CANNOT_RUN,
         )
+
+
+def _usual(line: str) -> _Usual | None:
+    """A line of plain words, of ``words {`` or of ``}`` alone; None for one that needs a closer look."""
+    special = find_special(line)
+    if special is None:
+        texts = line.split()
+        return None if texts and texts[0] in _ACTED_ON else (texts, line, -1)
+    brace = special.start()
+    if len(line.rstrip(BLANKS)) != brace + 1:
+        return None
+    text = line[:brace].rstrip(BLANKS)
+    if line[brace] == "{":
+        return text.split(), text, brace
+    return ([], "", brace) if line[brace] == "}" and not text.strip(BLANKS) else None
 
 
 def _first_outdented(block: list[Statement], line: int, source_line: str) -> Span | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from kad.addresses import parse_address
+from kad.addresses import is_canonical_ipv4, parse_address
 from kad.config.schema import NOTHING, Frame, Kind, Reading
 from kad.config.tree import Statement
 from kad.config.values import number_of
@@ -23,6 +23,8 @@ class Endpoint(Struct, frozen=True):
 def host_address(reading: Reading, frame: Frame, statement: Statement, index: int) -> str | None:
     """Word ``index`` as an address; None after reporting. A range or prefix after it is dropped, and said."""
     text = statement.texts[index]
+    if is_canonical_ipv4(text):
+        return text
     cut = min((place for place in (text.find("-"), text.find("/")) if place >= 0), default=len(text))
     found = parse_address(text[:cut])
     if found is None:
