@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
+PYTEST := $(BIN)/python -m pytest -q --durations=10
+# Test files beside each other: most of their time is waiting. Each makes namespaces of its own.
+BESIDE := --dist loadfile
 
 .PHONY: help demo run check test soak bench packages clean vm sim
 
@@ -38,7 +41,9 @@ check: $(STAMP)
 	$(BIN)/python -m pytest -q tests/unit tests/golden tests/property
 
 test: check
-	$(BIN)/python -m pytest -q --durations=10 tests --ignore=tests/unit --ignore=tests/golden --ignore=tests/property --ignore=tests/vm
+	$(PYTEST) $(BESIDE) -n 3 -m 'not alone' tests/interop tests/netns tests/process
+	$(PYTEST) $(BESIDE) -n 2 tests/simulation
+	$(PYTEST) -m alone tests/interop tests/netns tests/process
 
 # Apart from make test: under software emulation it takes a quarter of an hour.
 vm: $(STAMP)

@@ -17,7 +17,7 @@ from tests.support.daemon import Kad
 from tests.support.keepalived import configuration, vrrp_instance
 from tests.support.namespaces import Network, Node, poll
 
-pytestmark = [pytest.mark.root, pytest.mark.slow]
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.alone]
 
 INTERVAL_US = 100_000
 

@@ -18,7 +18,7 @@ from tests.support.metronome import Metronome
 from tests.support.namespaces import Network, Node, poll, wait_until
 from tests.support.routers import Bird, Frr, needs
 
-pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.slow]
+pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.slow, pytest.mark.alone]
 
 OURS, THEIRS = "192.0.2.1", "192.0.2.2"
 KILLS = 20

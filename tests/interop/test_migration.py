@@ -19,7 +19,7 @@ from tests.support.daemon import Daemon, Kad, Keepalived
 from tests.support.keepalived import configuration, needs_keepalived, vrrp_instance
 from tests.support.namespaces import Network, Node, needs_namespaces, poll
 
-pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.slow]
+pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.slow, pytest.mark.alone]
 
 VIPS = {
     name: f"192.0.2.{101 + number}" for number, name in enumerate(("V2", "UNICAST", "ONE", "OTHER", "STAYS"))

@@ -24,7 +24,7 @@ from tests.support.keepalived import configuration, needs_keepalived, vrrp_insta
 from tests.support.namespaces import Network, Node, needs_namespaces, poll, wait_until
 from tests.support.neighbours import who_answers
 
-pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.slow]
+pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.slow, pytest.mark.alone]
 
 VIP = "192.0.2.100"
 ADVERT_US = 100_000

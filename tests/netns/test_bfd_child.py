@@ -24,7 +24,7 @@ from tests.support.bfd_subscriber import Subscriber
 from tests.support.capture import Capture
 from tests.support.namespaces import Network, Node, poll, remains
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.alone]
 
 ONE, TWO = "192.0.2.1", "192.0.2.2"
 ONE6, TWO6 = "2001:db8::1", "2001:db8::2"

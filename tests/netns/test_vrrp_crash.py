@@ -17,7 +17,7 @@ from tests.support.capture import Capture
 from tests.support.namespaces import Bridge, Network, Node, poll
 from tests.support.vrrp_node import VrrpNode, instance
 
-pytestmark = [pytest.mark.root, pytest.mark.slow]
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.alone]
 
 VIPS = ("192.0.2.100", "192.0.2.101", "2001:db8::100")
 BOUNDARIES = range(1, 12)

@@ -12,7 +12,7 @@ from tests.support.control import pids_of, reload, status_of, wait_for_generatio
 from tests.support.daemon import Kad
 from tests.support.namespaces import Network, poll
 
-pytestmark = [pytest.mark.root, pytest.mark.slow]
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.alone]
 
 INSTANCES = 255
 RELOADS = 200
