@@ -37,7 +37,7 @@ def running(daemon: Kad) -> set[str]:
         (("--all",), {"vrrp", "check", "bfd"}),
         (("--all", "-P"), {"vrrp", "bfd"}),
     ],
-    ids=lambda value: " ".join(value) or "none",
+    ids=lambda value: " ".join(sorted(value)) or "none",
 )
 def test_which_processes_run(node: Node, options: tuple[str, ...], roles: set[str]) -> None:
     with Kad(node, configuration(), *options) as daemon:
