@@ -193,7 +193,7 @@ class Engine:
         """
         actions, push = self._context.actions, self._deadlines.push
         for session in self._deadlines.take(now_us + self._early_us):
-            if session.detect_us > now_us:
+            if session.detect_us > now_us and session.rare_us > now_us:
                 session.on_time(now_us)
                 if not session.has_left:
                     push(session)

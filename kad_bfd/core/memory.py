@@ -63,4 +63,8 @@ def resume(session: Session, record: Record, silent_us: int, now_us: int) -> Non
         setattr(session.intervals, name, getattr(record, name))
     if record.polling:
         session.intervals.resume_polling()
-    session.resumed(now_us)
+    # A reload may have come in between.
+    session.reconfigure(session.config, now_us)
+    if session.is_heard:
+        # How long the peer had been silent before is not known: it gets a whole detection time.
+        session.detect_us = now_us + session.detection_time_us

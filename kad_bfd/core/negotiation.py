@@ -62,7 +62,7 @@ class Negotiation:
         self.desired_min_tx_us = value_us
         if not is_up or value_us < self.tx_in_use_us:
             self.tx_in_use_us = value_us
-        self._start_poll_sequence(is_heard=is_heard)
+        self.start_poll_sequence(is_heard=is_heard)
 
     def set_required_min_rx(self, value_us: int, *, is_up: bool, is_heard: bool) -> None:
         """§6.8.3: while Up, the Detection Time is not shortened before the poll sequence has ended."""
@@ -71,7 +71,7 @@ class Negotiation:
         self.required_min_rx_us = value_us
         if not is_up or value_us > self.rx_in_use_us:
             self.rx_in_use_us = value_us
-        self._start_poll_sequence(is_heard=is_heard)
+        self.start_poll_sequence(is_heard=is_heard)
 
     def leave_up(self) -> None:
         """Out of state Up, nothing is held back."""
@@ -83,8 +83,11 @@ class Negotiation:
         return self.polling
 
     def final_received(self) -> None:
-        """§6.8.6: "If a Poll Sequence is being transmitted … the Poll Sequence MUST be terminated." """
-        if not self.polling:
+        """§6.8.6: "If a Poll Sequence is being transmitted … the Poll Sequence MUST be terminated."
+
+        A Final that comes before our Poll went out answers none of it.
+        """
+        if not (self.polling and self._poll_is_out):
             return
         if self._poll_again:
             self._poll_again = self._poll_is_out = False
@@ -101,7 +104,7 @@ class Negotiation:
         """A former life polled: what it sent is out, and may carry other values."""
         self.polling = self._poll_is_out = True
 
-    def _start_poll_sequence(self, *, is_heard: bool) -> None:
+    def start_poll_sequence(self, *, is_heard: bool) -> None:
         """§6.5. The bit rides on the periodic packets; no packet is sent for its sake.
 
         A change while a poll is out needs a second sequence: the answer may be to a packet with the old

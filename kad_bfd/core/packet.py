@@ -131,6 +131,11 @@ def encode(packet: ControlPacket) -> bytes:
     )
 
 
+def contents(data: bytes) -> bytes:
+    """A packet of ours without the bits of a poll sequence: what RFC 5880 §6.6 compares."""
+    return data[:1] + bytes((data[1] & ~(POLL | FINAL),)) + data[2:]
+
+
 def decode(data: bytes) -> ControlPacket:
     """The packet, or PacketError for the first check of RFC 5880 §6.8.6 that fails.
 

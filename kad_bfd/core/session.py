@@ -17,10 +17,12 @@ from kad_bfd.core.actions import (
     SessionChanged,
     Transport,
 )
+from kad_bfd.core.congestion import CALM_US, Congestion
 from kad_bfd.core.context import Context
 from kad_bfd.core.negotiation import Negotiation
-from kad_bfd.core.packet import ControlPacket, Diagnostic, DropReason, PacketError, State, encode
+from kad_bfd.core.packet import ControlPacket, Diagnostic, DropReason, PacketError, State, contents, encode
 from kad_bfd.core.record import Record
+from kad_bfd.core.states import TRANSITIONS
 from kad_bfd.core.stats import Statistics
 from kad_bfd.core.timers import LEAST_STALL_US, NEVER, SLOW_TX_US, early_window_us, jitter_range_us
 
@@ -31,7 +33,6 @@ FINAL_GAP_US = 1_000
 less): a flood of polls is not answered by a flood."""
 FAREWELLS = 3
 """Packets a session takes its leave with."""
-_ANY_PORT = 0
 
 
 class Session:
@@ -40,12 +41,12 @@ class Session:
     # More than the keys that dictionaries share: without slots every access would cost more.
     # fmt: off
     __slots__ = (
-        "_context", "_draw", "_farewell_gap_us", "_farewells_left", "_jitter_us", "_last_final_us",
-        "_last_transmit_us", "_least_gap_us", "_owes_packet", "_period_us", "_periodic", "_stalled",
-        "config", "detect_mult", "detect_us", "detection_time_us", "early_us", "failure", "familiar_data",
-        "familiar_origin", "has_left", "intervals", "is_open", "local_diag", "local_discr",
-        "next_transmit_us", "number", "port", "published", "queued_us", "reason", "remote_demand",
-        "remote_diag", "remote_discr", "remote_state", "retry_us", "since_us", "state", "stats", "written"
+        "_congestion", "_context", "_draw", "_farewell_gap_us", "_farewells_left", "_jitter_us",
+        "_last_final_us", "_last_transmit_us", "_least_gap_us", "_owes_packet", "_period_us", "_periodic",
+        "_said", "_stalled", "config", "detect_mult", "detect_us", "detection_time_us", "early_us", "failure",
+        "familiar_data", "familiar_origin", "has_left", "intervals", "is_open", "local_diag", "local_discr",
+        "next_transmit_us", "number", "port", "published", "queued_us", "rare_us", "reason", "remote_demand",
+        "remote_diag", "remote_discr", "remote_state", "since_us", "state", "stats", "written"
     )
     # fmt: on
 
@@ -73,6 +74,7 @@ class Session:
         self.local_discr = local_discr
         self.local_diag: int = Diagnostic.NONE
         self.intervals = Negotiation(self._idle_tx_us, config.min_rx_us)
+        self._congestion = Congestion()
         self.detect_mult = config.multiplier
         self.remote_discr = 0
         self.remote_state = State.DOWN
@@ -80,11 +82,12 @@ class Session:
         self.remote_demand = False
 
     def _begin_timers(self, now_us: int) -> None:
-        self.port = _ANY_PORT
+        self.port = 0
         self.is_open = False
         self.failure = ""
         """Why there is no socket."""
-        self.retry_us = NEVER
+        self.rare_us = NEVER
+        """When to try for a socket again; with one, when to ease off what congestion asked for."""
         self.next_transmit_us = NEVER
         self.detect_us = NEVER
         self.queued_us = NEVER
@@ -95,6 +98,8 @@ class Session:
         self.early_us = 0
         self._least_gap_us = self._jitter_us = 0
         self._periodic: SendPacket | None = None
+        self._said = b""
+        """The last packet's contents."""
         self._owes_packet = False
         self._stalled = False
         self._farewells_left = 0
@@ -121,7 +126,7 @@ class Session:
     def deadline_us(self) -> int:
         """When this session wants to be called if nothing happens before."""
         first_us = self.next_transmit_us if self.next_transmit_us < self.detect_us else self.detect_us
-        return first_us if first_us < self.retry_us else self.retry_us
+        return first_us if first_us < self.rare_us else self.rare_us
 
     @property
     def is_up(self) -> bool:
@@ -155,7 +160,7 @@ class Session:
 
     def open(self) -> None:
         """Ask for a socket; packets wait for the answer."""
-        self.retry_us = NEVER
+        self.rare_us = NEVER
         port = self.port or self._context.variety.number(16) % 16384 + 49152
         self._context.emit(OpenTransport(self.number, self.transport, port))
 
@@ -165,6 +170,7 @@ class Session:
             self._context.log(LogLevel.INFO, f"({self.config.name}) has a socket again")
         self.failure = ""
         self.is_open = True
+        self._schedule_easing(now_us)
         self._transmit(now_us)
         self._reschedule(now_us)
 
@@ -177,7 +183,7 @@ class Session:
         if self.is_leaving:
             self._farewells_left, self.has_left, self.next_transmit_us = 0, True, NEVER
             return
-        self.retry_us = now_us + RETRY_US
+        self.rare_us = now_us + RETRY_US
         self._reschedule(now_us)
 
     # §6.8.6 Reception ------------------------------------------------------------------------------------
@@ -206,6 +212,7 @@ class Session:
         if packet.poll:
             self._answer_poll(now_us)
         self._pay(now_us)
+        self._poll_for_news()
         self._reschedule(now_us)
         self.heard(now_us)
 
@@ -220,20 +227,10 @@ class Session:
 
     def _advance(self, received: State, now_us: int) -> None:
         """The state machine of §6.8.6."""
-        if received is State.ADMIN_DOWN:
-            # A listed difference: keepalived 2.2.7 leaves its trackers Up on this.
-            if self.state is not State.DOWN:
-                self._enter(State.DOWN, "the neighbour is administratively down", now_us, _SIGNALED)
-        elif self.state is State.DOWN:
-            if received is State.DOWN:
-                self._enter(State.INIT, "the neighbour is there", now_us)
-            elif received is State.INIT:
-                self._enter(State.UP, "the neighbour hears us", now_us)
-        elif self.state is State.INIT:
-            if received in (State.INIT, State.UP):
-                self._enter(State.UP, "the neighbour hears us", now_us)
-        elif received is State.DOWN:
-            self._enter(State.DOWN, "the neighbour signalled Down", now_us, _SIGNALED)
+        found = TRANSITIONS.get((self.state, received))
+        if found is not None:
+            diagnostic = Diagnostic.NEIGHBOR_SIGNALED_DOWN if found[0] is State.DOWN else None
+            self._enter(*found, now_us, diagnostic)
 
     # §6.8.4 Detection ------------------------------------------------------------------------------------
 
@@ -241,13 +238,16 @@ class Session:
         """Whatever is due, what is lost before what is sent."""
         if self.detect_us <= now_us:
             self._expire(now_us)
+        if self.rare_us <= now_us:
+            if self.is_open:
+                self._ease(now_us)
+            else:
+                self.open()
         if self.next_transmit_us <= now_us + self.early_us:
             if self._farewells_left:
                 self._bid_farewell(now_us)
             else:
                 self._transmit_periodic(now_us)
-        if self.retry_us <= now_us:
-            self.open()
 
     def _expire(self, now_us: int) -> None:
         """A Detection Time without a packet."""
@@ -299,17 +299,24 @@ class Session:
         self._periodic = None
         # §6.8.12: a changed multiplier goes out with the next packet, without a poll sequence.
         self.detect_mult = config.multiplier
-        self.intervals.set_required_min_rx(config.min_rx_us, is_up=self.is_up, is_heard=self.is_heard)
-        self._set_desired_min_tx()
+        self._set_intervals()
+        self._poll_for_news()
         if old.ttl != config.ttl:
             self.is_open = False
             self.open()
         self._recalculate()
         self._reschedule(now_us)
 
-    def _set_desired_min_tx(self) -> None:
-        wanted_us = self.config.min_tx_us if self.is_up else self._idle_tx_us
-        self.intervals.set_desired_min_tx(wanted_us, is_up=self.is_up, is_heard=self.is_heard)
+    def _set_intervals(self) -> None:
+        stretched, how = self._congestion.interval_us, {"is_up": self.is_up, "is_heard": self.is_heard}
+        self.intervals.set_required_min_rx(stretched(self.config.min_rx_us), **how)
+        wanted_us = stretched(self.config.min_tx_us) if self.is_up else self._idle_tx_us
+        self.intervals.set_desired_min_tx(wanted_us, **how)
+
+    def _poll_for_news(self) -> None:
+        """§6.6: with demand mode active, what would be said otherwise than last begins a poll sequence."""
+        if self._demand_is_active and not self.intervals.polling and contents(self._packet()) != self._said:
+            self.intervals.start_poll_sequence(is_heard=True)
 
     def _answer_poll(self, now_us: int) -> None:
         """§6.8.7: at once, whatever the transmission timer, the state or demand mode say."""
@@ -333,9 +340,12 @@ class Session:
     def _may_speak_periodically(self) -> bool:
         if not self._may_speak or self.is_leaving or self.intervals.remote_min_rx_us == 0:
             return False
-        # §6.6: active on the remote system, that is.
-        demand_is_active = self.remote_demand and self.is_up and self.remote_state is State.UP
-        return self.intervals.polling or not demand_is_active
+        return self.intervals.polling or not self._demand_is_active
+
+    @property
+    def _demand_is_active(self) -> bool:
+        """§6.6: on the remote system, that is."""
+        return self.remote_demand and self.is_up and self.remote_state is State.UP
 
     def _packet(self, *, final: bool = False) -> bytes:
         return encode(
@@ -354,6 +364,7 @@ class Session:
 
     def _send(self, data: bytes) -> None:
         self.stats.packets_sent += 1
+        self._said = contents(data)
         self._context.emit(SendPacket(self.number, data))
 
     def _transmit(self, now_us: int) -> None:
@@ -366,6 +377,7 @@ class Session:
         packet = self._periodic
         if packet is None:
             packet = self._periodic = SendPacket(self.number, self._packet())
+            self._said = contents(packet.data)
         self.stats.packets_sent += 1
         self._context.actions.append(packet)
         self._last_transmit_us = now_us
@@ -406,7 +418,7 @@ class Session:
     def _enter(self, state: State, reason: str, now_us: int, diagnostic: int | None = None) -> None:
         """The only way into another state. A packet is owed afterwards (:meth:`_pay`)."""
         old, self.state = self.state, state
-        self.since_us = now_us
+        up_us, self.since_us = now_us - self.since_us, now_us
         self.reason = reason
         self.familiar_data = b""
         self._periodic = None
@@ -415,12 +427,38 @@ class Session:
             self.local_diag = diagnostic
         self.stats.times_up += state is State.UP
         self.stats.times_down += old is State.UP
-        self._set_desired_min_tx()
+        if old is State.UP:
+            self._judge_congestion(up_us)
+        self._schedule_easing(now_us)
+        self._set_intervals()
         if not self.is_up:
             self.intervals.leave_up()
         self._recalculate()
         name = self.config.name
         self._context.emit(SessionChanged(name, old, state, reason, self.local_diag, self.remote_diag))
+
+    # §7 Congestion ---------------------------------------------------------------------------------------
+
+    def _judge_congestion(self, up_us: int) -> None:
+        """Over a single hop (there it is a SHOULD) intervals stay as configured; but a process with too much
+        to do sends less there too: what was late is not made up for."""
+        if self.config.multihop and self._congestion.lost(up_us, self.local_diag, self.remote_diag):
+            self.stats.slowdowns += 1
+            again = f"({self.config.name}) lost again {up_us / 1e6:.1f} s after it came up: congested?"
+            self._context.log(LogLevel.WARNING, f"{again} Fewer packets are sent")
+
+    def _ease(self, now_us: int) -> None:
+        """A while without a loss: a step back towards what is configured."""
+        self._congestion.ease()
+        self._periodic = None
+        self._set_intervals()
+        self._recalculate()
+        self._schedule_easing(now_us)
+        self._reschedule(now_us)
+
+    def _schedule_easing(self, now_us: int) -> None:
+        if self.is_open:
+            self.rare_us = now_us + CALM_US if self.is_up and self._congestion.doublings else NEVER
 
     # Leaving ---------------------------------------------------------------------------------------------
 
@@ -445,7 +483,7 @@ class Session:
         self.local_diag = diagnostic
         self.intervals.end_polling()
         self._periodic, self._owes_packet = None, False
-        self.detect_us = self.retry_us = NEVER
+        self.detect_us = self.rare_us = NEVER
         self._farewell_gap_us = gap_us
         self.early_us = 0
         self._farewells_left = FAREWELLS
@@ -460,16 +498,3 @@ class Session:
             self._farewells_left = 0
         self.has_left = not self._farewells_left
         self.next_transmit_us = NEVER if self.has_left else now_us + self._farewell_gap_us
-
-    # Over crashes ----------------------------------------------------------------------------------------
-
-    def resumed(self, now_us: int) -> None:
-        """The variables are those of a former life (``memory.py``)."""
-        # A reload may have come in between.
-        self.reconfigure(self.config, now_us)
-        if self.is_heard:
-            # How long the peer had been silent before is not known: it gets a whole detection time.
-            self.detect_us = now_us + self.detection_time_us
-
-
-_SIGNALED = Diagnostic.NEIGHBOR_SIGNALED_DOWN

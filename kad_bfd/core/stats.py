@@ -12,6 +12,7 @@ COUNTERS = (
     "times_down",
     "detections",
     "stalls",
+    "slowdowns",
 )
 
 
@@ -35,6 +36,8 @@ class Statistics:
         """Detection times that expired in Init or Up."""
         self.stalls = 0
         """Detection times put off because this process had not run."""
+        self.slowdowns = 0
+        """Times that congestion doubled the intervals (RFC 5880 §7)."""
         self.drops: dict[DropReason, int] = {}
 
     def count_drop(self, reason: DropReason) -> None:

@@ -138,7 +138,7 @@ def a_changed_interval_is_not_polled(patch: pytest.MonkeyPatch) -> None:
     def quiet(self: Negotiation, *, is_heard: bool) -> None:
         self.end_polling()
 
-    patch.setattr(Negotiation, "_start_poll_sequence", quiet)
+    patch.setattr(Negotiation, "start_poll_sequence", quiet)
 
 
 @subtle

@@ -12,6 +12,7 @@ from kad_bfd.core.packet import ControlPacket, Diagnostic, State, decode, encode
 from kad_bfd.core.session import FINAL_GAP_US
 from kad_bfd.core.timers import Variety, early_window_us, jitter_range_us
 from tests.support.bfd_host import MS, SECOND, Host, control, instance
+from tests.support.configuration import assert_as_annotated
 
 
 def started(**fields: object) -> Host:
@@ -49,6 +50,17 @@ def test_6_1_an_active_system_sends_whether_or_not_it_has_received_anything() ->
     host.run(3 * SECOND)
     assert len(host.sent) >= 3
     assert all(packet.state is State.DOWN for _, packet in host.sent)
+
+
+def test_6_1_and_6_8_7_a_passive_system_that_knows_the_peer_no_longer_is_silent_again() -> None:
+    host = started(passive=True).bring_up()
+    host.run(160 * MS)
+    assert host.last.state is State.DOWN, "told once, while it still knew whom"
+    host.clear()
+    host.run(10 * SECOND)
+    assert host.sent == []
+    host.hear(control(State.DOWN))
+    assert host.last.state is State.INIT
 
 
 # 6.2 and 6.8.6 The state machine --------------------------------------------------------------------------
@@ -182,6 +194,18 @@ def test_6_5_two_changes_before_the_first_poll_are_one_sequence() -> None:
     assert not host.session().intervals.polling
 
 
+def test_6_5_a_final_before_our_poll_went_out_answers_nothing() -> None:
+    """A duplicate, on its way for long."""
+    host = up()
+    host.reload(instance(min_rx_us=40 * MS))
+    host.hear_up(final=True)
+    assert host.session().intervals.polling
+    host.run(50 * MS)
+    assert host.last.poll
+    host.hear_up(final=True)
+    assert not host.session().intervals.polling
+
+
 def test_6_5_poll_and_final_are_never_both_set() -> None:
     host = up()
     host.reload(instance(min_rx_us=40 * MS))
@@ -214,6 +238,39 @@ def test_6_6_a_poll_sequence_is_sent_even_so() -> None:
     host.clear()
     host.run(100 * MS)
     assert host.sent == []
+
+
+@pytest.mark.parametrize("change", ["the multiplier", "whom we answer"])
+def test_6_6_whatever_changes_while_the_peer_demands_begins_a_poll_sequence(change: str) -> None:
+    """Its periodic packets have ceased: nothing else would ever tell it."""
+    host = up()
+    for _ in range(10):
+        host.hear_up(demand=True)
+        host.run(100 * MS)
+    host.hear_up(demand=True)
+    host.clear()
+    if change == "the multiplier":
+        host.reload(instance(multiplier=9))
+        discriminator = 77
+    else:
+        host.hear_up(demand=True, my_discriminator=4242)
+        discriminator = 4242
+    host.run(60 * MS)
+    assert host.last.poll
+    assert (host.last.detect_mult, host.last.your_discriminator) in ((9, 77), (3, 4242))
+    host.hear_up(demand=True, final=True, my_discriminator=discriminator)
+    host.clear()
+    host.run(140 * MS)
+    assert host.sent == [], "answered: silent again"
+
+
+def test_6_6_the_same_contents_begin_no_poll_sequence() -> None:
+    host = up()
+    for _ in range(5):
+        host.hear_up(demand=True, poll=True)
+        host.run(100 * MS)
+    assert all(packet.final for at, packet in host.sent if at > host.now_us - 400 * MS)
+    assert not host.session().intervals.polling
 
 
 def test_6_6_packets_go_on_once_the_peer_no_longer_demands() -> None:
@@ -531,6 +588,14 @@ def test_6_8_7_polls_are_not_answered_more_often_than_the_limit() -> None:
     assert host.last.final
 
 
+def test_6_8_7_we_advertise_no_shorter_interval_than_polls_are_answered_at() -> None:
+    """ "If rate limiting is in effect, the advertised value of Desired Min TX Interval MUST be …" """
+    shortest = "bfd_instance peer {\nneighbor_ip 10.0.0.2\nmin_tx 1\n}\n"
+    (found,) = assert_as_annotated(shortest).config.bfd.instances
+    host = Host(found).boot().bring_up()
+    assert host.last.desired_min_tx_us >= FINAL_GAP_US
+
+
 def test_6_8_7_a_change_of_state_is_told_between_periodic_packets() -> None:
     host = started()
     at_us = host.now_us
@@ -621,6 +686,22 @@ def test_6_8_16_what_comes_in_while_admin_down_is_discarded() -> None:
     assert host.last.state is ADMIN
     assert host.drops() == {"your_discriminator": 1}
 
+
+# 6.8.18 Holding down sessions -----------------------------------------------------------------------------
+
+
+def test_6_8_18_a_peer_that_took_no_packets_is_spoken_to_again_after_a_detection_time() -> None:
+    host = started()
+    host.hear(control(DOWN, required_min_rx_us=0))
+    host.clear()
+    host.run(2900 * MS)
+    assert host.sent == []
+    host.run(3 * SECOND)
+    assert host.session().intervals.remote_min_rx_us == 1
+    assert len(host.sent) >= 2
+
+
+# 7 Congestion: tests/unit/test_bfd_congestion.py ------------------------------------------------------------
 
 # The fast path ---------------------------------------------------------------------------------------------
 
