@@ -26,6 +26,7 @@ from kad_bfd.core.actions import Action, SendPacket
 from kad_bfd.core.engine import Engine
 from kad_bfd.core.events import ConfigurationChanged, Event, StopRequested, TimeReached
 from kad_bfd.core.rehearsal import WARM, Rehearsal
+from kad_bfd.core.timers import NEVER
 from kad_bfd.io.shell import Shell
 
 SEED_BYTES = 32
@@ -73,7 +74,7 @@ class BfdChild:
     def run(self) -> int:
         self._driver.loop.add_signal_handler(signal.SIGTERM, self._stop)
         self._shell.attach(self._driver)
-        self._driver.prepare(self._is_eve_of_a_loss, self._rouse)
+        self._driver.prepare(self._next_loss_us, self._rouse)
         self._driver.loop.call_later(REHEARSAL_GAP_S, self._set_up_a_loss, WARM)
         self._link.start()
         self._heartbeat.phase = Phase.READY
@@ -88,9 +89,9 @@ class BfdChild:
             self._shell.open_publisher(BfdPublisher(self._context, self._driver))
         self._link.applied(generation)
 
-    def _is_eve_of_a_loss(self) -> bool:
+    def _next_loss_us(self) -> int:
         rehearsal = self._rehearsal
-        return self._engine.loss_is_next and rehearsal is not None and not rehearsal.is_spent
+        return self._engine.loss_us if rehearsal is not None and not rehearsal.is_spent else NEVER
 
     def _set_up_a_loss(self, rounds: int = 0) -> None:
         """The next one to be rehearsed, when there is time. ``rounds`` are played before."""
@@ -107,7 +108,7 @@ class BfdChild:
         assert self._rehearsal is not None
         self._rehearsal.play()
         if self._shell.publisher is not None:
-            self._shell.publisher.rouse(self._engine.deadline_us or 0)
+            self._shell.publisher.rouse(self._engine.loss_us)
         self._driver.loop.call_later(REHEARSAL_GAP_S, self._set_up_a_loss)
 
     def _stop(self) -> None:

@@ -123,7 +123,7 @@ class VrrpChild:
         self._driver.each_turn(self._note_changes)
         self._driver.each_turn(self._set_the_stage)
         self._driver.each_turn(self._reporting.next_turn)
-        self._driver.prepare(lambda: self._engine.take_over_is_next, self._rehearsal.play)
+        self._driver.prepare(lambda: self._engine.take_over_us, self._rehearsal.play)
         self._driver.run()
         self._sessions.close()
         self._shell.probes.close()

@@ -26,12 +26,14 @@ A = TypeVar("A")
 
 EVE_US = 2_000
 """How long before a rare deadline the code that it will run is run for nobody."""
+LEAST_EVE_US = 300
+"""With less time left, warming up would be in the way."""
 IDLE_WAKE_US = 200_000
 """The longest sleep, so that ticks go on in a process with nothing to do (hang limits are from 500 ms up)."""
 
 LATE_WAKE_US = 10_000
 """Waking up so much later than planned is told even where nothing was due by then."""
-NEVER_LATE_US = 1 << 62
+NEVER_US = 1 << 62
 
 BATCH = 64
 """Packets or messages read from one descriptor before the next one has its turn."""
@@ -113,10 +115,11 @@ class Driver(Generic[E, A]):
         self._may_rest = False
         self._last_read_us = 0
         self._unfinished: list[Drain] = []
-        self._rare: Callable[[], bool] = lambda: False
+        self._rare: Callable[[], int] = lambda: NEVER_US
+        self._rare_us = NEVER_US
         self._warm_up: Callable[[], None] = lambda: None
         self._warmed_up_for_us = 0
-        self._late_us = NEVER_LATE_US
+        self._late_us = NEVER_US
         self._on_late: Callable[[], None] = lambda: None
         self._chores: list[Callable[[], bool]] = []
         self._selector = TimerSelector()
@@ -185,13 +188,14 @@ class Driver(Generic[E, A]):
         # A callback of the event loop's own comes after the end of the turn: that is made up for at once.
         self._selector.is_due = True
 
-    def prepare(self, is_rare: Callable[[], bool], warm_up: Callable[[], None]) -> None:
-        """Have ``warm_up`` called :data:`EVE_US` before a deadline of which ``is_rare`` holds.
+    def prepare(self, rare_us: Callable[[], int], warm_up: Callable[[], None]) -> None:
+        """Have ``warm_up`` called :data:`EVE_US` before the instant that ``rare_us`` names.
 
         Code that has not run for seconds runs several times slower; where a deadline is both rare and urgent,
-        a rehearsal just before it is worth a wake-up. What is left of the time is not slept through.
+        a rehearsal just before it is worth a wake-up. What is left of the time is not slept through. Other
+        deadlines may come before that one. ``rare_us``: :data:`NEVER_US` where there is none.
         """
-        self._rare, self._warm_up = is_rare, warm_up
+        self._rare, self._warm_up = rare_us, warm_up
 
     def look_out(self, until_us: int) -> None:
         """Something urgent may come until then (in :data:`EVE_US` and a little): do not sleep."""
@@ -200,7 +204,7 @@ class Driver(Generic[E, A]):
 
     def watch_lateness(self, limit_us: int, on_late: Callable[[], None]) -> None:
         """Have ``on_late`` called whenever the loop comes later than that to a deadline; 0: never."""
-        self._late_us = limit_us or NEVER_LATE_US
+        self._late_us = limit_us or NEVER_US
         self._on_late = on_late
 
     def run(self) -> None:
@@ -208,6 +212,7 @@ class Driver(Generic[E, A]):
         asyncio.set_event_loop(self.loop)
         try:
             self._now_us, self._deadline_us = monotonic_us(), self._core.deadline_us
+            self._rare_us = self._rare()
             self._arm()
             self.loop.run_forever()
         except BaseException as error:  # noqa: BLE001 - nothing may escape: the process ends here
@@ -256,21 +261,15 @@ class Driver(Generic[E, A]):
         elif (planned_us := self._selector.deadline_us) is not None and now_us - planned_us > LATE_WAKE_US:
             # What was due has moved by what was read just now; we stood still all the same.
             self.lateness.count(now_us - planned_us)
-        elif self._eve_of(deadline_us, now_us):
-            assert deadline_us is not None
-            self._warmed_up_for_us = deadline_us
+        self._rare_us = rare_us = self._rare()
+        if LEAST_EVE_US <= rare_us - now_us <= EVE_US and rare_us != self._warmed_up_for_us:
+            self._warmed_up_for_us = rare_us
             self._warm_up()
             # The event loop is part of it.
             self._stirred = True
             now_us = monotonic_us()
         self._deadline_us = deadline_us
         self._now_us = now_us
-
-    def _eve_of(self, deadline_us: int | None, now_us: int) -> bool:
-        """Whether it is time to warm up for this deadline, and that has not been done."""
-        if deadline_us is None or deadline_us == self._warmed_up_for_us or deadline_us - now_us > EVE_US:
-            return False
-        return self._rare()
 
     def _do_chores(self) -> None:
         before = self._count
@@ -279,6 +278,7 @@ class Driver(Generic[E, A]):
             self._again |= chore()
         if self._count > before:
             self._deadline_us = self._core.deadline_us
+            self._rare_us = self._rare()
 
     def _rest(self, now_us: int) -> None:
         """Packets that come one by one are taken together; those that come in heaps wake us once as it is."""
@@ -300,10 +300,11 @@ class Driver(Generic[E, A]):
         """Say when to wake up, and that all is well."""
         now_us, deadline_us = self._now_us, self._deadline_us
         idle_us = now_us + IDLE_WAKE_US
-        if deadline_us is not None and EVE_US < deadline_us - now_us < IDLE_WAKE_US and self._rare():
-            deadline_us -= EVE_US
         if deadline_us is None or deadline_us > idle_us:
             deadline_us = idle_us
+        eve_us = self._rare_us - EVE_US
+        if now_us < eve_us < deadline_us:
+            deadline_us = eve_us
         if deadline_us > max(now_us, self._told_us):
             # A core still behind what it has just been told (it would turn for ever) is not alive.
             self._heartbeat.tick(now_us)
@@ -314,7 +315,7 @@ class Driver(Generic[E, A]):
         self._may_rest = False
         self._selector.is_due = False
         self._selector.deadline_us = deadline_us
-        self._selector.is_urgent = deadline_us == self._warmed_up_for_us
+        self._selector.is_urgent = deadline_us <= self._warmed_up_for_us
 
 
 def _die(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> NoReturn:

@@ -39,6 +39,8 @@ from kad_bfd.core.timers import LEAST_STALL_US, NEVER
 LONGEST_PATIENCE_US = 8_000
 PATIENCE_PARTS = 16
 """A packet may lie for this part of the shortest detection time."""
+ABOUT_US = 2_500
+"""A session that will not have sent again this long before its detection time ends may be lost next."""
 PULSES = 2
 """Times in the shortest detection time that this process shows it is alive at the least: its subscribers
 take its silence for so long as the loss of the sessions."""
@@ -66,6 +68,8 @@ class Engine:
         self._due_us = NEVER
         self._pulse_us = NEVER
         self._early_us = 0
+        self._nearly_lost: Session | None = None
+        self._nearly_lost_us = NEVER
         self.longest_patience_us = 0
         """How long a packet may lie unread. So long a neighbour that says it is down may not be heard."""
         self._pace_is_known = True
@@ -97,10 +101,20 @@ class Engine:
         return first_us if first_us < NEVER else None
 
     @property
-    def loss_is_next(self) -> bool:
-        """Whether what is due next is a detection time: a neighbour has been silent for most of it."""
-        session = self._deadlines.first
-        return session is not None and session.is_up and session.detect_us == self._due_us
+    def loss_us(self) -> int:
+        """When a detection time ends, of a neighbour silent for most of it; NEVER: none is near.
+
+        Something to send may be due before.
+        """
+        session = self._nearly_lost
+        if session is not None:
+            if session.is_up and session.detect_us == self._nearly_lost_us:
+                return self._nearly_lost_us
+            self._nearly_lost = None
+        first = self._deadlines.first
+        return (
+            self._due_us if first is not None and first.is_up and first.detect_us == self._due_us else NEVER
+        )
 
     def report(self) -> BfdReport:
         """The whole present state, for status."""
@@ -197,6 +211,8 @@ class Engine:
                 session.on_time(now_us)
                 if not session.has_left:
                     push(session)
+                    if session.detect_us < session.next_transmit_us + ABOUT_US:
+                        self._note_nearly_lost(session)
                 else:
                     self._lifecycle.finish(session)
             elif may_judge:
@@ -205,6 +221,10 @@ class Engine:
                 self._settle(session, mark)
             else:
                 push(session)
+
+    def _note_nearly_lost(self, session: Session) -> None:
+        if self.loss_us > session.detect_us:
+            self._nearly_lost, self._nearly_lost_us = session, session.detect_us
 
     def _configure(self, event: ConfigurationChanged, now_us: int) -> None:
         if self._lifecycle.stopping:

@@ -43,7 +43,7 @@ class Rehearsal:
         for state in (State.INIT, State.UP, State.UP):
             self._hear(state, int.from_bytes(self._sent[4:8], "big"))
         for _ in range(_LONGEST_TURNS):
-            if self._engine.loss_is_next:
+            if self._engine.loss_us == self._engine.deadline_us:
                 break
             self._turn()
         self.is_spent = False

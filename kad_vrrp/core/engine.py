@@ -107,10 +107,12 @@ class Engine:
         return first_us if first_us < NEVER else None
 
     @property
-    def take_over_is_next(self) -> bool:
-        """Whether what is due next is a backup's giving up on its master."""
+    def take_over_us(self) -> int:
+        """When a backup gives up on its master, if that is what is due next; else NEVER."""
         first = self._deadlines.first
-        return first is not None and first.state is State.BACKUP and first.timer_us == first.deadline_us
+        if first is not None and first.state is State.BACKUP and first.timer_us == first.deadline_us:
+            return first.timer_us
+        return NEVER
 
     @property
     def settled(self) -> bool:

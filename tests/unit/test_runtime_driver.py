@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from kad.runtime.clock import monotonic_us
-from kad.runtime.driver import BATCH, EVE_US, IDLE_WAKE_US, ROUNDS, Driver, Lateness
+from kad.runtime.driver import BATCH, EVE_US, IDLE_WAKE_US, NEVER_US, ROUNDS, Driver, Lateness
 
 
 @dataclass
@@ -403,11 +403,15 @@ def test_an_exception_anywhere_ends_the_process(how: str) -> None:
     assert "ZeroDivisionError" in ended.stderr
 
 
+@pytest.mark.parametrize("before_us", [0, 1_000, 3_000])
 @pytest.mark.parametrize("rare", [True, False])
-def test_what_is_rare_is_warmed_up_for_once_and_before_it_is_due(rare: bool) -> None:
-    """A machine that stands still over the eve proves nothing: then it is tried again."""
+def test_what_is_rare_is_warmed_up_for_once_and_before_it_is_due(rare: bool, before_us: int) -> None:
+    """A machine that stands still over the eve proves nothing: then it is tried again.
+
+    ``before_us``: so long before there is something else to do.
+    """
     for _ in range(20):
-        at_us, due_us, warmed_up = warmed_up_for(rare=rare)
+        at_us, due_us, warmed_up = warmed_up_for(rare=rare, before_us=before_us)
         if warmed_up or not rare:
             break
     assert due_us >= at_us
@@ -415,21 +419,24 @@ def test_what_is_rare_is_warmed_up_for_once_and_before_it_is_due(rare: bool) -> 
     assert all(at_us - EVE_US <= moment <= due_us for moment in warmed_up)
 
 
-def warmed_up_for(*, rare: bool) -> tuple[int, int, list[int]]:
+def warmed_up_for(*, rare: bool, before_us: int) -> tuple[int, int, list[int]]:
     """When something was due, when it was done, and when it was warmed up for."""
     core = Recorder()
     warmed_up: list[int] = []
     due: list[int] = []
 
     def on_time(now_us: int) -> int | None:
+        if now_us < at_us:
+            return at_us
         due.append(now_us)
         driver.stop()
         return None
 
     core.on_time = on_time
-    core.deadline_us = at_us = monotonic_us() + 50_000
+    at_us = monotonic_us() + 50_000
+    core.deadline_us = at_us - before_us
     driver, _, _ = make(core)
-    driver.prepare(lambda: rare, lambda: warmed_up.append(monotonic_us()))
+    driver.prepare(lambda: at_us if rare else NEVER_US, lambda: warmed_up.append(monotonic_us()))
     driver.run()
     driver.close()
     (due_us,) = due
@@ -450,7 +457,10 @@ def test_a_deadline_put_off_is_not_warmed_up_for() -> None:
     core.on_time = on_time
     core.deadline_us = monotonic_us() + 1
     driver, _, _ = make(core)
-    driver.prepare(lambda: len(turns) == 0, lambda: warmed_up.append(monotonic_us()))
+    driver.prepare(
+        lambda: NEVER_US if turns else core.deadline_us or NEVER_US,
+        lambda: warmed_up.append(monotonic_us()),
+    )
     driver.run()
     driver.close()
     assert len(turns) == 2 and len(warmed_up) <= 1
