@@ -277,12 +277,16 @@ class Holdings:
             self._hold(former, ours, foreign)
         else:
             self.assume_all()
-        known = set(self.entries)
-        for entry in former:
-            if entry not in known:
-                self.held.setdefault(entry, Holding.OURS)
+        self.inherit(former)
         # The record says what should be, not what is.
         self.doubt()
+
+    def inherit(self, entries: tuple[Entry, ...]) -> None:
+        """What another has left, as far as it is not configured here: the next plan removes it."""
+        known = set(self.entries)
+        for entry in entries:
+            if entry not in known:
+                self.held.setdefault(entry, Holding.OURS)
 
     def _hold(self, entries: tuple[Entry, ...], ours: bytes | None, foreign: bytes) -> None:
         mine = entries if ours is None else from_bits(entries, ours)

@@ -459,6 +459,8 @@ class Instance:
     def remember(self, *, stamp: bool = False) -> None:
         """Write down what is intended and what is owed, if that is news."""
         if self.successor is not None:
+            # What is still owed under that name is in its record.
+            self.successor.remember()
             return
         data = records.encode(record_of(self))
         if stamp or data != self._last_record:

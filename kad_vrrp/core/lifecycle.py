@@ -14,6 +14,7 @@ from kad_vrrp.core.notices import audience_of, notify_state
 from kad_vrrp.core.record import Record, Remembered, decode
 from kad_vrrp.core.registry import Registry
 from kad_vrrp.core.reload import complete, configure, match
+from kad_vrrp.core.resources import entries_of
 from kad_vrrp.core.statics import Statics
 from kad_vrrp.core.sync_group import SyncGroup
 
@@ -122,24 +123,14 @@ class Lifecycle:
             self._registry.arrange(event.sync_groups, instances)
         self._registry.index(instances)
         self._promote()
-        pairs = match(event.previous, event.instances)
-        replaced = {config.name for index, config in enumerate(event.previous) if index not in pairs}
-        for instance, index in zip(instances, pairs, strict=True):
-            if index is None and instance.config.name in replaced:
-                # Another had its name, and has left a record under it.
-                continue
-            self._recall(instance, None if index is None else event.previous[index], now_us)
-        orphans = [
-            orphan
-            for index, config in enumerate(event.previous)
-            if index not in pairs and (orphan := self._orphan(config, now_us)) is not None
-        ]
+        orphans = self._recall_all(event, instances, now_us)
         if not self._context.settings.withdraw:
             for group in self._registry.groups.values():
                 group.recall()
             self._context.trackers.configure(event, now_us, first=True)
             self._statics.start(event.statics, event.previous_statics)
             self._context.records.forget_former()
+        self._dismiss(orphans, now_us)
         self._bind_all(instances)
         for instance in instances:
             self.touch(instance, now_us)
@@ -150,7 +141,6 @@ class Lifecycle:
             ):
                 # What a former life left goes at once, whatever is in the way of taking part.
                 instance.reconcile(now_us)
-        self._dismiss(orphans, now_us)
         for name in (*self._records, *unreadable):
             if not self._registry.named(name):
                 self._context.emit(Forget(name))
@@ -169,14 +159,43 @@ class Lifecycle:
             highest = max((notice.serial for notice in record.owed), default=0)
             self._context.serial = max(self._context.serial, record.serial, highest)
 
-    def _recall(self, instance: Instance, previous: VrrpInstance | None, now_us: int) -> None:
-        """Give an instance its record: under its name, or the one it had in the generation before."""
+    def _recall_all(
+        self, event: ConfigurationChanged, instances: list[Instance], now_us: int
+    ) -> list[Instance]:
+        """Give everyone its record. Those that an interrupted reload was to remove, and has not yet.
+
+        A record of this generation is about the instance that has the name now, an older one about the one
+        that had it before the reload.
+        """
+        living = {instance.config.name: instance for instance in instances}
+        pairs = match(event.previous, event.instances)
+        former = {config.name for config in event.previous}
+        gone = [config for index, config in enumerate(event.previous) if index not in pairs]
+        present = {
+            name
+            for name, (record, _) in self._records.items()
+            if name in living and (record.generation == event.generation or name not in former)
+        }
+        orphans = [
+            self._orphan(config, now_us)
+            for config in gone
+            if config.name in self._records and config.name not in present
+        ]
+        self._registry.succeed(orphans, living)
+        for instance, index in zip(instances, pairs, strict=True):
+            previous = None if index is None else event.previous[index]
+            if instance.config.name in present:
+                self._recall(instance, instance.config.name, previous, now_us)
+            elif previous is not None and previous.name in self._records and previous.name not in present:
+                self._recall(instance, previous.name, previous, now_us)
+        for config in gone:
+            if config.name in present:
+                living[config.name].holdings.inherit(entries_of(config))
+        return orphans
+
+    def _recall(self, instance: Instance, source: str, previous: VrrpInstance | None, now_us: int) -> None:
+        """Give an instance the record of this name."""
         name = instance.config.name
-        source = name
-        if name not in self._records and previous is not None:
-            source = previous.name
-        if source not in self._records:
-            return
         record, silent_for_us = self._records[source]
         restore(instance, record, silent_for_us, previous, now_us)
         text = f"({name}) going on as {record.state.value}"
@@ -189,10 +208,8 @@ class Lifecycle:
             # The record under the old name is forgotten at the end, after this one is written.
             instance.remember()
 
-    def _orphan(self, config: VrrpInstance, now_us: int) -> Instance | None:
-        """An instance that the interrupted reload was to remove, if its record is still there."""
-        if config.name not in self._records:
-            return None
+    def _orphan(self, config: VrrpInstance, now_us: int) -> Instance:
+        """An instance that the interrupted reload was to remove, with its record."""
         record, silent_for_us = self._records.pop(config.name)
         orphan = Instance(config, self._context, now_us)
         restore(orphan, record, silent_for_us, None, now_us)
@@ -222,6 +239,8 @@ class Lifecycle:
         staying = set(map(id, instances))
         gone = [instance for instance in old if id(instance) not in staying]
         former = [instance.config.name for instance, _ in changed]
+        living = {config.name: each for config, each in zip(event.instances, instances, strict=True)}
+        self._registry.succeed([*gone, *self._registry.leaving], living)
         self._statics.configure(event.statics)
         for instance, config in changed:
             configure(instance, config, now_us)
@@ -271,8 +290,6 @@ class Lifecycle:
     def _dismiss(self, gone: list[Instance], now_us: int) -> None:
         """Instances that a reload has removed."""
         self._registry.leaving.extend(gone)
-        for instance in self._registry.leaving:
-            self._registry.succeed(instance)
         for instance in gone:
             instance.end(Ending.GONE, "removed from the configuration", now_us)
             self._registry.expel(instance, instance.transmitter.slot)
@@ -288,7 +305,7 @@ class Lifecycle:
         registry = self._registry
         if registry.leaving:
             for instance in [instance for instance in registry.leaving if instance.finished]:
-                registry.leaving.remove(instance)
+                registry.release(instance)
                 if not registry.named(instance.config.name):
                     self._context.emit(Forget(instance.config.name))
         if not self._stopping or self._stopped:

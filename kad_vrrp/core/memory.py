@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from kad.config.model.vrrp import VrrpInstance
 from kad_vrrp.core.actions import State
 from kad_vrrp.core.priority import REDUCED_OWNER
-from kad_vrrp.core.record import RECORD_VERSION, Record
+from kad_vrrp.core.record import OWED_LIMIT, RECORD_VERSION, OwedNotice, Record
 from kad_vrrp.core.resources import entries_of
 
 if TYPE_CHECKING:
@@ -33,8 +33,18 @@ def record_of(instance: Instance) -> Record:
         foreign=foreign,
         serial=instance.holdings.last_serial,
         notified=instance.notices.notified,
-        owed=tuple(instance.notices.owed),
+        owed=_owed(instance),
     )
+
+
+def _owed(instance: Instance) -> tuple[OwedNotice, ...]:
+    """What is owed under its name, to those that had it before first."""
+    owed = list(instance.notices.owed)
+    former = instance.predecessor
+    while former is not None:
+        owed[:0] = former.notices.owed
+        former = former.predecessor
+    return tuple(owed[-OWED_LIMIT:])
 
 
 def restore(

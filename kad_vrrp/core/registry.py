@@ -107,11 +107,23 @@ class Registry:
     def _asked_as(self, name: str) -> list[Instance]:
         return [*self.named(name), *self.instances] if self.renamed else self.named(name)
 
-    def succeed(self, gone: Instance) -> None:
-        """Another may have the name of one that is removed: then it has its record too."""
-        living = self._by_name.get(gone.config.name)
-        if living is not None and gone.successor is None:
-            gone.successor, living.predecessor = living, gone
+    def succeed(self, leaving: list[Instance], living: dict[str, Instance]) -> None:
+        """Another may have the name of one that is removed: then it has its record too.
+
+        ``living``: those that stay or come, by the name they have from now on.
+        """
+        for gone in leaving:
+            heir = living.get(gone.config.name)
+            if heir is not None and gone.successor is None:
+                gone.successor, heir.predecessor = heir, gone
+
+    def release(self, gone: Instance) -> None:
+        """One that was removed is done with: those before and after it are neighbours now."""
+        self.leaving.remove(gone)
+        if gone.successor is not None:
+            gone.successor.predecessor = gone.predecessor
+        if gone.predecessor is not None:
+            gone.predecessor.successor = gone.successor
 
     def on_interface(self, name: str) -> list[Instance]:
         return self._by_interface.get(name, [])

@@ -318,8 +318,7 @@ def harmful(random: Random, configs: tuple[VrrpInstance, ...]) -> tuple[VrrpInst
         case 4:
             config = replace(config, tracking=Tracking(), dont_track_primary=True)
         case _:
-            # Under another name too: how the words of two of one name follow each other after a crash in that
-            # very reload is not settled.
             vrid = config.virtual_router_id + 100
-            config = replace(config, virtual_router_id=vrid, name=f"{config.name}-{vrid}")
+            name = config.name if random.random() < 0.7 else f"{config.name}-{vrid}"
+            config = replace(config, virtual_router_id=vrid, name=name)
     return (*configs[:index], config, *configs[index + 1 :])

@@ -1,11 +1,14 @@
 """Coincidences that the simulator found: each once made a router lose an address, a word or its memory."""
 
+import contextlib
+
+import pytest
 from msgspec.structs import replace
 
 from kad.config.model.vrrp import NotifyScripts, SyncGroup, VirtualAddress, WantedState
 from kad_vrrp.core.events import NotifyDone, PlanDone, StopRequested
 from kad_vrrp.core.record import decode
-from tests.support.vrrp_host import NOTIFY, SECOND, instance, link
+from tests.support.vrrp_host import NOTIFY, SECOND, Killed, instance, link
 from tests.support.vrrp_playbook import Playbook
 
 VIPS = ["10.0.0.100", "10.0.0.101"]
@@ -180,6 +183,41 @@ def test_a_record_of_another_instance_of_the_same_name_is_not_taken_over() -> No
         book.configs,
         (instance(virtual_router_id=77, virtual_addresses=(VirtualAddress("10.0.0.100", 24),)),),
     )
+    book.generation += 1
     book.boot()
     assert book.state() == "BACKUP"
     assert book.addresses == []
+
+
+@pytest.mark.parametrize("kills", [1, 2])
+def test_who_takes_the_name_of_another_is_told_of_after_it_whenever_the_reload_is_cut_short(
+    kills: int,
+) -> None:
+    """The same name, another virtual router: the record is the one's until the other has written in it."""
+    deaths = 0
+    for kill_after in range(60):
+        book = Playbook(instance()).start_as_master()
+        book.started.clear()
+        new = instance(virtual_router_id=77, virtual_addresses=(VirtualAddress("10.0.0.107", 24),))
+        book.kill_after = kill_after
+        try:
+            book.reload(new)
+        except Killed:
+            deaths += 1
+        told = [state for _, _, state in book.started]
+        for life in range(1, kills + 1):
+            lives = len(book.started)
+            with contextlib.suppress(Killed):
+                book.boot(kill_after=kill_after if life < kills else None)
+            serials = [serial for _, serial, _ in book.started[lives:]]
+            assert serials == sorted(serials), kill_after
+            heard = [state for _, _, state in book.started[lives:]]
+            assert heard in ([], ["BACKUP"], ["DELETED"], ["DELETED", "BACKUP"]), kill_after
+            told += heard
+        book.run_for(5 * SECOND)
+        assert book.state() == "MASTER"
+        assert book.addresses == ["10.0.0.107"], kill_after
+        assert "DELETED" in told, kill_after
+        assert [state for _, _, state in book.started][-2:] == ["BACKUP", "MASTER"], kill_after
+        assert book.engine.settled
+    assert deaths > 10
