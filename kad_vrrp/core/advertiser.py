@@ -67,6 +67,8 @@ class Transmitter:
         self.old_checksum = False
         """A peer was found to compute version 3 checksums over the multicast group."""
         self.last_sent_us = now_us
+        self.owes_farewell = False
+        """A master has left, and could not say so: its sockets are being opened."""
         self._adverts = Adverts(config, "", 0, old_checksum=False)
 
     @property
@@ -95,6 +97,12 @@ class Transmitter:
         if self.authenticator is not None:
             return self.authenticator.seal(self._adverts.of(priority), now_us)
         return self._adverts.of(priority)
+
+    def farewell(self, now_us: int) -> tuple[SendAdvert, ...]:
+        """The adverts of a master that leaves, now or when the sockets are there."""
+        slot = self.slot
+        self.owes_farewell = slot is not None and not slot.is_open and not slot.failure
+        return self.send(STOPPING, now_us)
 
     def is_past_mastery(self, now_us: int) -> bool:
         """timer_expired_backup: a backup of that priority has taken over, and will not be preempted."""

@@ -33,7 +33,7 @@ from kad_vrrp.core.familiar import Familiar
 from kad_vrrp.core.holdings import DeletionGuard, Holdings
 from kad_vrrp.core.memory import record_of
 from kad_vrrp.core.notices import Notices, notify_state
-from kad_vrrp.core.priority import OWNER, STOPPING, effective_priority
+from kad_vrrp.core.priority import OWNER, effective_priority
 from kad_vrrp.core.resources import entries_of, entry_of
 from kad_vrrp.core.stall import listens_again
 from kad_vrrp.core.stats import Statistics
@@ -274,7 +274,7 @@ class Instance:
         self.guard.calm()
         if self.context.settings.release_vips:
             self.holdings.disown_none()
-        return self.transmitter.send(STOPPING, now_us) if farewell else ()
+        return self.transmitter.farewell(now_us) if farewell else ()
 
     def _move(self, new: State, reason: str, now_us: int, adverts: tuple[SendAdvert, ...]) -> None:
         old = self.state

@@ -16,6 +16,8 @@ def check(instance: Instance, now_us: int) -> None:
     """Compare the present conditions with the state, and move if they do not fit."""
     if instance.ending is not None:
         return
+    if instance.transmitter.owes_farewell and instance.transmitter.is_open:
+        _say_farewell(instance, now_us)
     if _find_obstacle(instance, now_us):
         if instance.state is not State.FAULT:
             instance.enter_fault(instance.obstacle, now_us)
@@ -29,6 +31,15 @@ def check(instance: Instance, now_us: int) -> None:
         _begin(instance, now_us)
     if instance.group is not None:
         instance.group.look_again(now_us)
+
+
+def _say_farewell(instance: Instance, now_us: int) -> None:
+    """It left MASTER right after a restart. Only while backups wait for it: later that would be untrue."""
+    transmitter = instance.transmitter
+    transmitter.owes_farewell = False
+    fresh = now_us - transmitter.last_sent_us < instance.intervals.master_down_us
+    if fresh and instance.state is not State.MASTER:
+        instance.context.actions.extend(transmitter.farewell(now_us))
 
 
 def _is_awaiting(instance: Instance) -> bool:

@@ -90,7 +90,12 @@ def test_a_master_whose_interface_went_down_meanwhile_is_in_fault() -> None:
     book.links = [link(up=False)]
     book.lines()
     book.start()
-    assert book.lines() == ["MASTER -> FAULT", "remove 10.0.0.100 10.0.0.101", "notify FAULT 100"]
+    assert book.lines() == [
+        "MASTER -> FAULT",
+        "remove 10.0.0.100 10.0.0.101",
+        "advert 0 to 224.0.0.18",
+        "notify FAULT 100",
+    ]
 
 
 def test_a_faulty_instance_whose_interface_came_back_meanwhile_stands_again() -> None:

@@ -386,3 +386,15 @@ def test_a_result_about_another_command_does_not_count() -> None:
     book.objects["script chk"] = b"damaged"
     book.boot()
     assert state(book) == "BACKUP"
+
+
+@pytest.mark.parametrize("dead_us", [SECOND, 4 * SECOND])
+def test_a_master_that_has_to_leave_right_after_a_restart_says_farewell(dead_us: int) -> None:
+    """As soon as its sockets are open, unless it has been silent for so long that all have noticed."""
+    book = playbook(files=(item("file"),)).start_as_master()
+    book.contents[FILE.path] = -254
+    book.now_us += dead_us
+    book.lines()
+    book.boot()
+    assert book.state() == "FAULT"
+    assert ("advert 0 to 224.0.0.18" in book.lines()) is (dead_us == SECOND)
