@@ -48,7 +48,17 @@ def _mind(instance: Instance, loss: str, now_us: int) -> None:
     instance.arm()
 
 
-def give_way(instance: Instance, now_us: int) -> None:
+def on_time(instance: Instance, now_us: int) -> None:
+    """Whatever is due."""
+    if instance.guard.step_down_us <= now_us:
+        _give_way(instance, now_us)
+    if instance.guard.restore_us <= now_us:
+        instance.guard.calm()
+        instance.holdings.forgive()
+        instance.reconcile(now_us)
+
+
+def _give_way(instance: Instance, now_us: int) -> None:
     """keepalived's answer to a deletion: step down, and stand again after the skew time."""
     loss = instance.guard.stepping_down(now_us)
     instance.enter_backup(loss, now_us, instance.intervals.skew_us, farewell=True)

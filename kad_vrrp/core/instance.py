@@ -169,12 +169,7 @@ class Instance:
             self._on_side_timers(now_us)
 
     def _on_side_timers(self, now_us: int) -> None:
-        if self.guard.step_down_us <= now_us:
-            deletions.give_way(self, now_us)
-        if self.guard.restore_us <= now_us:
-            self.guard.calm()
-            self.holdings.forgive()
-            self.reconcile(now_us)
+        deletions.on_time(self, now_us)
         self.check(now_us)
         if self.state is State.MASTER:
             self.announcer.on_time(self.config, self.holdings.addresses, now_us)
