@@ -17,6 +17,8 @@ import pytest
 from tests.support.namespaces import poll, remains, wait_until
 from tests.support.roles.family import Family, is_alive
 
+pytestmark = pytest.mark.alone
+
 CPU = Path("/sys/fs/cgroup/cpu")
 REPLACED_WITHIN_US = 1_500_000
 STARVED_S = 4.0
