@@ -12,6 +12,7 @@ from kad.config.model.bfd import BfdInstance
 from tests.support.bfd_node import BfdNode, session
 from tests.support.daemon import Keepalived
 from tests.support.keepalived import needs_keepalived
+from tests.support.metronome import Metronome
 from tests.support.namespaces import Network, Node, poll, remains
 from tests.support.routers import Bird, Frr, needs
 
@@ -330,16 +331,31 @@ def test_kad_stops(meeting: tuple[Stage, BfdNode, Peer]) -> None:
     poll(lambda: not peer.is_up(), "the peer Down", seconds=3)
 
 
+PAUSE_MS = 100
+EXCUSES = 3
+
+
 def test_kad_is_killed_and_back_in_time(meeting: tuple[Stage, BfdNode, Peer]) -> None:
-    """At 300 ms: this process forks slowly. The supervisor is tried at 50 ms in test_bfd_daemon.py."""
+    """At 300 ms: this process forks slowly. The supervisor is tried at 50 ms in test_bfd_daemon.py.
+
+    A loss while the machine itself stood still is no answer: that blow is struck again, a few times at most.
+    """
     stage, kad, peer = meeting
     slow = stage.instance(min_rx_us=300 * MS, min_tx_us=300 * MS)
     kad.configure(slow)
     poll(lambda: not kad.session("peer").polling, "the end of our poll sequence")
     poll(lambda: peer.sees_interval_ms() == 300, "our interval at the peer")
-    for _ in range(2):
-        kad.kill()
-        kad.start()
-        poll(lambda: kad.session("peer").counters["packets_received"] > 3, "packets")
-        assert peer.is_up()
-    assert ups(kad) == 1, kad.log()
+    survived = excused = 0
+    with Metronome() as machine:
+        while survived < 2:
+            before = ups(kad)
+            machine.take_worst_ms()
+            kad.kill()
+            kad.start()
+            poll(lambda: kad.session("peer").counters["packets_received"] > 3, "packets")
+            if peer.is_up() and ups(kad) == before:
+                survived += 1
+                continue
+            paused_ms, excused = machine.take_worst_ms(), excused + 1
+            assert paused_ms > PAUSE_MS and excused <= EXCUSES, f"{paused_ms} ms\n{kad.log()}"
+            both_up(kad, peer)

@@ -8,6 +8,7 @@ with BfdNode(node, session("peer", "192.0.2.2")) as kad:
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import shutil
@@ -28,6 +29,7 @@ from kad.ipc.reports import BfdReport, BfdSessionReport
 from kad.runtime import logs
 from kad.runtime.journal import Journal, Phase
 from kad.runtime.process import ChildContext, Options, become_child, begin_life, die
+from kad_bfd.app import main
 from tests.support.namespaces import Node, poll
 from tests.support.reactor import LoopReactor
 
@@ -106,8 +108,8 @@ class BfdNode:
             self._run(made)
 
     def _run(self, context: ChildContext) -> None:
-        from kad_bfd.app import main
-
+        # As the supervisor does: this process has a large heap, and who looks through it copies it.
+        gc.freeze()
         try:
             descriptor = os.open(self.log_file, os.O_WRONLY | os.O_APPEND)
             os.dup2(descriptor, 1)

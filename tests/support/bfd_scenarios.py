@@ -60,7 +60,7 @@ def retimed(world: World, name: str, *, least_mult: int = 1) -> list[BfdInstance
 
 
 def calm(seed: int) -> World:
-    """Nothing is lost; timers change, processes die and are back in time, stand still, are attacked.
+    """Nothing is lost; timers change, processes die and are back in time, stand still, clocks are set.
 
     No session may ever be lost.
     """
@@ -84,8 +84,11 @@ def calm(seed: int) -> World:
                 world.boot(name)
             case 2:
                 world.freeze(name, chance.randrange(1, 4 * MS))
+                world.set_clock(name)
             case 3:
                 world.freeze_all(LONGER_THAN_ANY_DETECTION_US)
+                world.run(chance.randrange(LONGER_THAN_ANY_DETECTION_US))
+                world.set_clock(name)
                 world.run(LONGER_THAN_ANY_DETECTION_US)
             case _:
                 for _ in range(20):
@@ -138,6 +141,9 @@ def trouble(world: World) -> None:
             world.boot(name)
         case 6 if machine.alive:
             world.freeze(name, chance.randrange(1, 800 * MS))
+            if chance.random() < 0.5:
+                world.run(chance.randrange(1, 400 * MS))
+                world.set_clock(name)
         case 7 if machine.alive and not machine.stopping:
             world.stop(name)
         case 8 if machine.alive and not machine.stopping:

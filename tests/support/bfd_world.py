@@ -84,6 +84,10 @@ class Machine:
     alive: bool = False
     stopping: bool = False
     frozen_until_us: int = 0
+    emptied_us: int = 0
+    """When it last had nothing to read, before it stood still."""
+    clock_us: int = 0
+    """How far the clock of the day, which packets are stamped by, was set in all."""
     inbox: list[Callable[[], None]] = field(default_factory=list)
     wake: int = 0
     ears: dict[str, Ear] = field(default_factory=dict)
@@ -138,6 +142,8 @@ class World:
     def freeze(self, name: str, duration_us: int) -> None:
         """It stands still; what arrives waits for it."""
         machine = self.machines[name]
+        if self._runs(machine):
+            machine.emptied_us = self.now_us
         machine.frozen_until_us = self.now_us + duration_us
         self.at(machine.frozen_until_us, lambda: self._thaw(machine))
 
@@ -146,6 +152,10 @@ class World:
         for name, machine in self.machines.items():
             if machine.alive:
                 self.freeze(name, duration_us)
+
+    def set_clock(self, name: str) -> None:
+        """Somebody sets the clock of the day, by up to an hour either way."""
+        self.machines[name].clock_us += self.random.randrange(-3600 * SECOND, 3600 * SECOND)
 
     def stop(self, name: str) -> None:
         machine = self.machines[name]
@@ -258,9 +268,30 @@ class World:
     def _arrive(self, sender: Machine, machine: Machine, data: bytes, ttl: int, listener: Listener) -> None:
         if not machine.alive:
             return
-        if not self._runs(machine):
-            machine.inbox.append(lambda: self._arrive(sender, machine, data, ttl, listener))
+        if self._runs(machine):
+            self._read(sender, machine, data, ttl, listener, self.now_us, self.now_us)
             return
+        arrived_us, stamp_us = self.now_us, self.now_us + machine.clock_us
+
+        def read() -> None:
+            at_us = stamp_us - machine.clock_us
+            # Whatever a clock that was set may say: the packet came since the socket was last empty.
+            at_us = max(machine.emptied_us, min(at_us, self.now_us))
+            self._read(sender, machine, data, ttl, listener, at_us, min(at_us, arrived_us))
+
+        machine.inbox.append(read)
+
+    def _read(
+        self,
+        sender: Machine,
+        machine: Machine,
+        data: bytes,
+        ttl: int,
+        listener: Listener,
+        at_us: int,
+        least_us: int,
+    ) -> None:
+        """``at_us``: when it came, as the machine knows it; ``least_us``: that or the truth, the earlier."""
         if listener not in machine.host.listeners:
             return
         packet = decode(data)
@@ -268,10 +299,12 @@ class World:
         counts = self._counts(machine, sender, packet)
         before = machine.host.state(config.name) if config is not None and counts else None
         if counts:
-            self._witness_heard(machine, sender, packet)
+            self._witness_heard(machine, sender, packet, least_us)
+        ago_us = self.now_us - at_us
 
         def hear() -> None:
-            machine.host.hear(data, source=sender.host.address, hop_limit=ttl, listener=listener)
+            source = sender.host.address
+            machine.host.hear(data, source=source, hop_limit=ttl, listener=listener, ago_us=ago_us)
 
         self._act(machine, hear)
         if config is not None and before is not None:
@@ -320,14 +353,14 @@ class World:
 
     # The witness -----------------------------------------------------------------------------------------
 
-    def _witness_heard(self, machine: Machine, sender: Machine, packet: ControlPacket) -> None:
+    def _witness_heard(self, machine: Machine, sender: Machine, packet: ControlPacket, at_us: int) -> None:
         ear = machine.ears.setdefault(sender.name, Ear())
         mouth = machine.mouths.setdefault(sender.name, Mouth())
         if ear.packet is None or packet.required_min_rx_us != ear.packet.required_min_rx_us:
             mouth.interrupted = True
         if packet.final:
             mouth.interrupted = True
-        ear.heard_us, ear.packet = self.now_us, packet
+        ear.heard_us, ear.packet = at_us, packet
         if packet.poll and self.now_us - mouth.final_us >= FINAL_GAP_US + SLACK_US:
             ear.poll_us = self.now_us
 
