@@ -221,3 +221,15 @@ def test_who_takes_the_name_of_another_is_told_of_after_it_whenever_the_reload_i
         assert [state for _, _, state in book.started][-2:] == ["BACKUP", "MASTER"], kill_after
         assert book.engine.settled
     assert deaths > 10
+
+
+def test_those_who_had_a_name_before_are_let_go_when_all_is_told() -> None:
+    book = Playbook(instance()).start_as_master()
+    book.hold_answers = True
+    for number in (61, 62, 63):
+        book.reload(instance(virtual_router_id=number))
+    assert book.engine.roster[0].predecessor is not None
+    book.hold_answers = False
+    book.answer()
+    assert book.engine.roster[0].predecessor is None
+    assert [state for _, _, state in book.started][-4:] == ["DELETED"] * 3 + ["BACKUP"]
