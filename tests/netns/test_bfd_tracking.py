@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from tests.support.capture import Capture
 from tests.support.control import status_of
 from tests.support.daemon import Kad
 from tests.support.keepalived import configuration, vrrp_instance
-from tests.support.metronome import Metronome
+from tests.support.metronome import undisturbed
 from tests.support.namespaces import Network, Node, poll, remains
 
 pytestmark = pytest.mark.root
@@ -23,8 +23,6 @@ pytestmark = pytest.mark.root
 OURS, THEIRS = "192.0.2.1", "192.0.2.2"
 VIP = "198.51.100.100"
 PAUSE_MS = 30
-ATTEMPTS = 4
-"""What the machine's own pauses spoil is done again, so often at most."""
 SLACK_US = 100_000
 """For this machine's pauses. How close to the detection time it is otherwise: ``make bench``."""
 
@@ -102,19 +100,6 @@ def received(daemon: Kad) -> int:
     return report["sessions"][0]["counters"]["packets_received"] if report else 0
 
 
-def undisturbed(attempt: Callable[[], None]) -> None:
-    """Have it succeed; a failure while the machine stood still does not count."""
-    with Metronome() as machine:
-        for left in reversed(range(ATTEMPTS)):
-            machine.take_worst_ms()
-            try:
-                attempt()
-                return
-            except (AssertionError, pytest.fail.Exception):
-                if not left or machine.take_worst_ms() < PAUSE_MS:
-                    raise
-
-
 # A loss ----------------------------------------------------------------------------------------------------
 
 
@@ -149,7 +134,7 @@ def test_a_lost_link_is_a_take_over_within_the_detection_time(stage: Stage, inte
             stage.mend()
             becomes(kad, "MASTER")
 
-    undisturbed(attempt)
+    undisturbed(attempt, PAUSE_MS)
 
 
 def test_fault_until_the_session_is_up(stage: Stage) -> None:
@@ -246,7 +231,7 @@ def test_a_bfd_process_reborn_in_time_is_nothing_to_vrrp(stage: Stage) -> None:
             becomes(kad, "FAULT")
         stage.mend()
 
-    undisturbed(attempt)
+    undisturbed(attempt, PAUSE_MS)
 
 
 def test_a_hung_bfd_process_is_a_loss_within_the_detection_time(stage: Stage) -> None:
@@ -265,7 +250,7 @@ def test_a_hung_bfd_process_is_a_loss_within_the_detection_time(stage: Stage) ->
             # The supervisor has it replaced, and what the successor says counts.
             becomes(kad, "MASTER", seconds=20)
 
-    undisturbed(attempt)
+    undisturbed(attempt, PAUSE_MS)
 
 
 def realtime_us() -> int:
