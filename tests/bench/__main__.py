@@ -111,18 +111,25 @@ for count, interval in ((150, 10), (400, 50), (400, 300)):
         ("lost", f"  … sessions lost, of {count}", "", "0", at_most(0)),
     )
 for interval in (10, 50):
-    measure(
-        f"bfd-act-{interval}",
-        partial(bfd.act, interval_ms=interval),
-        ("late", f"loss at {interval} ms x3 -> vrrp leaves, late", "ms", "<= 0.5", at_most(0.5)),
-        ("worst", "  … the worst", "ms", "", None),
-    )
-    measure(
-        f"bfd-told-{interval}",
-        partial(bfd.told, interval_ms=interval),
-        ("late", f"loss at {interval} ms x3 -> subscriber told, late", "ms", "<= 0.5", at_most(0.5)),
-        ("worst", "  … the worst", "ms", "", None),
-    )
+    for realtime, suffix, words in ((True, "", ""), (False, "-default", ", default priority")):
+        measure(
+            f"bfd-act-{interval}{suffix}",
+            partial(bfd.act, interval_ms=interval, realtime=realtime),
+            ("late", f"loss at {interval} ms x3 -> vrrp leaves, late{words}", "ms", "<= 0.5", at_most(0.5)),
+            ("worst", "  … the worst", "ms", "", None),
+        )
+        measure(
+            f"bfd-told-{interval}{suffix}",
+            partial(bfd.told, interval_ms=interval, realtime=realtime),
+            (
+                "late",
+                f"loss at {interval} ms x3 -> subscriber told, late{words}",
+                "ms",
+                "<= 0.5",
+                at_most(0.5),
+            ),
+            ("worst", "  … the worst", "ms", "", None),
+        )
     measure(
         f"bfd-hung-{interval}",
         partial(bfd.hung, interval_ms=interval),

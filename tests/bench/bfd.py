@@ -98,9 +98,13 @@ def capacity(program: Program, count: int, interval_ms: int) -> Values:
 # A loss, acted on ---------------------------------------------------------------------------------------
 
 
-def act(program: Program, interval_ms: int) -> Values:
-    """From the neighbour's last packet until the VRRP process says priority 0, less detection time; ms."""
+def act(program: Program, interval_ms: int, *, realtime: bool = True) -> Values:
+    """From the neighbour's last packet until the VRRP process says priority 0, less detection time; ms.
+
+    ``realtime``: of the measured daemon. The neighbour is real time always.
+    """
     late = []
+    wrapper = REALTIME if realtime else ()
     with Network("bfd") as network:
         ours, theirs = network.node("ours"), network.node("theirs")
         network.pair(ours, theirs)
@@ -116,7 +120,7 @@ def act(program: Program, interval_ms: int) -> Values:
             for _ in range(LOSSES):
                 with (
                     Keepalived(theirs, text(1, interval_ms, ours=False), wrapper=REALTIME),
-                    program(ours, mine, wrapper=REALTIME) as daemon,
+                    program(ours, mine, wrapper=wrapper) as daemon,
                 ):
                     daemon.wait_for("(VI_1) Entering MASTER STATE", seconds=15)
                     wait_until(lambda: False, 1.5)
@@ -175,7 +179,7 @@ def only_kad(program: Program) -> None:
         raise NotMeasuredError("kad's own link; see bfd-act for both")
 
 
-def told(program: Program, interval_ms: int) -> Values:
+def told(program: Program, interval_ms: int, *, realtime: bool = True) -> Values:
     """From the neighbour's last packet until a subscriber process is told, beyond the detection time; ms."""
     only_kad(program)
     late = []
@@ -186,7 +190,7 @@ def told(program: Program, interval_ms: int) -> Values:
             mine.start()
             for _ in range(LOSSES * 2):
                 peer.start()
-                make_realtime(mine.pid, peer.pid, subscriber.pid)
+                make_realtime(peer.pid, *((mine.pid, subscriber.pid) if realtime else ()))
                 subscriber.knows("s0", True)
                 wait_until(lambda: False, 0.3)
                 wire.clear()

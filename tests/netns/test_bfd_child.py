@@ -116,6 +116,29 @@ def test_packets_on_the_wire_are_as_the_rfcs_want_them(pair: Pair) -> None:
     assert len({gap // 1000 for gap in gaps}) > 3, "jittered"
 
 
+@pytest.mark.parametrize("multihop", [False, True])
+def test_rfc5881_5_over_ipv6_the_hop_limit_is_255_as_well(pair: Pair, multihop: bool) -> None:
+    one, two = both(pair, session("peer", TWO6, multihop=multihop), session("peer", ONE6, multihop=multihop))
+    with one, two, Capture(pair.two, "eth0") as wire:
+        start(one, two)
+        frames = [f for f in wire.drain() if f.ethertype == 0x86DD and f.data[20] == 17 and not f.outgoing]
+    assert frames
+    assert {frame.data[21] for frame in frames} == {255}
+    assert {frame.data[14] & 0xF for frame in frames} == {0xC}, "internet control"
+    wanted = 4784 if multihop else 3784
+    assert {int.from_bytes(frame.data[56:58], "big") for frame in frames} == {wanted}, "RFC 5883 §5"
+
+
+def test_rfc5881_6_a_session_with_an_interface_takes_no_other_way(network: Network, pair: Pair) -> None:
+    """Not even where the routing table prefers one."""
+    network.pair(pair.one, network.node("elsewhere"), "eth1")
+    pair.one.ip("route", "add", f"{TWO}/32", "dev", "eth1")
+    one, two = both(pair, session("peer", TWO, interface="eth0"), session("peer", ONE))
+    with one, two, Capture(pair.one, "eth1") as elsewhere:
+        start(one, two)
+        assert sent_by(elsewhere, ONE) == []
+
+
 def sent_by(wire: Capture, source: str) -> list[Any]:
     packed = socket.inet_aton(source)
     return [f for f in wire.drain() if f.ethertype == 0x0800 and f.data[23] == 17 and f.data[26:30] == packed]
@@ -306,8 +329,12 @@ def test_a_flood_shakes_nothing(pair: Pair) -> None:
 
 
 def test_any_bytes_to_the_port_are_counted(pair: Pair) -> None:
-    """Mutations of a real packet, with the neighbour's own address and the right discriminator."""
-    one, two = both(pair, session("peer", TWO), session("peer", ONE))
+    """Mutations of a real packet, with the neighbour's own address and the right discriminator.
+
+    The detection time is longer than the pauses of a busy machine.
+    """
+    timers = {"min_rx_us": 50_000, "min_tx_us": 50_000, "multiplier": 10}
+    one, two = both(pair, session("peer", TWO, **timers), session("peer", ONE, **timers))
     chance = random.Random(5880)
     with one, two:
         start(one, two)
