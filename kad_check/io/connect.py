@@ -22,8 +22,8 @@ from kad_check.core.dialogues.dialogue import Dialogue
 from kad_check.core.events import Verdict
 from kad_check.io.expiry import Expiry
 from kad_check.io.target import NotRunError, Target, is_our_fault
+from kad_check.io.tls import READ_SIZE, TlsStream
 
-READ_SIZE = 64 * 1024
 READS_AT_ONCE = 8
 """Reads from one server before the others have their turn."""
 BATCH = 64
@@ -51,6 +51,8 @@ class Attempt:
         self.step = step
         self.target = target
         self.socket = opened
+        self.stream: socket.SocketType | TlsStream = opened
+        """What is said goes through this."""
         self.descriptor = opened.fileno()
 
 
@@ -156,13 +158,7 @@ class Connections:
     def _begin_tls(self, attempt: Attempt, context: ssl.SSLContext) -> None:
         names = attempt.target.server_names
         try:
-            assert isinstance(attempt.socket, socket.socket)
-            attempt.socket = context.wrap_socket(
-                attempt.socket,
-                do_handshake_on_connect=False,
-                suppress_ragged_eofs=True,
-                server_hostname=(names[attempt.step] if names else "") or None,
-            )
+            attempt.stream = TlsStream(context, attempt.socket, names[attempt.step] if names else "")
         except (OSError, ValueError) as error:
             self._finish(attempt, _BAD, f"TLS: {_tls_said(error)}")
             return
@@ -171,14 +167,13 @@ class Connections:
         self._shake_hands(attempt)
 
     def _shake_hands(self, attempt: Attempt) -> None:
-        assert isinstance(attempt.socket, ssl.SSLSocket)
+        assert isinstance(attempt.stream, TlsStream)
         try:
-            attempt.socket.do_handshake()
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return
+            complete = attempt.stream.shake_hands()
         except (OSError, ValueError) as error:
             self._finish(attempt, _BAD, f"TLS handshake: {_tls_said(error)}")
-        else:
+            return
+        if complete:
             self._expiry.limit(attempt, attempt.target.timeout_us)
             if self._converse(attempt):
                 self._talk(attempt)
@@ -200,7 +195,7 @@ class Connections:
             return
         for _ in range(READS_AT_ONCE):
             try:
-                data = attempt.socket.recv(READ_SIZE)
+                data = attempt.stream.recv(READ_SIZE)
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 break
             except OSError as error:
@@ -224,7 +219,7 @@ class Connections:
         unsent = attempt.unsent
         while unsent:
             try:
-                sent = attempt.socket.send(unsent)
+                sent = attempt.stream.send(unsent)
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 break
             except OSError as error:
@@ -260,9 +255,9 @@ class Connections:
         del self._attempts[attempt.descriptor]
         polite = attempt.target.closes_politely
         if polite and polite[attempt.step] and attempt.phase == _TALKING:
-            assert isinstance(attempt.socket, ssl.SSLSocket)
+            assert isinstance(attempt.stream, TlsStream)
             with contextlib.suppress(OSError, ValueError):
-                attempt.socket.unwrap()
+                attempt.stream.unwrap()
         # Not left to the closing: a script being forked may hold the descriptor a moment longer.
         self._epoll.unregister(attempt.descriptor)
         attempt.socket.close()

@@ -45,7 +45,6 @@ class Target:
     __slots__ = (
         "_bind",
         "_device",
-        "_make",
         "_mark",
         "_port",
         "_protocol",
@@ -80,8 +79,6 @@ class Target:
         self.is_stream = kind == socket.SOCK_STREAM
         self._protocol = protocol
         self._speaks_first = speaks_first
-        # The bare type: what the class around it adds costs as much as the system call.
-        self._make: type[socket.SocketType] = socket.SocketType if context is None else socket.socket
         self._text, self._port = connection.address, connection.port
         self._device = connection.bind_interface
         self._mark = connection.fwmark
@@ -101,7 +98,8 @@ class Target:
     def open(self) -> socket.SocketType:
         """A socket, bound as asked for, not connected. Raises NotRunError."""
         try:
-            opened = self._make(self.family, self.kind, self._protocol)
+            # The bare type: what the class around it adds costs as much as the system call.
+            opened = socket.SocketType(self.family, self.kind, self._protocol)
         except OSError as error:
             raise NotRunError(f"no socket: {error.strerror}") from None
         try:
