@@ -7,23 +7,41 @@ writes, so the same checkout, virtual environment and programs are there. One di
         status = run_in_guest("echo hello >/shared/said", Path(shared), seconds=60)
 
 It boots in a few seconds and runs several times slower than this machine: for function, not for timing. KVM
-is not used: where machines are virtual already, its device may be there and hang.
+is not used: where machines are virtual already, its device may be there and hang. What is opened often (the
+checkout, Python) the guest has in its memory from the start: each opening of a file elsewhere asks this
+machine several times.
 """
 
 from __future__ import annotations
 
-import gzip
 import os
 import shutil
 import stat
 import subprocess
+import sysconfig
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_rng")
 QEMU = "qemu-system-x86_64"
 SHARED = "/shared"
-
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("kad", "kad_vrrp", "kad_check", "kad_bfd", "tests")
+LEFT_OUT = (
+    ".*",
+    "*.dist-info",
+    "config-*",
+    "ensurepip",
+    "idlelib",
+    "lib2to3",
+    "mypy",
+    "mypyc",
+    "*__mypyc*",
+    "pip",
+)
+LEFT_OUT += ("ruff", "setuptools", "site-packages", "test", "tkinter", "turtledemo")
+"""Of the directories in memory: large, and of no use there."""
 _INIT = """#!/bin/busybox sh
 export PATH=/bin
 /bin/busybox --install -s /bin
@@ -53,8 +71,12 @@ ip link set lo up
 hostname guest
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8
 umount /proc /dev
-# Not chroot: the kernel's own helper processes (modprobe) have to see the new root too.
-exec /bin/switch_root /root /bin/sh -c '
+while read -r place; do mount -o bind "/at_hand$place" "/root$place"; done </at_hand/list
+# Not chroot alone: the kernel's own helper processes (modprobe) have to see the new root too. switch_root
+# would empty the old one.
+cd /root
+mount -o move . /
+exec chroot . /bin/sh -c '
     /bin/sh -c ". /shared/.job" >/shared/.output 2>&1 </dev/null
     echo $? >/shared/.status
     sync
@@ -94,8 +116,10 @@ def _kind_of(program: str) -> bytes:
     return b"statically" if b"not a dynamic" in listed.stderr + listed.stdout else b""
 
 
-def run_in_guest(job: str, shared: Path, *, seconds: float, memory: str = "2G", processors: int = 2) -> int:
+def run_in_guest(job: str, shared: Path, *, seconds: float, memory: str = "2G", processors: int = 1) -> int:
     """Run a shell script as root in a fresh guest, with ``shared`` as /shared; its exit status.
+
+    One processor costs least: emulated ones wait for each other. Several guests at a time are no matter.
 
     What it printed is in ``shared/.output``, the console in ``shared/.console``. Raises RuntimeError, with
     the console's end, for a guest that did not come up or did not end in time.
@@ -137,12 +161,18 @@ def _command(image: Path, shared: Path, memory: str, processors: int) -> list[st
         return ["-virtfs", ",".join(words)]
 
     return [
-        QEMU,
+        # Not to be left behind by a test run that is killed.
+        *("setpriv", "--pdeathsig", "KILL", QEMU),
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
         *("-machine", "q35", "-cpu", "qemu64,+rdrand", "-smp", str(processors), "-m", memory),
         *("-accel", "tcg,thread=multi,tb-size=1024"),
         *("-kernel", f"/boot/vmlinuz-{kernel_release()}", "-initrd", str(image)),
-        *("-append", "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off audit=0"),
+        *(
+            "-append",
+            "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off audit=0 "
+            # Any other clock is a device, and asking it leaves the guest.
+            "tsc=reliable clocksource=tsc",
+        ),
         *("-serial", f"file:{shared}/.console"),
         *("-device", "virtio-rng-pci"),
         *share("/", "lower", "readonly=on"),
@@ -154,20 +184,47 @@ def _command(image: Path, shared: Path, memory: str, processors: int) -> list[st
 
 
 def _write_initramfs(image: Path, release: str) -> None:
+    """Not compressed: unpacking is what takes time in a guest."""
     order: list[str] = []
-    files: list[tuple[str, int, bytes]] = []
-    for path in _module_files(release):
-        order.append(path.name)
-        files.append((f"modules/{path.name}", 0o644, path.read_bytes()))
-    files.append(("modules/order", 0o644, "\n".join(order).encode()))
-    files.append(("bin/busybox", 0o755, Path("/bin/busybox").read_bytes()))
-    files.append(("init", 0o755, _INIT.encode()))
-    archive = b"".join(
-        [_entry(name, stat.S_IFDIR | 0o755, b"") for name in ("bin", "dev", "proc", "modules", "root")]
-        + [_entry(name, stat.S_IFREG | mode, data) for name, mode, data in files]
-        + [_entry("TRAILER!!!", 0, b"")]
-    )
-    image.write_bytes(gzip.compress(archive, 1))
+    with image.open("wb") as out:
+        for name in ("bin", "dev", "proc", "modules", "root", "at_hand"):
+            out.write(_entry(name, stat.S_IFDIR | 0o755, b""))
+        for path in _module_files(release):
+            order.append(path.name)
+            out.write(_entry(f"modules/{path.name}", stat.S_IFREG | 0o644, path.read_bytes()))
+        out.write(_entry("modules/order", stat.S_IFREG | 0o644, "\n".join(order).encode()))
+        out.write(_entry("bin/busybox", stat.S_IFREG | 0o755, Path("/bin/busybox").read_bytes()))
+        out.write(_entry("init", stat.S_IFREG | 0o755, _INIT.encode()))
+        directories = _directories_at_hand()
+        listed = "".join(f"{path}\n" for path in directories).encode()
+        out.write(_entry("at_hand/list", stat.S_IFREG | 0o644, listed))
+        for parent in sorted({parent for path in directories for parent in path.parents}):
+            out.write(_entry(f"at_hand{parent}", stat.S_IFDIR | 0o755, b""))
+        for path in directories:
+            out.writelines(_tree(path))
+        out.write(_entry("TRAILER!!!", 0, b""))
+
+
+def _directories_at_hand() -> list[Path]:
+    paths = sysconfig.get_paths()
+    python = {Path(paths[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return sorted({*python, *(ROOT / name for name in PACKAGES)})
+
+
+def _tree(top: Path) -> Iterator[bytes]:
+    yield _entry(f"at_hand{top}", stat.S_IFDIR | 0o755, b"")
+    for path in sorted(top.iterdir()):
+        if any(path.match(pattern) for pattern in LEFT_OUT):
+            continue
+        about = path.lstat()
+        mode, changed = about.st_mode, int(about.st_mtime)
+        if stat.S_ISDIR(mode):
+            yield from _tree(path)
+        elif stat.S_ISLNK(mode):
+            yield _entry(f"at_hand{path}", mode, os.readlink(path).encode())
+        elif stat.S_ISREG(mode):
+            # Compiled modules are only taken for what they are with the time of their source.
+            yield _entry(f"at_hand{path}", mode, path.read_bytes(), changed)
 
 
 def _module_files(release: str) -> list[Path]:
@@ -187,9 +244,9 @@ def _module_files(release: str) -> list[Path]:
 _PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
 
 
-def _entry(name: str, mode: int, data: bytes) -> bytes:
-    """One member of a cpio archive in the form the kernel reads (newc)."""
+def _entry(name: str, mode: int, data: bytes, changed: int = 0) -> bytes:
+    """One member of a cpio archive in the form the kernel reads (newc). ``changed``: seconds since 1970."""
     encoded = name.encode() + b"\0"
-    fields = (0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(encoded), 0)
+    fields = (0, mode, 0, 0, 1, changed, len(data), 0, 0, 0, 0, len(encoded), 0)
     head = b"070701" + b"".join(b"%08x" % field for field in fields) + encoded
     return head + bytes(-len(head) % 4) + data + bytes(-len(data) % 4)

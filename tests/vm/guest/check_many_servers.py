@@ -21,7 +21,8 @@ PATIENCE_S = 180
 
 
 def configuration(changed: int = 0) -> str:
-    """The weight of the first ``changed`` servers is another. Checks come in an hour."""
+    """The weight of the first ``changed`` servers is another. Nobody answers the checks: no server dies of
+    that within an hour."""
     parts = ["global_defs {\nrouter_id test\n}"]
     for number in range(SERVERS // EACH):
         high, low = divmod(number, 250)
@@ -29,7 +30,7 @@ def configuration(changed: int = 0) -> str:
         parts.append(f"virtual_server 10.1.{high}.{low} 80 {{\n{settings}")
         for n in range(EACH):
             weight = 2 if number * EACH + n < changed else 1
-            check = "TCP_CHECK {\nconnect_timeout 3\n}"
+            check = "TCP_CHECK {\nconnect_timeout 3\nretry 10\ndelay_before_retry 600\n}"
             place = f"10.2.{high}.{low} {8000 + n}"
             parts.append(f"real_server {place} {{\nweight {weight}\n{check}\n}}")
         parts.append("}")
