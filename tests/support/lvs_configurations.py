@@ -10,6 +10,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
+DELAY_LOOP = 4
+"""Seconds. Checks of so many servers by two daemons, every second, would be all that a guest can do."""
 QUICK = "retry 1\n delay_before_retry 1"
 TCP = f"TCP_CHECK {{\n connect_timeout 2\n {QUICK}\n }}"
 TCP_80 = TCP.replace("{\n", "{\n connect_port 80\n", 1)
@@ -155,7 +157,7 @@ def _virtual_server(n: int, entry: Entry, directory: Path, changed: bool) -> str
     settings = entry.settings
     if changed:
         settings = settings.replace("lvs_sched rr", "lvs_sched wrr").replace("timeout 300", "timeout 200")
-    lines = [entry.head + " {", "delay_loop 1", settings]
+    lines = [entry.head + " {", f"delay_loop {DELAY_LOOP}", settings]
     if entry.protocol:
         lines.append(f"protocol {entry.protocol}")
     for last in range(1, entry.servers + 1 + changed):

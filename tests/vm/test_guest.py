@@ -41,7 +41,7 @@ ulimit -n 8192
 cd {root}
 export PYTHONDONTWRITEBYTECODE=1 KAD_GUEST=1 KAD_SERVERS={servers}
 timeout -k 5 -s INT {limit} {python} -m pytest --noconftest -p tests.support.namespaces -p no:cacheprovider \
-    -p no:hypothesispytest -p no:xdist -o addopts= -o faulthandler_timeout=240 -q --durations=15 \
+    -p no:hypothesispytest -p no:xdist -o addopts= -q --durations=15 \
     --strict-markers --junitxml=/shared/report.xml {words}
 """
 
@@ -72,7 +72,8 @@ def run(words: list[str]) -> Outcome:
         output = (shared / ".output").read_text(errors="replace")
         report = shared / "report.xml"
         cases = list(Xml.parse(report).getroot().iter("testcase")) if report.exists() else []
-        return Outcome(status, output, cases)
+        console = (shared / ".console").read_text(errors="replace")
+        return Outcome(status, f"{output}\nThe kernel said:\n{console}", cases)
 
 
 def _paths(group: str) -> list[str]:

@@ -16,7 +16,7 @@ from tests.support.virtual_links import own_links, settings
 
 VIP = "192.0.2.100"
 VMAC4 = "00:00:5e:00:01:33"
-PATIENCE_S = 60
+PATIENCE_S = 180
 FAST: dict[str, Any] = {"version": 3, "advert_int": 0.5}
 
 

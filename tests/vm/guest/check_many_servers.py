@@ -39,8 +39,10 @@ def configuration(changed: int = 0) -> str:
 
 def commands(daemon: Kad) -> int:
     """Sent to IPVS so far, to change something; -1 while the checker has not said."""
-    report = status_of(daemon).reports.get("check")
-    return int(report["process"]["counters"]["ipvs_commands"]) if report else -1
+    with contextlib.suppress(NoDaemon, NoAnswer):
+        report = status_of(daemon).reports.get("check")
+        return int(report["process"]["counters"]["ipvs_commands"]) if report else -1
+    return -1
 
 
 def is_applied(daemon: Kad) -> bool:
