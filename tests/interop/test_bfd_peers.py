@@ -119,7 +119,7 @@ class KeepalivedPeer:
         self.daemon.start()
 
     def go_admin_down(self) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # it falls silent, whether it stops or the session is removed
 
 
 class FrrPeer:
@@ -316,6 +316,7 @@ def test_the_peer_goes_admin_down(meeting: tuple[Stage, BfdNode, Peer]) -> None:
         pytest.skip("it has no word for it")
     kad.becomes("Down", "peer")
     assert "Neighbor Signaled Session Down" in kad.log()
+    assert "(peer) the neighbour is administratively down" in kad.log()
 
 
 def test_our_session_is_removed(meeting: tuple[Stage, BfdNode, Peer]) -> None:

@@ -86,7 +86,9 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_two_meet_lose_and_find_each_other(pair: Pair, variant: str) -> None:
     first, second = VARIANTS[variant]
-    one, two = both(pair, session("peer", **first), session("peer", **second))
+    # Half a second: longer than the pauses of a busy machine.
+    patient = {"multiplier": 10}
+    one, two = both(pair, session("peer", **first, **patient), session("peer", **second, **patient))
     with one, two:
         start(one, two)
         remains(lambda: one.state("peer") == two.state("peer") == "Up", "both Up", seconds=0.5)

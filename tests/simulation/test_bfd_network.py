@@ -299,7 +299,7 @@ def any_discriminator_finds_the_neighbours_session(patch: pytest.MonkeyPatch) ->
     patch.setattr(Demux, "session_of", by_address)
 
 
-@bug
+@subtle
 def the_daemon_stops_with_admin_down(patch: pytest.MonkeyPatch) -> None:
     def stop(self: Session, gap_us: int, now_us: int) -> None:
         self._leave(State.ADMIN_DOWN, Diagnostic.ADMINISTRATIVELY_DOWN, "stopping", gap_us, now_us)

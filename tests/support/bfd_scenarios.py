@@ -22,7 +22,12 @@ def address(index: int) -> str:
 
 
 def config(
-    chance: random.Random, neighbor: int, *, passive: bool = False, least_mult: int = 1
+    chance: random.Random,
+    neighbor: int,
+    *,
+    passive: bool = False,
+    least_mult: int = 1,
+    multihop: bool = False,
 ) -> BfdInstance:
     return BfdInstance(
         name=f"to {neighbor}",
@@ -32,15 +37,23 @@ def config(
         idle_tx_us=chance.choice((1000, 1000, 2000)) * MS,
         multiplier=chance.randint(least_mult, 5),
         passive=passive,
+        multihop=multihop,
     )
 
 
 def mesh(world: World, size: int, *, least_mult: int = 1) -> None:
-    """Everybody with everybody; of two neighbours one at most is passive."""
+    """Everybody with everybody; of two neighbours one at most is passive. Some worlds are across routers."""
     chance = world.random
+    multihop = chance.random() < 0.3
     for here in range(size):
         configs = [
-            config(chance, there, passive=here < there and chance.random() < 0.2, least_mult=least_mult)
+            config(
+                chance,
+                there,
+                passive=here < there and chance.random() < 0.2,
+                least_mult=least_mult,
+                multihop=multihop,
+            )
             for there in range(size)
             if there != here
         ]
@@ -54,7 +67,9 @@ def retimed(world: World, name: str, *, least_mult: int = 1) -> list[BfdInstance
     fresh = []
     for old in world.machines[name].host.configs:
         index = int(old.name.split()[1])
-        changed = config(world.random, index, passive=old.passive, least_mult=least_mult)
+        changed = config(
+            world.random, index, passive=old.passive, least_mult=least_mult, multihop=old.multihop
+        )
         fresh.append(changed if world.random.random() < 0.7 else old)
     return fresh
 

@@ -38,6 +38,11 @@ TRANSITIONS = {
 """RFC 5880 §6.8.6: (ours, received) -> ours; all others change nothing."""
 
 
+def slowest_us(config: BfdInstance | None) -> int:
+    """What it may ever have asked the peer for: congestion stretches that across routers."""
+    return 300 * MS if config is not None and not config.multihop else SECOND
+
+
 class Violation(AssertionError):
     """What must not be, was."""
 
@@ -426,7 +431,9 @@ class World:
         if packet.your_discriminator == 0 or machine.stopping:
             return
         since_us = self.now_us - max(ear.heard_us, machine.disturbed_us)
-        longest_us = ear.packet.detect_mult * max(ear.packet.desired_min_tx_us, 300 * MS)
+        longest_us = ear.packet.detect_mult * max(
+            ear.packet.desired_min_tx_us, slowest_us(self._configured(machine, to))
+        )
         if packet.state is not State.UP and since_us > longest_us + SLACK_US:
             raise Violation(f"§6.8.1: a discriminator that should be forgotten: {say}")
 
@@ -482,7 +489,7 @@ class World:
         if not is_up or ear is None or ear.packet is None:
             return
         silent_us = self.now_us - max(ear.heard_us, machine.disturbed_us)
-        interval_us = max(ear.packet.desired_min_tx_us, 300 * MS)
+        interval_us = max(ear.packet.desired_min_tx_us, slowest_us(config))
         if silent_us > (ear.packet.detect_mult + 1) * interval_us + SLACK_US:
             raise Violation(f"{machine.name}: {config.name} still Up after {silent_us} µs of silence")
 
@@ -505,10 +512,11 @@ class World:
             session.detection_time_us,
             intervals.polling,
         )
+        here, there = session._congestion.interval_us, other.host.session(theirs.name)._congestion.interval_us
         wanted = (
             State.UP,
-            max(config.min_tx_us, theirs.min_rx_us),
-            theirs.multiplier * max(config.min_rx_us, theirs.min_tx_us),
+            max(here(config.min_tx_us), there(theirs.min_rx_us)),
+            theirs.multiplier * max(here(config.min_rx_us), there(theirs.min_tx_us)),
             False,
         )
         if found != wanted:

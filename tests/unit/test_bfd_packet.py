@@ -116,6 +116,26 @@ def test_a_neighbour_that_is_not_configured_is_dropped() -> None:
     assert dropped(host, packet=control(State.DOWN), source="10.0.0.3") == "no_session"
 
 
+def test_the_checks_that_need_a_session_are_made_in_order() -> None:
+    """§6.8.6, then RFC 5881 §5: of a packet with every fault left the first one is named."""
+    host = Host(instance()).boot()
+    elsewhere = {"source": "10.0.0.3", "hop_limit": 1}
+    unknown, ours = host.discriminator ^ 1, host.discriminator
+    for yours, state, source, wanted in (
+        (unknown, State.INIT, "10.0.0.3", "your_discriminator"),
+        (0, State.INIT, "10.0.0.3", "state"),
+        (0, State.DOWN, "10.0.0.3", "no_session"),
+        (0, State.DOWN, "10.0.0.2", "authentication"),
+        (ours, State.INIT, "10.0.0.3", "authentication"),
+    ):
+        plain = encode(control(state, your_discriminator=yours))
+        data = changed(3, 32, changed(1, plain[1] | 0x04, plain)) + bytes((1, 8)) + bytes(6)
+        assert dropped(host, packet=data, **(elsewhere | {"source": source})) == wanted
+    packet = control(State.INIT, your_discriminator=ours)
+    assert dropped(host, packet=packet, **elsewhere) == "source"
+    assert dropped(host, packet=packet, hop_limit=1) == "ttl"
+
+
 def test_authentication_is_dropped_since_none_is_in_use() -> None:
     host = Host(instance()).boot()
     data = changed(3, 32, changed(1, GOOD[1] | 0x04)) + bytes((1, 8)) + bytes(6)

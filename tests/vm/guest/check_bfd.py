@@ -1,0 +1,49 @@
+"""BFD in a VRF: the same neighbour's address twice, inside and outside, told apart."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from tests.support.daemon import Kad
+from tests.support.namespaces import Network, Node
+
+OURS, THEIRS = "192.0.2.1", "192.0.2.2"
+
+
+@pytest.fixture
+def nodes(network: Network) -> tuple[Node, Node]:
+    """Two cables with the same addresses on both; the second one's ends are in VRFs."""
+    subprocess.run(["modprobe", "vrf"], check=True)
+    ours, theirs = network.node("ours"), network.node("theirs")
+    for name in ("eth0", "eth1"):
+        network.pair(ours, theirs, name)
+    for node, address in ((ours, OURS), (theirs, THEIRS)):
+        node.ip("link", "add", "blue", "type", "vrf", "table", "1234")
+        node.set_link("blue", "up")
+        node.ip("link", "set", "eth1", "master", "blue")
+        for name in ("eth0", "eth1"):
+            node.ip("addr", "add", f"{address}/24", "dev", name)
+    return ours, theirs
+
+
+def sessions(neighbor: str) -> str:
+    timers = "min_rx 300\nmin_tx 300\nmultiplier 10\n"
+    return "".join(
+        f"bfd_instance {name} {{\nneighbor_ip {neighbor}\ninterface {interface}\n{timers}}}\n"
+        for name, interface in (("outside", "eth0"), ("inside", "blue"))
+    )
+
+
+def test_a_session_in_a_vrf_and_one_outside(nodes: tuple[Node, Node]) -> None:
+    ours, theirs = nodes
+    with Kad(ours, sessions(THEIRS)) as one, Kad(theirs, sessions(OURS)) as two:
+        for daemon in (one, two):
+            for name in ("outside", "inside"):
+                daemon.wait_for(f"({name}) Entering Up state", seconds=90)
+        theirs.set_link("eth1", "down")
+        one.wait_for("(inside) Entering Down state", seconds=60)
+        assert one.count("(outside) Entering Down state") == 0, one.said()
+        two.stop(60)
+        one.stop(60)
