@@ -1,5 +1,6 @@
 """Diagnostics: collecting them within bounds, putting them in order, and showing them to a person."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import lru_cache
@@ -10,6 +11,13 @@ MAX_DIAGNOSTICS = 2_000
 """Findings kept of one reading; a file that is something else altogether gives one a line."""
 MAX_SHOWN_COLUMNS = 160
 """A source line is shown up to this width; a longer one is cut around the place."""
+
+_WORD = r"""("[^"]*"?|'[^']*'?|\S+)"""
+_SECRETS = tuple(
+    re.compile(rf"(?<!\S){keyword}\s+{_WORD}")
+    for keyword in (r"auth_pa\w*", r"passw\w*", r"key\s+\d+(?!\s+file:)")
+)
+"""Before what nobody is to see: auth_pass, password and the number of a key of auth_hmac; misspelt too."""
 
 _RANK = {Severity.FATAL: 0, Severity.ERROR: 1, Severity.WARNING: 2, Severity.NOTE: 3}
 
@@ -108,7 +116,7 @@ def _place(span: Span | None) -> str:
 
 
 def _excerpt(source_line: str, span: Span) -> list[str]:
-    shown = printable(source_line.replace("\t", " ").rstrip())
+    shown = printable(_without_secrets(source_line.replace("\t", " ").rstrip()))
     start = 0
     if len(shown) > MAX_SHOWN_COLUMNS:
         start = max(0, span.column - 1 - MAX_SHOWN_COLUMNS // 2)
@@ -120,6 +128,13 @@ def _excerpt(source_line: str, span: Span) -> list[str]:
         carets = "^" * max(1, min(span.length, len(shown) - position))
         result.append(" " * (len(prefix) - 2) + "| " + " " * position + carets)
     return result
+
+
+def _without_secrets(line: str) -> str:
+    """Findings end up in tickets and logs. As many asterisks as characters: the caret stays right."""
+    for secret in _SECRETS:
+        line = secret.sub(lambda found: found[0][: -len(found[1])] + "*" * len(found[1]), line)
+    return line
 
 
 def printable(text: str) -> str:

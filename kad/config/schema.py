@@ -239,6 +239,8 @@ class Reading:
         """Every nested one."""
         self.globals: dict[str, Any] = {}
         """The fields of global_defs. They are read first, wherever the block stands."""
+        self.global_places: dict[str, Statement] = {}
+        """Field of global_defs -> the statement that last set it."""
         self.defined: dict[str, dict[str, Any]] = {}
         """Keyword of a defining block -> name -> what it defined, as far as the file has been read."""
         self.suggestions = 0

@@ -177,7 +177,7 @@ class Vetting:
     def __init__(self, reading: Reading) -> None:
         self.reading = reading
         self._any = False
-        self._insecure = False
+        self._insecure = ""
         self._known: dict[ScriptCommand, Verdict] = {}
 
     def judge(self, command: ScriptCommand) -> Verdict:
@@ -202,7 +202,7 @@ class Vetting:
         if not found.executable:
             return Verdict(None, "it is not executable for its user", only_logged=True)
         if found.insecure:
-            self._insecure = True
+            self._insecure = self._insecure or found.insecure
             if reading.globals.get("enable_script_security"):
                 return Verdict(None, found.insecure)
         return Verdict(found.command)
@@ -211,7 +211,7 @@ class Vetting:
         """Scripts run, but what others could have changed is not refused: keepalived's status 6."""
         if not self._any or self.reading.globals.get("enable_script_security"):
             return
-        worse = " Some could have been changed by others than root." if self._insecure else ""
+        worse = f" Not only root decides what is run: {self._insecure}." if self._insecure else ""
         self.reading.warning(
             "script-security",
             f"{what} run, but enable_script_security is not set.{worse}",

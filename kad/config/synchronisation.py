@@ -44,7 +44,7 @@ def _resolved(reading: Reading, daemon: SyncDaemon, config: Config) -> SyncDaemo
         "not-defined",
         f"lvs_sync_daemon: there is no vrrp_instance '{daemon.instance}'; it is ignored",
         None,
-        reading.definition("lvs_sync_daemon", ""),
+        reading.definition("lvs_sync_daemon", "") or reading.definition("sync daemon", ""),
         0,
     )
     return None

@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from kad.config.diagnostics import MAX_DIAGNOSTICS, Findings, by_place, nearest, printable, render
 from kad.errors import Diagnostic, ExitStatus, Severity, Span
 
@@ -132,3 +134,28 @@ def test_nearest_keyword() -> None:
     assert nearest("xyz", keywords) is None
     assert nearest("", keywords) is None
     assert nearest("p" * 10_000, keywords) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("auth_pass 1234", "auth_pass ****"),
+        (
+            '  authentication { auth_type PASS auth_pass "a b" }',
+            "authentication { auth_type PASS auth_pass ***** }",
+        ),
+        ("auth_pas secret", "auth_pas ******"),
+        ("key 3 hex:00ff", "key 3 ********"),
+        ("key 3 file:/etc/key", "key 3 file:/etc/key"),
+        ("key /etc/ssl/key.pem", "key /etc/ssl/key.pem"),
+        ("password 'x y", "password ****"),
+        ("track_script { passport 5 }", "track_script { passport 5 }"),
+    ],
+)
+def test_secrets_are_not_shown(line: str, shown: str) -> None:
+    """kad -t is pasted into tickets; the caret stays where it was."""
+    column = line.index(line.split()[-1]) + 1
+    text = render(Diagnostic(Severity.ERROR, "c", "m", Span("f", 1, column, 1), source_line=line))
+    _, excerpt, caret = text.splitlines()
+    assert excerpt.partition(" | ")[2].strip() == shown
+    assert caret.index("^") == excerpt.index(" | ") + 2 + column

@@ -124,3 +124,11 @@ def test_a_key_file(tmp_path: Path) -> None:
     path.write_bytes(b"x" * 1000)
     assert MACHINE.secret(str(path))[0] is None
     assert MACHINE.secret(str(tmp_path / "missing"))[0] is None
+
+
+def test_users_and_groups_may_be_numbers() -> None:
+    root = MACHINE.user_named("0")
+    assert root is not None and (root.name, root.uid) == ("root", 0)
+    assert MACHINE.group_named("0") == 0
+    assert MACHINE.user_named("4000000000") is None
+    assert MACHINE.group_named("²") is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kad.config.model.globals import SyncDaemon
 from kad.config.slices import roles
 from kad.ipc.messages import Role
-from tests.support.configuration import assert_as_annotated
+from tests.support.configuration import assert_as_annotated, read
 
 INSTANCE = "vrrp_instance VI_1 {\ninterface eth0\nvirtual_router_id 51\nvirtual_ipaddress {\n10.0.0.1\n}\n}\n"
 REAL_SERVER = "real_server 10.0.0.2 80 {\n}\n"
@@ -48,3 +48,12 @@ def test_the_form_of_old() -> None:
     text = INSTANCE.replace("interface eth0", "interface eth0\nlvs_sync_daemon_interface eth1 # deprecated")
     config = assert_as_annotated(text).config
     assert config.check.settings.sync_daemon == SyncDaemon("eth1", instance="VI_1", sync_id=0)
+
+
+def test_the_form_of_old_is_told_at_its_line_where_its_instance_cannot_be() -> None:
+    text = INSTANCE.replace(
+        "interface eth0", "interface eth0\nlvs_sync_daemon_interface eth1 # deprecated/0 not-defined"
+    )
+    loaded = read(text.replace("virtual_router_id", "virtual_routr_id"))
+    (finding,) = [each for each in loaded.diagnostics if each.code == "not-defined"]
+    assert finding.span is not None and finding.source_line.startswith("lvs_sync_daemon_interface")

@@ -276,3 +276,27 @@ def test_trackers() -> None:
 def test_an_instance_without_a_network_finding_is_decoded_alike() -> None:
     found: VrrpInstance = read(router("A"), SECURE).config.vrrp.instances[0]
     assert found.is_owner is False
+
+
+def test_scripts_of_start_and_stop_count_for_script_security_whatever_else_is_wrong() -> None:
+    text = router("A", "priority 300")
+    loaded = read(text, "script_user root\nshutdown_script /etc/open.sh")
+    (warning,) = [each for each in loaded.diagnostics if each.code == "script-security"]
+    assert (warning.exit_status, loaded.exit_status) == (6, 6)
+    assert "others may write to it" in warning.message, "it says what is wrong with which"
+    assert read(text, f"{SECURE}\nshutdown_script /etc/down.sh").exit_status == 5
+    assert read("", "script_user root\nlvs_notify_fifo_script /etc/up.sh").exit_status == 0
+
+
+@pytest.mark.parametrize("keyword", ["startup_script", "notify_fifo_script", "lvs_notify_fifo_script"])
+def test_a_lost_script_of_the_daemon_is_told_at_its_line(keyword: str) -> None:
+    text = f"global_defs {{\n{keyword} /bin/absent # script-unusable/0\n}}"
+    assert assert_as_annotated(text).config.globals.startup_script is None
+
+
+def test_an_address_without_interface_says_what_it_wants() -> None:
+    text = "vrrp_instance A {\nvirtual_router_id 5\nunicast_src_ip 10.0.0.9\nunicast_peer {\n10.0.0.8\n}\n"
+    loaded = read(text + "virtual_ipaddress {\n10.0.0.1\n}\n}")
+    assert [each.remedy for each in loaded.diagnostics if each.code == "no-interface-given"] == [
+        "interface NAME in the instance, or dev NAME after the address"
+    ]

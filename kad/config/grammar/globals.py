@@ -483,6 +483,7 @@ def _set_fields(*names: str) -> Read:
 def _share_fields(reading: Reading, frame: Frame) -> bool:
     """All global_defs blocks of a file fill one set of fields, which every other block may look up."""
     frame.fields = reading.globals
+    frame.places = reading.global_places
     return True
 
 

@@ -328,7 +328,14 @@ def _hmac_key(reading: Reading, frame: Frame, statement: Statement) -> object:
         return NOTHING
     low, high = HMAC_KEY_LENGTHS
     if not low <= len(value) <= high:
-        reading.error("bad-key", f"a key has {low} to {high} bytes, not {len(value)}", frame, statement, 1)
+        reading.error(
+            "bad-key",
+            f"a key has {low} to {high} bytes, not {len(value)}",
+            frame,
+            statement,
+            2,
+            remedy=f"{low} to {high} characters, or hex: and twice as many digits",
+        )
         return NOTHING
     if any(key.key_id == number for key in frame.fields.get("keys", ())):
         reading.error("repeated", f"key {number} stands above already; ignored", frame, statement, 1)
@@ -654,7 +661,7 @@ def _sync_daemon_interface(reading: Reading, frame: Frame, statement: Statement)
             "repeated", "the synchronisation daemon has an interface already; ignored", frame, statement
         )
         return NOTHING
-    reading.define("sync daemon", "", True)
+    reading.define("sync daemon", "", statement)
     reading.root.fields["(sync daemon)"] = (statement.texts[1], frame.name)
     return NOTHING
 
