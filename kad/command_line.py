@@ -116,7 +116,7 @@ OPTIONS: tuple[Option, ...] = (
         sets=(("keep_ipvs_at_stop", True),),
     ),
     Option(
-        "", "put-back-ipvs", _NO, _WHAT, "",
+        "", "put-back-ipvs", _NO, _STOP, "",
         "put back within seconds what others change among kad's virtual servers (default: only log it)",
         sets=(("put_back_ipvs", True),),
     ),

@@ -11,6 +11,7 @@ from typing import NoReturn
 import msgspec
 import psutil
 
+from kad import __version__
 from kad.control.status import (
     BfdSessionStatus,
     DaemonStatus,
@@ -61,6 +62,7 @@ def entry() -> NoReturn:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="kadctl", description="Look at a running kad, and steer it.")
+    parser.add_argument("-v", "--version", action="version", version=f"kadctl v{__version__}")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--run-dir", metavar="DIR", help="the daemon's run directory")
     where.add_argument(

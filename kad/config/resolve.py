@@ -262,12 +262,9 @@ class InstanceResolver:
         for field in ("virtual_addresses", "excluded_addresses"):
             for address in self.fields.get(field, ()):
                 if not address.interface:
-                    self._error(
-                        "no-interface-given",
-                        f"{address.address} has no interface; ignored",
-                        field,
-                        "interface NAME in the instance, or dev NAME after the address",
-                    )
+                    remedy = "interface NAME in the instance, or dev NAME after the address"
+                    text = f"{address.address} has no interface; ignored"
+                    self._error("no-interface-given", text, remedy=remedy)
             kept = [address for address in self.fields.get(field, ()) if address.interface]
             if field in self.fields:
                 self.fields[field] = kept

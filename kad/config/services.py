@@ -268,7 +268,6 @@ class _Service:
         for server in servers:
             if sorry != Endpoint(server.fields["address"], server.fields["port"]):
                 continue
-            self.fields["sorry_duplicates"] = True
             inhibit = self._inhibit(server)
             if bool(self.fields.get("sorry_inhibit")) != inhibit:
                 field = "sorry_inhibit" if "sorry_inhibit" in self.frame.places else "sorry_server"
@@ -372,7 +371,6 @@ class _Service:
             port,
             forwarding,
             bool(self.fields.get("sorry_inhibit")),
-            bool(self.fields.get("sorry_duplicates")),
         )
 
     def resolve(self, group_index: int, scripts: ServiceScripts) -> VirtualServer:

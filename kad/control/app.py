@@ -68,7 +68,7 @@ from kad.runtime import logs
 from kad.runtime.clock import monotonic_us, realtime_us
 from kad.runtime.driver import Driver
 from kad.runtime.journal import Phase
-from kad.runtime.process import ChildContext
+from kad.runtime.process import ChildContext, die
 
 STATUS_LIMIT_S = 0.4
 """A child that has not answered by then is shown with what it last said."""
@@ -236,7 +236,7 @@ class Control:
             case actions.StartOver():
                 logs.error(f"control starts over: {action.text}")
                 logs.close()
-                os._exit(ExitStatus.SOFTWARE)
+                die(RuntimeError(f"control starts over: {action.text}"))
             case _:
                 assert_never(action)
 

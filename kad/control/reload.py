@@ -329,7 +329,8 @@ class ReloadCore:
         return abandons + self._finish(False, text)
 
     def _enter_committing(self, now_us: int) -> list[Action]:
-        self.state, self._limit_us = State.COMMITTING, now_us + COMMIT_LIMIT_US
+        # At the start the supervisor is still importing: a new control could only wait as well.
+        self.state, self._limit_us = State.COMMITTING, None if self._first else now_us + COMMIT_LIMIT_US
         return [SendCommit(self._transaction, self.generation + 1)]
 
     def _enter_applying(self, now_us: int) -> list[Action]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import stat
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from kad.ipc.client import NoAnswer, NoDaemon
 from tests.process.test_reload_transaction import BROKEN, configuration
 from tests.support.control import kill, pids_of, reload, status_of, wait_for_generation
 from tests.support.daemon import Kad
@@ -67,6 +69,21 @@ def test_hung_control_is_replaced(daemon: Kad) -> None:
     kill(before["control"], signal.SIGSTOP)
     after = wait_for_generation(daemon, 1)
     assert {process.pid for process in after.processes if process.role == "control"} != {before["control"]}
+
+
+def test_control_that_starts_over_says_why_in_its_last_words(daemon: Kad) -> None:
+    """A stopped supervisor takes no commit. What it finds when it goes on counts as committed."""
+    daemon.configure(configuration(priority=150))
+    old = pids_of(daemon)["control"]
+    with contextlib.ExitStack() as stopped:
+        kill(daemon.pid, signal.SIGSTOP)
+        stopped.callback(kill, daemon.pid, signal.SIGCONT)
+        with pytest.raises((NoAnswer, NoDaemon)):
+            reload(daemon)
+        words = poll(lambda: (daemon.directory / "run/crash.control").read_text(), "last words", seconds=10)
+    assert "control starts over: the supervisor does not answer a commit" in words
+    daemon.wait_for(f"the last words of process {old} are in")
+    assert [each.priority for each in wait_for_generation(daemon, 2).instances] == [150]
 
 
 def test_child_that_does_not_answer_is_shown_as_such_in_time(daemon: Kad) -> None:

@@ -187,6 +187,8 @@ def test_usage_shows_every_option_within_a_terminal() -> None:
     for option in OPTIONS:
         assert f"--{option.name}" in text
     assert max(map(len, text.splitlines())) <= 100
+    groups = [line for line in text.splitlines()[1:] if line.endswith(":")]
+    assert len(groups) == len(set(groups)), "each group stands once"
 
 
 @given(st.lists(st.text(max_size=12), max_size=8))

@@ -388,7 +388,7 @@ def test_the_name_of_a_persistence_engine_is_cut() -> None:
 def test_a_sorry_server_that_is_a_real_server_is_treated_like_it() -> None:
     text = service("sorry_server 10.0.0.2 80\nsorry_server_inhibit  # sorry-inhibit")
     sorry = only_server(text).sorry_server
-    assert sorry == SorryServer("10.0.0.2", 80, duplicates_real_server=True)
+    assert sorry == SorryServer("10.0.0.2", 80)
 
 
 def test_a_second_sorry_server_starts_afresh() -> None:

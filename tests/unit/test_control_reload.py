@@ -276,6 +276,16 @@ def test_supervisor_that_does_not_answer_leaves_it_to_a_new_control(running: Clo
     assert isinstance(action, StartOver)
 
 
+def test_first_commit_is_waited_for_however_long_the_supervisor_imports() -> None:
+    clocked = Clocked()
+    (loading,) = clocked.tell(Born(0, ()))
+    assert isinstance(loading, StartLoading)
+    clocked.tell(Loaded(loading.transaction, BOTH))
+    assert clocked.wait(20 * COMMIT_LIMIT_US) == []
+    clocked.tell(SupervisorCommitted(1))
+    assert clocked.core.generation == 1
+
+
 def test_commit_nobody_asked_for_leaves_it_to_a_new_control(running: Clocked) -> None:
     (action,) = running.tell(SupervisorCommitted(9))
     assert isinstance(action, StartOver)

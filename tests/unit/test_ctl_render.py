@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from kad import ctl
+from kad import __version__, ctl
 from kad.control.status import (
     AddressStatus,
     Clocks,
@@ -285,3 +285,10 @@ def test_a_loop_that_came_late_says_so() -> None:
     assert ctl.render(status(processes=(late,)), NOW).count("over 10 ms late 3 times, at worst 1235 ms") == 1
     once = msgspec.structs.replace(late, late=1)
     assert "late once" in ctl.render(status(processes=(once,)), NOW)
+
+
+def test_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        ctl.main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"kadctl v{__version__}\n"

@@ -266,8 +266,6 @@ class SorryServer(Struct, frozen=True, gc=False, omit_defaults=True):
     port: int = 0
     forwarding: Forwarding = Forwarding()
     inhibit: bool = False
-    duplicates_real_server: bool = False
-    """It is one of the real servers as well."""
 
 
 class VirtualServer(Struct, frozen=True, gc=False, omit_defaults=True):
