@@ -85,9 +85,12 @@ for kind, count, judge in (("tcp", 1000, within(1)), ("http", 1000, within(1)), 
     )
 measure(
     "many-servers",
-    partial(checks.many_servers, count=10_000),
-    ("memory", "checker, 10,000 real servers, PSS each", "bytes", "", None),
+    partial(servers.many_servers, count=10_000),
+    ("start", "start -> 10,000 real servers in IPVS", "ms", "", None),
+    ("commands", "  … commands sent for 11,000 entries", "", "11000", at_most(11_000)),
+    ("memory", "  … checker's memory each, PSS", "bytes", "", None),
     ("reload", "  … reload with one changed", "ms", "<= 2000", at_most(2000)),
+    ("changed", "  … commands it sends", "", "1", at_most(1)),
 )
 for count, interval in ((1, 50), (10, 50), (100, 50), (1, 10), (10, 10), (100, 10)):
     half = count == 100

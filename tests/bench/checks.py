@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.bench.stage import NotMeasuredError, Program, processor_time
-from tests.support.daemon import Daemon, Kad, Keepalived, proportional_memory
+from tests.support.daemon import Daemon, Keepalived
 from tests.support.namespaces import Network, Node, wait_until
 from tests.support.servers import certificate
 
@@ -106,25 +106,3 @@ def cost_of_checks(program: Program, kind: str, count: int = SERVERS) -> Values:
                 "cost": used / checks * 1e6,
                 "rate": checks / (time.monotonic() - start),
             }
-
-
-def many_servers(program: Program, count: int) -> Values:
-    """Memory of the checker with so many real servers, and how long a reload with one changed takes."""
-    with Network("checks") as network:
-        node = network.node("lb")
-        text = configuration("tcp", count, delay_loop=60)
-        with many_server(node, "tcp"), checker(program, node, text) as daemon:
-            if wait_until(lambda: connections(node) > count // 20, 60, every=0.1) is None:
-                raise NotMeasuredError("no checks are seen")
-            pid = daemon._pid_of("checkers")
-            values = {"memory": proportional_memory([pid]) / count}
-            if isinstance(daemon, Kad):
-                daemon.configure(text.replace("retry 3", "retry 2", 1))
-                start = time.monotonic()
-                done = daemon.kadctl("reload")
-                if done.returncode:
-                    raise NotMeasuredError(done.stderr)
-                values["reload"] = (time.monotonic() - start) * 1000
-                if daemon._pid_of("checkers") != pid:
-                    raise NotMeasuredError("the checker did not survive it")
-            return values

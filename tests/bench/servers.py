@@ -1,4 +1,5 @@
-"""How quickly a dead server leaves, and what a reload of very many servers does to the adverts beside it."""
+"""How quickly a dead server leaves; very many servers: their start, memory, what a reload of them sends,
+and what it does to the adverts beside it."""
 
 from __future__ import annotations
 
@@ -6,15 +7,16 @@ import time
 
 from tests.bench.checks import PORT, Values, checker, connections, many_server
 from tests.bench.stage import NotMeasuredError, Program, Watch, largest_gap, median, now_us
-from tests.support.daemon import Kad
+from tests.support.daemon import Kad, proportional_memory
+from tests.support.ipvs_double import IpvsDouble, KadWithIpvs
 from tests.support.keepalived import vrrp_instance
 from tests.support.lvs import Farm
 from tests.support.namespaces import Network, wait_until
 
-TCP = "TCP_CHECK {{\nconnect_timeout 3\nwarmup 1\ndelay_before_retry 1\nretry {retry}\n}}"
+TCP = "TCP_CHECK {{\nconnect_timeout 3\nwarmup {warmup}\ndelay_before_retry 1\nretry {retry}\n}}"
 
 
-def services(count: int, *, delay_loop: int, retry: int = 1, changed: int = 0) -> str:
+def services(count: int, *, delay_loop: int, retry: int = 1, changed: int = 0, warmup: int = 1) -> str:
     """``count`` real servers, ten in each virtual one; the weight of ``changed`` of them is another."""
     parts = []
     for first in range(0, count, 10):
@@ -24,7 +26,9 @@ def services(count: int, *, delay_loop: int, retry: int = 1, changed: int = 0) -
         for n in range(first, min(first + 10, count)):
             address = f"127.{1 + n // 62500}.{n // 250 % 250}.{n % 250 + 1}"
             weight = "weight 2\n" if n < changed else ""
-            parts.append(f"real_server {address} {PORT} {{\n{weight}{TCP.format(retry=retry)}\n}}")
+            parts.append(
+                f"real_server {address} {PORT} {{\n{weight}{TCP.format(retry=retry, warmup=warmup)}\n}}"
+            )
         parts.append("}")
     return "\n".join(parts) + "\n"
 
@@ -89,4 +93,35 @@ def reload_beside_adverts(program: Program, count: int) -> Values:
                     values["reload"] = (time.monotonic() - start) * 1000
             wait_until(lambda: False, 3)
             values["gap"] = largest_gap(watch.adverts(began_us))
+            return values
+
+
+def many_servers(program: Program, count: int) -> Values:
+    """Ten in each virtual server; hardly any is checked yet.
+
+    kad is beside a table that answers as IPVS does: ms from its start until all of them are in, the commands
+    that took, and those of a reload with one changed. Bytes of the checker's memory for each server.
+    """
+    with Network("many") as network, IpvsDouble() as ipvs:
+        node = network.node("lb")
+        text = services(count, delay_loop=3600, warmup=3600)
+        if program is not Kad:
+            with checker(program, node, text) as daemon:
+                if wait_until(lambda: daemon.count("Activating healthchecker") >= count, 120) is None:
+                    raise NotMeasuredError("not all servers are there")
+                return {"memory": proportional_memory([daemon._pid_of("checkers")]) / count}
+        begun = time.monotonic()
+        with many_server(node, "tcp"), KadWithIpvs(ipvs, node, text) as kad:
+            if wait_until(lambda: ipvs.size == count, 120) is None:
+                raise NotMeasuredError(f"{ipvs.size} of {count} are in")
+            values: Values = {"start": (time.monotonic() - begun) * 1000, "commands": ipvs.changes}
+            wait_until(lambda: False, 3)
+            values["memory"] = proportional_memory([kad._pid_of("checkers")]) / count
+            kad.configure(services(count, delay_loop=3600, warmup=3600, changed=1))
+            begun, sent = time.monotonic(), ipvs.changes
+            done = kad.kadctl("reload")
+            if done.returncode:
+                raise NotMeasuredError(done.stderr)
+            values["reload"] = (time.monotonic() - begun) * 1000
+            values["changed"] = ipvs.changes - sent
             return values

@@ -1,0 +1,98 @@
+"""The daemon and what it asks of IPVS, counted, beside a table that answers as the kernel does.
+
+The same with the real one is tested in the virtual machine; this runs where the kernel has none.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from kad.kernel.ipvs import Command
+from tests.support.ipvs_double import IpvsDouble, KadWithIpvs
+from tests.support.namespaces import Network, Node, poll
+
+pytestmark = pytest.mark.root
+
+SERVICES, EACH = 20, 10
+
+
+def configuration(*, weight: int = 1, services: int = SERVICES, each: int = EACH) -> str:
+    """``weight``: of the first server. Checks come in an hour."""
+    parts = []
+    for n in range(services):
+        parts.append(f"virtual_server 10.0.0.{n + 1} 80 {{\ndelay_loop 3600\nlvs_sched rr\nprotocol TCP")
+        parts.append("lvs_method NAT")
+        for m in range(each):
+            own = f"weight {weight}\n" if n == m == 0 else ""
+            parts.append(f"real_server 10.1.{n}.{m + 1} 80 {{\n{own}TCP_CHECK {{\n}}\n}}")
+        parts.append("}")
+    return "\n".join(parts) + "\n"
+
+
+@pytest.fixture
+def node(network: Network) -> Node:
+    return network.node("lb")
+
+
+@pytest.fixture
+def ipvs() -> Iterator[IpvsDouble]:
+    with IpvsDouble() as made:
+        yield made
+
+
+def wait_for(ipvs: IpvsDouble, size: int) -> None:
+    poll(lambda: ipvs.size == size, lambda: f"{size} destinations, not {ipvs.size}", seconds=30)
+
+
+def test_a_start_sends_everything_once_a_reload_the_change_and_a_stop_takes_it_back(
+    node: Node, ipvs: IpvsDouble
+) -> None:
+    with KadWithIpvs(ipvs, node, configuration()) as daemon:
+        wait_for(ipvs, SERVICES * EACH)
+        assert ipvs.changes == SERVICES + SERVICES * EACH
+        daemon.configure(configuration(weight=3))
+        assert daemon.kadctl("reload").returncode == 0, daemon.said()
+        assert ipvs.changes == SERVICES + SERVICES * EACH + 1
+        assert ipvs.table.asked[Command.SET_DEST] == 1
+        assert daemon.stop() == 0
+        assert ipvs.table.services == {}
+        assert ipvs.table.asked[Command.DEL_SERVICE] == SERVICES
+
+
+def test_a_killed_checkers_successor_sends_nothing(node: Node, ipvs: IpvsDouble) -> None:
+    with KadWithIpvs(ipvs, node, configuration()) as daemon:
+        wait_for(ipvs, SERVICES * EACH)
+        sent, old = ipvs.changes, daemon._pid_of("checkers")
+        read = ipvs.table.asked[Command.GET_DEST]
+        os.kill(old, signal.SIGKILL)
+        poll(lambda: daemon._pid_of("checkers") != old, "another checker")
+        poll(
+            lambda: ipvs.table.asked[Command.GET_DEST] >= read + SERVICES,
+            lambda: f"the table is read: {ipvs.table.asked}\n{daemon.said()[-2000:]}",
+        )
+        # A reload is answered when everything before it has been.
+        assert daemon.kadctl("reload").returncode == 0, daemon.said()
+        assert (ipvs.changes, ipvs.size) == (sent, SERVICES * EACH)
+
+
+def test_what_went_from_the_file_while_nothing_ran_goes_and_what_is_not_ours_stays(
+    node: Node, ipvs: IpvsDouble
+) -> None:
+    with KadWithIpvs(ipvs, node, configuration()) as daemon:
+        wait_for(ipvs, SERVICES * EACH)
+        daemon.kill_all()
+    foreign, stranger = next(iter(ipvs.table.services.items()))
+    key = (*foreign[:3], b"\x1f\x90")
+    ipvs.table.services[key] = type(stranger)({**stranger.attributes, 4: b"\x1f\x90"})
+    before = ipvs.table.asked.copy()
+    with KadWithIpvs(ipvs, node, configuration(each=EACH - 1)) as daemon:
+        wait_for(ipvs, SERVICES * (EACH - 1))
+        assert ipvs.table.asked[Command.DEL_DEST] - before[Command.DEL_DEST] == SERVICES
+        assert ipvs.table.asked[Command.NEW_DEST] == before[Command.NEW_DEST]
+        assert ipvs.table.asked[Command.NEW_SERVICE] == before[Command.NEW_SERVICE]
+        assert daemon.stop() == 0
+        assert list(ipvs.table.services) == [key]
