@@ -13,6 +13,7 @@ class Negotiation:
     """Intervals are microseconds."""
 
     __slots__ = (
+        "_final_was_last",
         "_poll_again",
         "_poll_is_out",
         "desired_min_tx_us",
@@ -29,6 +30,8 @@ class Negotiation:
         self.desired_min_tx_us = self.tx_in_use_us = desired_min_tx_us
         self.required_min_rx_us = self.rx_in_use_us = required_min_rx_us
         self.polling = False
+        self._final_was_last = False
+        """A poll sequence has ended, and nothing but Finals came since."""
         self._poll_is_out = False
         self._poll_again = False
         self.forget_remote()
@@ -53,6 +56,7 @@ class Negotiation:
         self.remote_min_rx_us = 1
         self.remote_desired_min_tx_us = 0
         self.remote_detect_mult = 0
+        self._final_was_last = False
         self.end_polling()
 
     def set_desired_min_tx(self, value_us: int, *, is_up: bool, is_heard: bool) -> None:
@@ -78,9 +82,20 @@ class Negotiation:
         self.rx_in_use_us = self.required_min_rx_us
 
     def poll_bit(self) -> bool:
-        """For the packet that goes out now (never for one that answers a poll)."""
-        self._poll_is_out = self.polling
-        return self.polling
+        """For the packet that goes out now (never for one that answers a poll).
+
+        §6.8.3: after a sequence a packet with the Final bit clear "MUST be received … prior to the initiation
+        of another": else a second answer to the one might end the other.
+        """
+        self._poll_is_out = self.polling and not self._final_was_last
+        return self._poll_is_out
+
+    def hear(self, *, final: bool) -> None:
+        """A packet of the peer's, whose values have been taken over."""
+        if final:
+            self.final_received()
+        else:
+            self._final_was_last = False
 
     def final_received(self) -> None:
         """§6.8.6: "If a Poll Sequence is being transmitted … the Poll Sequence MUST be terminated."
@@ -89,6 +104,7 @@ class Negotiation:
         """
         if not (self.polling and self._poll_is_out):
             return
+        self._final_was_last = True
         if self._poll_again:
             self._poll_again = self._poll_is_out = False
         else:

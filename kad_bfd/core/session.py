@@ -202,9 +202,8 @@ class Session:
         intervals.remote_min_rx_us = packet.required_min_rx_us
         intervals.remote_desired_min_tx_us = packet.desired_min_tx_us
         intervals.remote_detect_mult = packet.detect_mult
-        if packet.final:
-            self.stats.finals_received += 1
-            intervals.final_received()
+        self.stats.finals_received += packet.final
+        intervals.hear(final=packet.final)
         self._recalculate()
         if self.state is State.ADMIN_DOWN:
             raise PacketError(DropReason.ADMIN_DOWN, "administratively down")

@@ -210,6 +210,7 @@ class Host:
         self.hear(control(State.INIT, **yours))
         assert self.state() is State.UP
         self.hear(control(State.UP, **yours, final=True))
+        self.hear(control(State.UP, **yours))
         return self
 
     def hear_up(self, *, ago_us: int = 0, **fields: Any) -> None:
@@ -266,7 +267,7 @@ class Host:
             if record is not None and record.local_discr == packet.my_discriminator:
                 assert record.state is packet.state
                 assert record.desired_min_tx_us == packet.desired_min_tx_us
-                assert packet.final or record.polling == packet.poll
+                assert record.polling or not packet.poll
                 return
 
     def _open(self, action: OpenTransport) -> None:

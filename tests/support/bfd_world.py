@@ -413,7 +413,10 @@ class World:
             self._witness_pace(mouth, ear, packet, say)
         mouth.spoken_us, mouth.packet, mouth.interrupted = self.now_us, packet, False
         if not packet.poll:
-            mouth.settled_us = packet.desired_min_tx_us
+            # After a Final the next poll sequence waits for a packet without one.
+            may_wait = ear.packet is not None and ear.packet.final
+            before_us = mouth.settled_us if may_wait else packet.desired_min_tx_us
+            mouth.settled_us = min(before_us, packet.desired_min_tx_us)
 
     def _witness_discriminators(self, machine: Machine, to: str, packet: ControlPacket, say: str) -> None:
         ear, mouth = machine.ears[to], machine.mouths[to]

@@ -30,8 +30,8 @@ def lose(host: Host, up_us: int = 0) -> None:
 
 def stay_up(host: Host, duration_us: int) -> None:
     listener = Listener(4, host.session().config.multihop)
-    for _ in range(duration_us // (40 * MS)):
-        packet = control(State.UP, your_discriminator=host.discriminator, final=True)
+    for number in range(duration_us // (40 * MS)):
+        packet = control(State.UP, your_discriminator=host.discriminator, final=number % 3 == 0)
         host.hear(packet, listener=listener)
         host.run(40 * MS)
 

@@ -179,10 +179,30 @@ def test_6_5_a_change_during_a_poll_needs_another_sequence() -> None:
     host.hear_up(final=True)
     # That answered a packet with 40 ms.
     assert host.session().intervals.rx_in_use_us == 50 * MS
+    host.hear_up()
     host.run(50 * MS)
     assert host.last.poll
     host.hear_up(final=True)
     assert host.session().intervals.rx_in_use_us == 30 * MS
+    assert not host.session().intervals.polling
+
+
+def test_6_8_3_another_poll_sequence_waits_for_a_packet_without_final() -> None:
+    """Two polls went out before the first was answered: the second answer says nothing of the next change."""
+    host = up()
+    host.reload(instance(min_rx_us=40 * MS))
+    host.run(100 * MS)
+    assert sum(packet.poll for _, packet in host.sent) == 2
+    host.hear_up(final=True)
+    host.reload(instance(min_rx_us=30 * MS))
+    host.run(50 * MS)
+    assert (host.last.poll, host.last.required_min_rx_us) == (False, 30 * MS)
+    host.hear_up(final=True)
+    assert host.session().intervals.polling
+    host.hear_up()
+    host.run(50 * MS)
+    assert host.last.poll
+    host.hear_up(final=True)
     assert not host.session().intervals.polling
 
 
@@ -364,7 +384,7 @@ def test_6_8_2_a_changed_interval_of_the_peer_counts_at_once() -> None:
     assert host.session().intervals.transmit_interval_us == 80 * MS
 
 
-def test_6_8_2_packets_follow_a_changed_interval_of_the_peer_at_once() -> None:
+def test_6_8_3_packets_follow_a_changed_interval_of_the_peer_at_once() -> None:
     host = up(min_tx_us=20 * MS)
     host.hear_up(required_min_rx_us=120 * MS)
     host.run(40 * MS)
