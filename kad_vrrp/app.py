@@ -169,6 +169,7 @@ class VrrpChild:
             configuration.virtual_links,
             statics_of(configuration),
             statics_of(previous),
+            previous.sync_groups,
         )
 
         self._shell.addresses.expect_statics(event.statics)

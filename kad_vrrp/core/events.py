@@ -183,6 +183,8 @@ class ConfigurationChanged(Struct, frozen=True):
     statics: tuple[Entry, ...] = ()
     """static_ipaddress, static_routes, static_rules; with what the generation before had."""
     previous_statics: tuple[Entry, ...] = ()
+    previous_sync_groups: tuple[SyncGroup, ...] = ()
+    """As ``previous``."""
 
 
 class ClockSet(Struct, frozen=True):

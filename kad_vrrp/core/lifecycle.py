@@ -127,6 +127,11 @@ class Lifecycle:
         if not self._context.settings.withdraw:
             for group in self._registry.groups.values():
                 group.recall()
+            for former in event.previous_sync_groups:
+                if former.name not in self._registry.groups:
+                    removed = SyncGroup(former, self._context)
+                    removed.recall()
+                    removed.dissolve()
             self._context.trackers.configure(event, now_us, first=True)
             self._statics.start(event.statics, event.previous_statics)
             self._context.records.forget_former()

@@ -83,7 +83,10 @@ class SyncGroup:
         self._changed = True
 
     def dissolve(self) -> None:
-        """A reload no longer has it."""
+        """A reload no longer has it. What it owes is told now, for nobody could say it later: even before
+        what its members have to tell.
+        """
+        self._context.actions.extend(self.notices.start(self.config, self._context.audience))
         self.configure(self.config, [])
         self._records.forget(self.key)
 

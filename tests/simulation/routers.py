@@ -126,7 +126,7 @@ class Plan(Struct, frozen=True):
     def equip(self, machine: Machine) -> None:
         """What beside the instances belongs to a machine's configuration."""
         interval_us = 2 * self.unit_us
-        machine.sync_groups = (self.group,)
+        machine.sync_groups = machine.previous_sync_groups = (self.group,)
         machine.scripts = tuple(
             TrackScript(name=name, command=COMMAND, interval_us=interval_us, rise=self.rise, fall=self.fall)
             for name in ("probe", "gate")

@@ -122,6 +122,7 @@ class Host:
         self.statics: tuple[Entry, ...] = ()
         self.previous_statics: tuple[Entry, ...] = ()
         self.sync_groups: tuple[SyncGroup, ...] = ()
+        self.previous_sync_groups: tuple[SyncGroup, ...] = ()
         self.scripts: tuple[TrackScript, ...] = ()
         self.files: tuple[TrackFile, ...] = ()
         self.processes: tuple[TrackProcess, ...] = ()
@@ -194,6 +195,7 @@ class Host:
                 statics=self.statics,
                 previous_statics=self.previous_statics,
                 settings=self.settings,
+                previous_sync_groups=self.previous_sync_groups,
             )
         )
         for process in self.processes:

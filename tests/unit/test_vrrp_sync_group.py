@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from typing import Any
 
@@ -340,3 +341,27 @@ def test_whatever_happens_members_are_together_when_it_is_over(seed: int) -> Non
     book.run_for(10 * SECOND)
     assert book.states() == "MASTER MASTER MASTER"
     assert book.engine.report().instances[0].owed_notifications == 0
+
+
+@pytest.mark.parametrize("killed_at", [None, 0, 1])
+def test_a_group_that_a_reload_removes_has_told_everything(killed_at: int | None) -> None:
+    """Its notifications wait for its members', which wait for the kernel."""
+    book = Book(member(0), member(1))
+    book.boot()
+    book.hold_answers = True
+    book.run_for(5 * SECOND)
+    assert book.states() == "MASTER MASTER"
+    assert ("G", "MASTER") not in told(book)
+    book.sync_groups, book.previous_sync_groups = (), book.sync_groups
+    book.kill_after = killed_at
+    with contextlib.suppress(Killed):
+        book.reload(*book.configs)
+    book.hold_answers = False
+    if killed_at is not None:
+        book.boot()
+    assert ("G", "MASTER") in told(book)
+    assert not [key for key in book.objects if key.startswith("group")]
+
+
+def told(book: Book) -> list[tuple[str, str]]:
+    return [(name, state) for name, _, state in book.started]
