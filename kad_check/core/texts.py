@@ -64,6 +64,8 @@ def verdict_line(
     if health is Health.UP:
         return _SUCCESS[kind].format(**names)
     said = _FAILURE.get(kind, kind + " on service {server} failed").format(**names)
+    if isinstance(checker, BfdCheck):
+        return said  # without a full stop
     after = f" after {retries} retries" if retries else ""
     return f"{said}{after}: {detail}." if detail else f"{said}{after}."
 

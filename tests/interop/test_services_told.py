@@ -15,6 +15,7 @@ import pytest
 
 from tests.bench.checks import many_server, stub
 from tests.support.daemon import Daemon, Kad, Keepalived
+from tests.support.fifo import Reader
 from tests.support.keepalived import needs_keepalived
 from tests.support.mail_server import MailServer
 from tests.support.namespaces import Network, Node, needs_namespaces, poll
@@ -95,26 +96,6 @@ def place() -> Iterator[Path]:
     os.mkfifo(made / "pipe")
     yield made
     shutil.rmtree(made)
-
-
-class Reader:
-    """Everything that is written to a FIFO."""
-
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
-        self._data = b""
-
-    @property
-    def data(self) -> bytes:
-        with contextlib.suppress(BlockingIOError):
-            self._data += os.read(self._descriptor, 65536)
-        return self._data
-
-    def close(self) -> None:
-        os.close(self._descriptor)
-
-    def wait_for(self, line: str, times: int = 1) -> None:
-        poll(lambda: self.data.count(line.encode()) >= times, f"{line!r} {times} times", seconds=20)
 
 
 @dataclass
