@@ -13,9 +13,9 @@ help:
 	@echo "make demo              two nodes and a client on this machine, in under a minute"
 	@echo "make run CONF=FILE     kad in the foreground with this configuration (root)"
 	@echo "make check             style, types, import rules, quick tests: under a minute, no root"
-	@echo "make test              everything but the virtual machine; each skip says why"
+	@echo "make test              everything this machine can run; each skip says why"
 	@echo "make packages          installs what the tests need on Debian (root)"
-	@echo "make vm                IPVS, in a virtual machine with Debian's kernel (root)"
+	@echo "make vm                of make test only IPVS, in virtual machines with Debian's kernel"
 	@echo "make sim [SEED=..] [HOURS=..] [NODES=..]  routers on a simulated network where everything goes wrong"
 	@echo "make soak [SECONDS=3600] [SEED=1]   two routers under reloads, kills, lost links (root)"
 	@echo "make bench [NAMES=..]  beside keepalived, as a table (root)"
@@ -44,10 +44,10 @@ test: check
 	$(PYTEST) $(BESIDE) -n 3 -m 'not alone' tests/interop tests/netns tests/process
 	$(PYTEST) $(BESIDE) -n 2 tests/simulation
 	$(PYTEST) -m alone tests/interop tests/netns tests/process
+	$(PYTEST) tests/vm
 
-# Apart from make test: under software emulation it takes a quarter of an hour.
 vm: $(STAMP)
-	$(BIN)/python -m pytest -q tests/vm
+	$(PYTEST) -rA tests/vm
 
 sim: $(STAMP)
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED)) $(if $(HOURS),--hours $(HOURS)) $(if $(NODES),--nodes $(NODES))

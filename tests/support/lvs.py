@@ -116,8 +116,10 @@ class Farm:
         if ready in self._dialogues:
             threading.Thread(target=self._dialogues[ready], args=(made,), daemon=True).start()
             return
+        # Who has the answer may let go of the next ones at once.
+        hold = self.hold
         made.sendall(f"{name} {sender[0]}\n".encode())
-        if self.hold:
+        if hold:
             self._held.append(made)
         else:
             made.close()

@@ -64,7 +64,7 @@ def run(words: list[str]) -> Outcome:
         limit=LIMIT_S,
         python=sys.executable,
         words=shlex.join(words),
-        servers=int(os.environ.get("KAD_SERVERS", "500")),
+        servers=int(os.environ.get("KAD_SERVERS", "200")),
     )
     with tempfile.TemporaryDirectory(prefix="kad-guest-") as directory:
         shared = Path(directory)
