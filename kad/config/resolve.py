@@ -79,9 +79,9 @@ class InstanceResolver:
         place = self.frame.place(field)
         self.reading.error(code, f"({self.frame.name}) {message}", self.frame, place, 0, remedy=remedy)
 
-    def _warning(self, code: str, message: str, field: str, remedy: str = "") -> None:
-        place = self.frame.place(field)
-        self.reading.warning(code, f"({self.frame.name}) {message}", self.frame, place, 0, remedy=remedy)
+    def _warning(self, code: str, message: str, field: str, remedy: str = "", **status: int) -> None:
+        place, text = self.frame.place(field), f"({self.frame.name}) {message}"
+        self.reading.warning(code, text, self.frame, place, 0, remedy=remedy, **status)
 
     def _fatal(self, code: str, message: str, remedy: str = "") -> None:
         statement = self.frame.statement
@@ -197,8 +197,9 @@ class InstanceResolver:
             del fields["vrf"]
         if fields["unicast"] and "multicast_group" in self.own:
             self._error("unused", "mcast_dst_ip means nothing with peers", "multicast_group")
-        if "source_address" not in fields:
-            fields.pop("track_src_ip", None)
+        if "source_address" not in fields and fields.pop("track_src_ip", None):
+            text, remedy = "there is no address to follow", "mcast_src_ip or unicast_src_ip"
+            self._warning("unused", text, "track_src_ip", remedy, status=ExitStatus.OK)
         return True
 
     def _no_peers(self) -> None:

@@ -471,3 +471,10 @@ def test_signed_adverts_need_an_active_key() -> None:
 def test_an_instance_needs_one_name_that_is_its_own() -> None:
     text = instance() + "vrrp_instance VI_1 { # duplicate-name\n}\nvrrp_instance { # bad-name\n}\n"
     assert only(text).name == "VI_1"
+
+
+def test_a_source_to_track_must_have_been_configured() -> None:
+    body = "vrrp_instance A {\ninterface eth0\nvirtual_router_id 1\nvirtual_ipaddress {\n10.0.0.1\n}\n"
+    assert_as_annotated(f"{body}track_src_ip # unused/0\n}}")
+    (instance,) = assert_as_annotated(f"{body}track_src_ip\nmcast_src_ip 10.0.0.9\n}}").config.vrrp.instances
+    assert instance.track_src_ip

@@ -269,7 +269,7 @@ def _url_block(keyword: str) -> Block:
                 Row(
                     "regex_stack",
                     Kind("START MAXIMUM", _stack, "bytes"),
-                    "Memory the matcher may use.",
+                    "Of no effect: kad's matcher needs no memory of its own.",
                 ),
                 _tls_row(keyword, "the checker's"),
             )
@@ -353,7 +353,7 @@ def _http_block(keyword: str) -> Block:
             Row(
                 "sni_name",
                 Kind("[host name]", _sni_name),
-                "The host named when the TLS session begins; enables SNI.",
+                "The host named when the TLS session begins (SSL_GET); enables SNI.",
                 default="the virtualhost",
                 repeat=Repeat.LAST_SAID,
             ),
