@@ -47,6 +47,9 @@ class Machine(Protocol):
     def has_interface(self, name: str) -> bool:
         """Does a network interface of that name exist now?"""
 
+    def interface_called(self, name: str) -> str:
+        """The name of the interface that has this one, or has it as an alternative name; "": none has."""
+
     def user_named(self, name: str) -> User | None: ...
 
     def group_named(self, name: str) -> int | None: ...
@@ -83,13 +86,16 @@ class LocalMachine:
     def has_interface(self, name: str) -> bool:
         if not self._sees_interfaces:
             return True
-        if ":" in name:  # an alias of old: the kernel answers for the interface before the colon
-            return False
+        return self.interface_called(name) == name
+
+    def interface_called(self, name: str) -> str:
+        # An alias of old (eth0:1): the kernel answers for the interface before the colon.
+        if ":" in name:
+            return ""
         try:
-            socket.if_nametoindex(name)
+            return socket.if_indextoname(socket.if_nametoindex(name))
         except (OSError, ValueError):
-            return False
-        return True
+            return ""
 
     def user_named(self, name: str) -> User | None:
         try:

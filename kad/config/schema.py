@@ -282,13 +282,17 @@ class Reading:
         if self.machine.has_interface(name):
             return True
         self.missing_interface = True
+        # Like keepalived, kad knows interfaces by the name that the kernel tells of changes with.
+        real = self.machine.interface_called(name)
         self.error(
             "no-interface",
             f"the interface '{name}' does not exist",
             frame,
             statement,
             index,
-            remedy="create it, or say 'dynamic_interfaces' in global_defs",
+            remedy=f"write {real}: this is another name of it"
+            if real
+            else "create it, or say 'dynamic_interfaces' in global_defs",
             status=status,
             machine=True,
         )

@@ -144,6 +144,16 @@ def test_what_the_caller_left_open_is_let_go(node: Node) -> None:
         daemon.close()
 
 
+def test_another_name_of_an_interface_is_told_with_its_own(node: Node, tmp_path: Path) -> None:
+    node.ip("link", "property", "add", "dev", "eth0", "altname", "uplink0")
+    file = tmp_path / "keepalived.conf"
+    file.write_text(configuration().replace("eth0", "uplink0"))
+    done = node.run([Kad.program, "-t", "-f", str(file)], check=False)
+    assert done.returncode == 5
+    assert "the interface 'uplink0' does not exist" in done.stderr
+    assert "= write eth0: this is another name of it" in done.stderr
+
+
 def test_unknown_network_namespace_is_said(tmp_path: Path) -> None:
     argv = [Kad.program, "-n", "-s", "no-such-namespace", f"-p{tmp_path}/pid"]
     done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=20)
