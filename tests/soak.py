@@ -52,8 +52,8 @@ CALM_S = (0.5, 2.0)
 KILL_PAUSE_S = 30.0
 """Between two kills of one node's VRRP process: a third in a minute is answered by withdrawing."""
 STARVED_S = ADVERT_S
-"""A process that waited so long for a processor, all waits of a calm together, is not to blame. Nor is one that
-the kernel held meanwhile, as a machine does that is short of memory or whose disk stands still."""
+"""A process that waited so long for a processor, all waits of a calm together, is not to blame. Nor is one
+that the kernel held meanwhile, on a machine that is short of memory or whose disk stands still."""
 EXCUSED_PART = 4
 """At most one round in so many may go wrong for that reason."""
 MEMORY_SLACK = 12 << 20
