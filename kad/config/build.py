@@ -7,6 +7,7 @@ from functools import cache
 from kad.config.diagnostics import nearest
 from kad.config.schema import NOTHING, Block, Frame, Reading, Repeat, Row
 from kad.config.tree import Statement
+from kad.config.values import ignored_words
 from kad.errors import ExitStatus, Severity
 
 MAX_SUGGESTIONS = 200
@@ -63,6 +64,8 @@ def read_statements(reading: Reading, frame: Frame, statements: list[Statement])
             value = kind.read(reading, frame, statement) if kind.read is not None else True
         if value is NOTHING:
             continue
+        if kind.takes is not None and len(statement.texts) > kind.takes + 1:
+            ignored_words(reading, frame, statement, kind.takes)
         if repeat is Repeat.ADD:
             fields.setdefault(target, []).append(value)
         else:

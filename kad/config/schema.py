@@ -107,6 +107,8 @@ class Kind(Struct, frozen=True):
     options: tuple[Row, ...] = ()
     """Words that may stand within the line, each with its value: their kinds have ``take``."""
     take: Take | None = None
+    takes: int | None = None
+    """How many words after the keyword mean something; None: ``read`` sees to the others."""
 
 
 class Row(Struct, frozen=True):

@@ -152,7 +152,8 @@ def integer(
             value = least
         return value * scale
 
-    return Kind("integer" if bare is None else "[integer]", read, unit, str(low), str(high))
+    text = "integer" if bare is None else "[integer]"
+    return Kind(text, read, unit, str(low), str(high), takes=1)
 
 
 def decimal(
@@ -178,7 +179,7 @@ def decimal(
             value = zero
         return value * scale
 
-    return Kind("decimal", read, unit, _scaled(low, places), _scaled(high, places))
+    return Kind("decimal", read, unit, _scaled(low, places), _scaled(high, places), takes=1)
 
 
 def seconds(low: int, high: int, *, least: int | None = None, soft: bool = False) -> Kind:
@@ -204,9 +205,25 @@ def _set(value: object) -> Read:
     return read
 
 
+def ignored_words(reading: Reading, frame: Frame, statement: Statement, takes: int) -> None:
+    """More words than mean something; keepalived says nothing of them. Many write ``alpha 1``: no mistake."""
+    text = statement.texts[takes + 1]
+    if takes == 0 and (text in _BOOLEANS or text == "1"):
+        return
+    reading.warning(
+        "extra-words",
+        f"'{statement.texts[0]}' takes no '{text}' here; what stands from there on is ignored",
+        frame,
+        statement,
+        takes + 1,
+        remedy="remove it, put it on a line of its own, or make it a comment (# …)",
+        status=ExitStatus.OK,
+    )
+
+
 def flag(value: bool = True) -> Kind:
-    """Present or not; words after it are of no meaning, which is said of those that seem to switch it off."""
-    return Kind("flag", _set(value))
+    """Present or not; a word after it that seems to switch it off does not, and that is said."""
+    return Kind("flag", _set(value), takes=0)
 
 
 def boolean() -> Kind:
@@ -228,7 +245,7 @@ def boolean() -> Kind:
             return NOTHING
         return value
 
-    return Kind("boolean", read)
+    return Kind("boolean", read, takes=1)
 
 
 def word(what: str = "value", *, longest: int = 0, soft: bool = False) -> Kind:
@@ -246,7 +263,7 @@ def word(what: str = "value", *, longest: int = 0, soft: bool = False) -> Kind:
             return NOTHING
         return text
 
-    return Kind(what, read, high=f"{longest} characters" if longest else "")
+    return Kind(what, read, high=f"{longest} characters" if longest else "", takes=1)
 
 
 def optional_word(what: str, bare: object) -> Kind:
@@ -255,7 +272,7 @@ def optional_word(what: str, bare: object) -> Kind:
     def read(reading: Reading, frame: Frame, statement: Statement) -> object:
         return statement.texts[1] if len(statement.texts) > 1 else bare
 
-    return Kind(f"[{what}]", read)
+    return Kind(f"[{what}]", read, takes=1)
 
 
 def words(what: str) -> Kind:
@@ -292,7 +309,7 @@ def choice(*allowed: str, fold: bool = False) -> Kind:
             return NOTHING
         return value
 
-    return Kind(" / ".join(allowed), read)
+    return Kind(" / ".join(allowed), read, takes=1)
 
 
 def address(what: str = "address") -> Kind:
@@ -314,7 +331,7 @@ def address(what: str = "address") -> Kind:
             return NOTHING
         return value
 
-    return Kind(what, read)
+    return Kind(what, read, takes=1)
 
 
 def read_options(

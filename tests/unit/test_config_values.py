@@ -186,3 +186,26 @@ def test_a_nul_written_as_an_escape_never_reaches_a_command() -> None:
     command = assert_as_annotated("global_defs {\n}", text).config.globals.startup_script
     assert command is not None
     assert command.argv == ("/bin/start", "a", "", "c")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "interface eth0 eth1 # extra-words/0",
+        "priority 100 seconds # extra-words/0",
+        "advert_int 1 s # extra-words/0",
+        "nopreempt for-ever # extra-words/0",
+        "nopreempt on",
+        "nopreempt 1",
+        "nopreempt off # flag-value/0",
+        "smtp_alert on then off # extra-words/0",
+        "advert_int many words # bad-number",
+    ],
+)
+def test_words_that_mean_nothing_are_told(line: str) -> None:
+    """With keepalived's status: it passes over them without a word."""
+    interface = "" if line.startswith("interface") else "interface eth0\n"
+    text = (
+        f"vrrp_instance V {{\n{interface}virtual_router_id 1\n{line}\nvirtual_ipaddress {{\n10.0.0.1\n}}\n}}"
+    )
+    assert_as_annotated(text)

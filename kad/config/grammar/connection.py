@@ -99,7 +99,7 @@ CONNECTION_ROWS = (
     Row("bind_port", integer(1, PORT_LIMIT), "Local port of the connection; wants bindto."),
     Row(
         "bind_if",
-        Kind("interface", _bind_if, high="15 characters"),
+        Kind("interface", _bind_if, high="15 characters", takes=1),
         "Interface of the connection; a link-local IPv6 address needs it.",
         "bind_interface",
     ),

@@ -702,7 +702,7 @@ NOTIFY_ROWS = (
 INSTANCE_ROWS: tuple[Row, ...] = (
     Row(
         "state",
-        Kind("MASTER / BACKUP", _state),
+        Kind("MASTER / BACKUP", _state, takes=1),
         "State to start in; MASTER below priority 255 waits as long as any backup.",
         "wanted_state",
         acts=True,
@@ -710,20 +710,20 @@ INSTANCE_ROWS: tuple[Row, ...] = (
     ),
     Row(
         "interface",
-        Kind("interface", _interface, high="15 characters"),
+        Kind("interface", _interface, high="15 characters", takes=1),
         "Interface of the virtual router.",
         acts=True,
     ),
     Row(
         "vrf",
-        Kind("interface", _vrf, high="15 characters"),
+        Kind("interface", _vrf, high="15 characters", takes=1),
         "VRF of a unicast instance without interface.",
         acts=True,
     ),
     Row("virtual_router_id", integer(1, 255), "Number of the virtual router.", acts=True, default="required"),
     Row(
         "priority",
-        Kind("integer", _priority, "", "1", "255"),
+        Kind("integer", _priority, "", "1", "255", takes=1),
         "Who becomes MASTER; 255 owns the addresses.",
         acts=True,
         default="255 with state MASTER, else 100",
