@@ -162,8 +162,11 @@ class Pacer:
 
     @property
     def deadline_us(self) -> int:
-        waiting = [queue.next_us for queue in self._queues.values() if queue.waiting]
-        return min(waiting, default=NEVER)
+        deadline_us = NEVER
+        for queue in self._queues.values():
+            if queue.waiting and queue.next_us < deadline_us:
+                deadline_us = queue.next_us
+        return deadline_us
 
     def submit(
         self, instance: str, interface: str, family: int, frame: bytes, repeat: int, interval_us: int

@@ -7,6 +7,7 @@ many virtual hours have passed. A story that ends badly prints its last lines an
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import random
 import resource
@@ -27,6 +28,8 @@ def main() -> int:
     wanted = parser.parse_args()
     seed = random.SystemRandom().randrange(1 << 31) if wanted.seed is None else wanted.seed
     os.nice(19)
+    # Most of what is made is gone with the next event, and hardly any of it in cycles.
+    gc.set_threshold(50_000, 20, 50)
     total, stories = Account(), 0
     while True:
         try:

@@ -304,13 +304,15 @@ class Machine(Host):
             self.world.say(self, "killed in the middle of its work")
             self.die()
             return
-        self.witness.look_at_farewells()
+        if self.witness.farewells:
+            self.witness.look_at_farewells()
         if self.stopped:
             self.die()
             return
         if self.alive:
             self._arm()
-            self.witness.look_at_groups()
+            if self.witness.has_news:
+                self.witness.look_at_groups()
 
     def answer(self) -> None:
         """Nothing answers at once."""

@@ -120,6 +120,8 @@ class Witness:
         self.by_name: dict[str, VrrpInstance] = {}
         self.farewells: set[str] = set()
         """Instances that have left MASTER, and have not said so."""
+        self.has_news = True
+        """Some state, or the configuration, is another than when groups were last looked at."""
         self.united: set[str] = set()
         """Groups whose members have all been in one state since the configuration was taken in."""
         self.hold_until_us = 0
@@ -191,6 +193,7 @@ class Witness:
                 account.sent.clear()
 
     def _index(self) -> None:
+        self.has_news = True
         self.united.clear()
         configs = self.machine.configs
         self.by_name = {config.name: config for config in configs}
@@ -271,6 +274,7 @@ class Witness:
             self.fail(f"{name} heard a master that takes precedence, and is still MASTER")
 
     def moved(self, action: StateChanged) -> None:
+        self.has_news = True
         config = self.by_name.get(action.instance)
         account = self.account(action.instance)
         account.priority = action.priority
@@ -339,6 +343,7 @@ class Witness:
         """Members move together, within one event."""
         if not self.knows_priorities or self.machine.leaving:
             return
+        self.has_news = False
         for group in self.machine.sync_groups:
             states = {self.machine.states.get(name) for name in group.members}
             if len(states) == 1:
