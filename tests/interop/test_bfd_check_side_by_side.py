@@ -105,10 +105,16 @@ class Life:
             lines = [line for line in self._new()[0] if what in line]
             return not lines or lines[-1].endswith(" UP")
 
+        def is_believed(server: str, session: str) -> bool:
+            verdicts = [line for line in self._new()[2] if f"[{session}] RS({server})" in line]
+            return bool(verdicts) and verdicts[-1].endswith(" UP")
+
+        followed = ((PLAIN, "peer2"), (ALPHA, "peer2"), (TWICE, "peer2"), (TWICE, "peer3"))
+
         poll(
             lambda: (
                 f"RS {ALPHA} {VS} UP" in self._new()[0]
-                and all(f"({name}) Entering Up state" in self._daemon.said() for name in ("peer2", "peer3"))
+                and all(is_believed(*each) for each in followed)
                 and all(map(is_up, (f"RS {PLAIN}", f"RS {ALPHA}", f"RS {TWICE}", f"VS {VS}")))
                 and len(self._new()[0]) == len(self._new()[1])
             ),
