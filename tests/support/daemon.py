@@ -104,7 +104,7 @@ class Daemon:
                 return pid if Path(f"/proc/{pid}").exists() else 0
             return 0
 
-        return poll(read, f"{role} process of {self.program}")
+        return poll(read, f"{role} process of {self.program}", seconds=60)
 
     def new_vrrp_pid(self, old: int) -> int:
         """The VRRP child that comes after ``old``."""
@@ -113,7 +113,7 @@ class Daemon:
             pid = self._pid_of("vrrp")
             return pid if pid != old else 0
 
-        return poll(fresh, f"another vrrp process than {old}")
+        return poll(fresh, f"another vrrp process than {old}", seconds=60)
 
     def said(self) -> str:
         """Everything logged since the last start."""

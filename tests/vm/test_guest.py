@@ -28,7 +28,7 @@ from tests.support import vm
 GUEST = vm.ROOT / "tests/vm/guest"
 GROUPS = {
     "balancing": ("check_traffic.py", "check_synchronisation.py"),
-    "beside keepalived": ("check_side_by_side.py", "check_migration.py"),
+    "beside others": ("check_side_by_side.py", "check_migration.py", "check_bfd.py"),
     "kernel": ("check_ipvs_table.py", "check_many_servers.py", "check_interfaces.py", "check_routes.py"),
 }
 """What takes about as long together, and shares nothing with the others."""

@@ -10,7 +10,6 @@ themselves, without answering ARP for it, and answer the client directly.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import signal
@@ -20,8 +19,10 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
+from tests.support.control import status_of
 from tests.support.daemon import Kad, processes_in
 from tests.support.lvs import Farm, ask, ask_often, connection, ipvsadm, table
 from tests.support.namespaces import Network, Node, poll, remains
@@ -267,8 +268,8 @@ def test_the_death_of_a_server_and_what_was_counted(plant: Plant, daemon: Kad) -
     words = ("-Ln", "--stats", "-t", f"{VIP}:80")
     poll(lambda: eleven.search(ipvsadm(plant.director, *words)), "eleven", seconds=PATIENCE_S, every=0.3)
     counted = poll(
-        lambda: (seen := by_ipvsadm(plant)) == by_kadctl(daemon) and seen,
-        lambda: f"ipvsadm: {by_ipvsadm(plant)}\nkadctl: {by_kadctl(daemon)}",
+        lambda: (seen := by_ipvsadm(plant)) == by_kad(daemon) and seen,
+        lambda: f"ipvsadm: {by_ipvsadm(plant)}\nkad: {by_kad(daemon)}",
         seconds=PATIENCE_S,
         every=0.5,
     )
@@ -303,9 +304,9 @@ def by_ipvsadm(plant: Plant) -> Counted:
     return {key: [value[0], *sorted(value[1:])] for key, value in found.items()}
 
 
-def by_kadctl(daemon: Kad) -> Counted:
+def by_kad(daemon: Kad) -> Counted:
     found: Counted = {}
-    for server in json.loads(daemon.kadctl("status", "--json").stdout)["virtual_servers"]:
+    for server in msgspec.to_builtins(status_of(daemon))["virtual_servers"]:
         for each in server["services"]:
             protocol, _, mark = each["name"].rpartition("FWM ")
             if not mark.isdigit():
