@@ -413,7 +413,8 @@ def _place(statement: Statement | None, word: int | None) -> tuple[Span | None, 
         return None, "", ""
     about = " ".join(statement.texts)
     if word == CLOSING and statement.closing is not None:
-        return statement.closing, "", about
+        # The one character of the line that is known by now, where it stands.
+        return statement.closing, "}".rjust(statement.closing.column), about
     if word is None or word < 0:
         word = 0
     words = statement.words

@@ -2,6 +2,7 @@
 
 import pytest
 
+from kad.config.diagnostics import render
 from kad.config.model.routing import Encapsulation, NextHop, Route, Rule, RuleAction
 from kad.config.model.vrrp import TrackedItem, TrackGroup, VrrpInstance
 from tests.support.configuration import SECURE, assert_as_annotated, read
@@ -300,3 +301,12 @@ def test_an_address_without_interface_says_what_it_wants() -> None:
     assert [each.remedy for each in loaded.diagnostics if each.code == "no-interface-given"] == [
         "interface NAME in the instance, or dev NAME after the address"
     ]
+
+
+def test_what_is_found_at_the_end_of_a_block_shows_its_brace() -> None:
+    loaded = read("virtual_server 10.0.0.1 80 {\nlb_algo rr\nreal_server 10.0.0.2 80 {\n}\n  }")
+    shown = [render(each).splitlines() for each in loaded.diagnostics if each.span and each.span.line == 5]
+    assert shown
+    for _, line, caret, *_ in shown:
+        assert line.partition("|")[2] == "   }"
+        assert caret.partition("|")[2] == "   ^"
