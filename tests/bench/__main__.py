@@ -70,6 +70,26 @@ measure(
     ("gap", "  … longest silence at 1 s", "ms", "<= 1010", at_most(1010)),
     ("lost", "  … masterships lost", "", "0", at_most(0)),
 )
+for hogs in (False, True):
+    measure(
+        f"cadence-{'hogs' if hogs else 'idle'}",
+        partial(m.cadence, hogs=hogs),
+        ("mean", f"master at 10 ms{', 4 hogs' if hogs else ''}: time between adverts", "ms", "", None),
+        ("p99", "  … p99", "ms", "<= 1x" if hogs else "<= 10.5", within(1) if hogs else at_most(10.5)),
+        ("worst", "  … the longest", "ms", "", None),
+    )
+measure(
+    "reload-vmacs",
+    partial(m.reload_adds_vmacs, count=100),
+    ("gap", "reload adds 100 VMACs: longest silence at 10 ms", "ms", "", None),
+    ("made", "  … until they are there", "ms", "", None),
+)
+measure(
+    "parse-65000",
+    m.parse_many,
+    ("took", "-t, 65,024 instances of one loop", "s", "<= 60", at_most(60)),
+    ("memory", "  … memory at most", "MB", "", None),
+)
 for count, limit in ((100, 200), (1000, 250), (10000, 600)):
     measure(
         f"test-{count}",

@@ -9,14 +9,13 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from kad.config.model.bfd import BfdInstance
 from kad.runtime.driver import Lateness
-from tests.bench.stage import NotMeasuredError, Program, median, processor_per_minute
+from tests.bench.stage import HOGS, NotMeasuredError, Program, burning, median, processor_per_minute
 from tests.support.bfd_node import BfdNode
 from tests.support.bfd_subscriber import Subscriber
 from tests.support.capture import Capture, Frame
@@ -28,7 +27,6 @@ Values = dict[str, float]
 
 LOOK_SECONDS = 10.0
 LOSSES = 10
-HOGS = 4
 REALTIME = ("chrt", "-f", "10")
 """Both are measured so: a daemon that has to wait for the processor, on a machine with other work, finds more
 to do at once and uses less of it."""
@@ -263,15 +261,3 @@ def keeping(path: Path) -> Iterator[None]:
         yield
     finally:
         Lateness.count = original  # type: ignore[method-assign]
-
-
-@contextlib.contextmanager
-def burning(count: int) -> Iterator[None]:
-    """Processes that use all the processor time they get."""
-    hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
-    try:
-        yield
-    finally:
-        for hog in hogs:
-            hog.kill()
-            hog.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -11,9 +12,11 @@ from pathlib import Path
 
 from tests.bench.stage import (
     CABLES,
+    HOGS,
     NotMeasuredError,
     Program,
     Watch,
+    burning,
     cables,
     largest_gap,
     many,
@@ -29,6 +32,27 @@ from tests.support.namespaces import Node, wait_until
 
 LOOK_SECONDS = 20.0
 """How long processor time is looked at."""
+PARSE_LIMIT_SECONDS = 150.0
+MANY = """
+$VI4= \\
+    track_file offset_instance_4.${IF}.${NUM}.${ID} { \\
+        file "${_PWD}/679/track_files/4.${IF}.${NUM}.${ID}" \\
+        weight -100 \\
+    } \\
+    vrrp_instance vrrp4.${IF}.${NUM}.${ID} { \\
+        interface bond${IF}.${NUM} \\
+        use_vmac vrrp4.${IF}.${NUM}.${ID} \\
+        virtual_router_id ${ID} \\
+        priority 130 \\
+        virtual_ipaddress { \\
+            10.${IF}.${NUM}.${ID}/24 \\
+        } \\
+        track_file { \\
+            offset_instance_4.${IF}.${NUM}.${ID} \\
+        } \\
+    }
+~SEQ(IF,0,7) ~SEQ(NUM,0,31) ~SEQ(ID,1,254) $VI4
+"""
 
 Values = dict[str, float]
 
@@ -207,6 +231,80 @@ def reload_one_of_many(program: Program, count: int) -> Values:
         wait_until(lambda: False, 2.5)
         lost = daemon.count("Entering BACKUP STATE") - daemon.count("Entering BACKUP STATE (init)")
         return {"applied": applied, "gap": largest_gap(watch.adverts()), "lost": lost}
+
+
+def cadence(program: Program, *, hogs: bool) -> Values:
+    """A master at 10 ms, its processors its own or not: the times between two of its adverts, in ms."""
+    text = configuration(vrrp_instance(version=3, state="MASTER", priority=255, advert_int=0.01))
+    with cables(1) as (one, two), Watch(two, 1) as watch:
+        pair_addresses(one, two)
+        with program(one, text) as daemon, burning(HOGS if hogs else 0):
+            watch.wait_for_all(1, 20)
+            settle(watch, daemon)
+            wait_until(lambda: False, LOOK_SECONDS)
+            times = [each.time_us / 1000 for each in spoken(watch, 0, outgoing=False)]
+    gaps = sorted(after - before for before, after in itertools.pairwise(times))
+    if not gaps:
+        raise NotMeasuredError("the master is silent")
+    return {"mean": sum(gaps) / len(gaps), "p99": gaps[len(gaps) * 99 // 100], "worst": gaps[-1]}
+
+
+def reload_adds_vmacs(program: Program, count: int) -> Values:
+    """A reload that adds so many VMACs beside a master at 10 ms: its longest silence, and until all are there."""
+    first = vrrp_instance(version=3, state="MASTER", priority=255, advert_int=0.01)
+    more = [
+        vrrp_instance(
+            f"VMAC_{vrid}",
+            interface="eth1",
+            vrid=vrid,
+            version=3,
+            extra=("use_vmac",),
+            addresses=[f"10.1.100.{vrid}/32"],
+        )
+        for vrid in range(1, count + 1)
+    ]
+    with cables(2) as (one, two), Watch(two, 1) as watch:
+        pair_addresses(one, two)
+        with program(one, configuration(first)) as daemon:
+            watch.wait_for_all(1, 20)
+            settle(watch, daemon)
+            daemon.configure(configuration(first, *more))
+            moment = time.monotonic()
+            daemon.reload()
+            if wait_until(lambda: one.ip("link", "show").count("vrrp.") >= count, 60, every=0.05) is None:
+                raise NotMeasuredError("the VMACs were not made")
+            made = (time.monotonic() - moment) * 1000
+            wait_until(lambda: False, 3)
+            return {"gap": largest_gap(watch.adverts()), "made": made}
+
+
+def parse_many(program: Program) -> Values:
+    """``-t`` of keepalived's own example of 65,024 instances in four lines, their interfaces there; s and MB."""
+    with cables(1) as (one, _), tempfile.TemporaryDirectory() as directory:
+        Path(directory, "679", "track_files").mkdir(parents=True)
+        file = Path(directory, "many.conf")
+        file.write_text(MANY)
+        links = [f"link add bond{i}.{n} type veth peer name p{i}.{n}" for i in range(8) for n in range(32)]
+        batch = Path(directory, "links")
+        batch.write_text("\n".join(links) + "\n")
+        one.ip("-batch", str(batch))
+        start = time.monotonic()
+        process = one.start(
+            [program.program, "-t", "-f", str(file)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        ended: dict[str, float] = {}
+
+        def has_ended() -> bool:
+            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if pid:
+                process.returncode = os.waitstatus_to_exitcode(status)
+                ended["memory"] = usage.ru_maxrss / 1000
+            return bool(pid)
+
+        took = wait_until(has_ended, PARSE_LIMIT_SECONDS, every=0.01)
+        if took is None or process.returncode:
+            raise NotMeasuredError(f"-t: status {process.returncode} after {time.monotonic() - start:.0f} s")
+        return {"took": took} | ended
 
 
 def config_test(program: Program, servers: int, tries: int = 5) -> Values:

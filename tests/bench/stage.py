@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,6 +20,8 @@ from tests.support.namespaces import Network, Node, wait_until
 Program = type[Daemon]
 PROGRAMS: tuple[Program, Program] = (Kad, Keepalived)
 CABLES = 4
+HOGS = 4
+"""Processes that burn where a measurement has them."""
 
 
 class NotMeasuredError(Exception):
@@ -141,3 +145,15 @@ def largest_gap(adverts: dict[tuple[int, int], list[Advert]]) -> float:
         (b.time_us - a.time_us) / 1000 for series in adverts.values() for a, b in itertools.pairwise(series)
     ]
     return max(gaps, default=float("inf"))
+
+
+@contextmanager
+def burning(count: int) -> Iterator[None]:
+    """Processes that use all the processor time they get."""
+    hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
