@@ -34,24 +34,23 @@ LOOK_SECONDS = 20.0
 """How long processor time is looked at."""
 PARSE_LIMIT_SECONDS = 150.0
 MANY = """
-$VI4= \\
-    track_file offset_instance_4.${IF}.${NUM}.${ID} { \\
-        file "${_PWD}/679/track_files/4.${IF}.${NUM}.${ID}" \\
+$ROUTER= \\
+    track_file value-${BOND}-${VLAN}-${ID} { \\
+        file "${_PWD}/values/${BOND}.${VLAN}.${ID}" \\
         weight -100 \\
     } \\
-    vrrp_instance vrrp4.${IF}.${NUM}.${ID} { \\
-        interface bond${IF}.${NUM} \\
-        use_vmac vrrp4.${IF}.${NUM}.${ID} \\
+    vrrp_instance router-${BOND}-${VLAN}-${ID} { \\
+        interface bond${BOND}.${VLAN} \\
         virtual_router_id ${ID} \\
-        priority 130 \\
+        use_vmac vmac${BOND}.${VLAN}.${ID} \\
         virtual_ipaddress { \\
-            10.${IF}.${NUM}.${ID}/24 \\
+            10.${BOND}.${VLAN}.${ID}/24 \\
         } \\
         track_file { \\
-            offset_instance_4.${IF}.${NUM}.${ID} \\
+            value-${BOND}-${VLAN}-${ID} \\
         } \\
     }
-~SEQ(IF,0,7) ~SEQ(NUM,0,31) ~SEQ(ID,1,254) $VI4
+~SEQ(BOND, 0, 7) ~SEQ(VLAN, 0, 31) ~SEQ(ID, 1, 254) $ROUTER
 """
 
 Values = dict[str, float]
@@ -250,7 +249,7 @@ def cadence(program: Program, *, hogs: bool) -> Values:
 
 
 def reload_adds_vmacs(program: Program, count: int) -> Values:
-    """A reload that adds so many VMACs beside a master at 10 ms: its longest silence, and until all are there."""
+    """A reload adds so many VMACs beside a master at 10 ms: its longest silence, and how long it takes."""
     first = vrrp_instance(version=3, state="MASTER", priority=255, advert_int=0.01)
     more = [
         vrrp_instance(
@@ -279,9 +278,9 @@ def reload_adds_vmacs(program: Program, count: int) -> Values:
 
 
 def parse_many(program: Program) -> Values:
-    """``-t`` of keepalived's own example of 65,024 instances in four lines, their interfaces there; s and MB."""
+    """``-t`` of 65,024 instances made by one loop, their interfaces there; s and MB."""
     with cables(1) as (one, _), tempfile.TemporaryDirectory() as directory:
-        Path(directory, "679", "track_files").mkdir(parents=True)
+        Path(directory, "values").mkdir()
         file = Path(directory, "many.conf")
         file.write_text(MANY)
         links = [f"link add bond{i}.{n} type veth peer name p{i}.{n}" for i in range(8) for n in range(32)]
