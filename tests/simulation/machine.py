@@ -131,6 +131,8 @@ class Machine(Host):
         """Plans the kernel has not answered, by instance."""
         self.foreign: set[ObjectKey] = set()
         """Addresses that somebody else has set, and what nobody remembers to have set."""
+        self.left_behind: set[ObjectKey] | None = None
+        """By a daemon that was killed with its journal, for the next to find."""
         self.applied = True
         """The last configuration was taken in whole."""
         self.armed_us = NEVER
@@ -165,6 +167,8 @@ class Machine(Host):
         if self.applied:
             self.previous = ()
         self.applied = False
+        if self.left_behind is not None:
+            self._disinherit()
         if not self.journal and not self.objects:
             self.witness.forget()
         self.witness.reborn()
@@ -181,6 +185,13 @@ class Machine(Host):
             self.witness.found(report)
         self.hear_of_bfd()
 
+    def _disinherit(self) -> None:
+        """A new daemon: what its configuration does not name is nobody's. Nothing tells that it was ours."""
+        self.previous = ()
+        configured = {key_of(entry) for config in self.configs for entry in entries_of(config)}
+        self.foreign |= (self.left_behind or set()) - configured
+        self.left_behind = None
+
     def die(self) -> None:
         """kill -9 of the process; the kernel keeps what it has, and scripts go on."""
         if self.alive:
@@ -190,11 +201,8 @@ class Machine(Host):
         self.inbox.clear()
 
     def lose_journal(self) -> None:
-        if not self.applied:
-            # What only the configuration before had is nobody's any more: nothing tells that it was ours.
-            left = {key_of(entry) for config in self.previous for entry in entries_of(config)}
-            left -= {key_of(entry) for config in self.configs for entry in entries_of(config)}
-            self.foreign |= left & self.kernel
+        configs = self.configs if self.applied else (*self.configs, *self.previous)
+        self.left_behind = {key_of(entry) for config in configs for entry in entries_of(config)} & self.kernel
         self.applied = True
         for everything in (self.journal, self.objects, self.stamps):
             everything.clear()
