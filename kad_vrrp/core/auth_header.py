@@ -84,6 +84,8 @@ class AuthenticationHeader:
         self._unicast = config.unicast
         self.sequence = 0
         """The highest sent or heard."""
+        self._own: tuple[int, bytes] = (0, b"")
+        """The last one sent and from which address, until another's of that number was heard."""
 
     def configure(self, config: VrrpInstance) -> None:
         if config.name != self._name:
@@ -106,6 +108,7 @@ class AuthenticationHeader:
     def seal(self, adverts: tuple[SendAdvert, ...], now_us: int) -> tuple[SendAdvert, ...]:
         # keepalived repeats the last number until a new reign begins anew.
         self.sequence = self.sequence + 1 if self.sequence < LAST_SEQUENCE else 1
+        self._own = (self.sequence, adverts[0].data[_ADDRESS] if adverts else b"")
         self._remember()
         return tuple(
             replace(each, data=sealed(each.data, self.sequence, self._key, unicast=self._unicast))
@@ -123,10 +126,14 @@ class AuthenticationHeader:
         if data[at + 4 : at + _SEQUENCE_AT] != data[_ADDRESS]:
             raise PacketError(DropReason.AUTH_FAILURE, "the AH's SPI is not its sender's address")
         sequence = int.from_bytes(data[at + _SEQUENCE_AT : value_at], "big")
-        if sequence <= self.sequence < LAST_SEQUENCE:
+        # Two masters that always speak at the same moment use the same numbers: what was ours alone is new
+        # from another. keepalived: neither ever hears the other.
+        tied = sequence == self.sequence == self._own[0] and data[_ADDRESS] != self._own[1]
+        if sequence <= self.sequence < LAST_SEQUENCE and not tied:
             text = f"AH sequence number {sequence} after {self.sequence}: seen before"
             raise PacketError(DropReason.AUTH_FAILURE, text)
         self.sequence = sequence
+        self._own = (0, b"")
         self._remember()
 
     def _remember(self) -> None:

@@ -584,3 +584,15 @@ def test_kinds() -> None:
     assert kind(**AH) is AuthenticationHeader
     assert kind(**(AH | {"family": 6})) is None
     assert kind(**HMAC) is SignedTrailer
+
+
+def test_two_masters_that_always_speak_at_the_same_moment_hear_each_other() -> None:
+    """They count alike: what is ours alone was not seen before. Once; and not what comes back to us."""
+    config = ah_config()
+    one, other, strange = made(config), made(config), "192.0.2.77"
+    mine = sealed(config, one)
+    (theirs,) = other.seal(Adverts(config, strange, 1, old_checksum=False).of(100), 0)
+    assert mine[28:32] == theirs.data[28:32]
+    assert refused(mine, config, one) is DropReason.AUTH_FAILURE
+    assert judged(theirs.data, config, one, source=strange).priority == 100
+    assert refused(theirs.data, config, one, source=strange) is DropReason.AUTH_FAILURE
