@@ -29,7 +29,7 @@ def nodes(network: Network) -> tuple[Node, Node]:
 
 
 def sessions(neighbor: str) -> str:
-    timers = "min_rx 300\nmin_tx 300\nmultiplier 10\n"
+    timers = "min_rx 500\nmin_tx 500\nmultiplier 12\n"
     return "".join(
         f"bfd_instance {name} {{\nneighbor_ip {neighbor}\ninterface {interface}\n{timers}}}\n"
         for name, interface in (("outside", "eth0"), ("inside", "blue"))
