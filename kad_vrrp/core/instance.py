@@ -473,6 +473,7 @@ class Instance:
             # The record says BACKUP afterwards, with the notification owed to the next life.
             fresh = now_us - self.transmitter.last_sent_us < self.intervals.master_down_us
             self.enter_backup(reason, now_us, self.intervals.master_down_us, farewell=fresh)
+            self.timer_us = NEVER
         else:
             self._deferred = self._next_change()
             self.remember()

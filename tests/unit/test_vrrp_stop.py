@@ -173,3 +173,24 @@ def test_withdrawal_of_what_nobody_remembers_touches_nothing() -> None:
     book.start(WITHDRAW)
     assert book.lines() == ["stopped"]
     assert book.addresses == ["10.0.0.100"]
+
+
+def test_a_withdrawing_child_takes_nothing_over_while_the_kernel_owes_it_an_answer() -> None:
+    fast = {"advert_int_us": SECOND // 10}
+    other = instance(
+        "VI_2", virtual_router_id=52, virtual_addresses=(VirtualAddress("10.0.0.200", 24),), **fast
+    )
+    book = Playbook(instance(**fast), other).start_as_master()
+    book.run_for(SECOND)
+    book.hold_answers = True
+    book.start(WITHDRAW)
+    book.run_for(SECOND // 2)
+    owed = book.answers.pop()
+    book.hold_answers = False
+    book.answer()
+    book.run_for(SECOND)
+    assert not book.stopped
+    assert book.state() == book.state("VI_2") == "BACKUP"
+    book.tell(owed)
+    assert book.stopped
+    assert book.addresses == []
