@@ -227,6 +227,7 @@ class Machine(Host):
     def resume(self) -> None:
         if self.suspended:
             self.offset_us -= self.world.now_us - self.paused_us
+            self.witness.deaf_until_us += self.world.now_us - self.paused_us
             self.set_wall_clock(self.wall_clock_wrong_us)
             self.stamps = {name: at_us - (1 << 39) for name, at_us in self.stamps.items()}
             self.armed_us = NEVER
