@@ -59,6 +59,7 @@ class BfdChild:
             records,
             on_stopped=self._leave,
             longest_patience_us=lambda: self._engine.longest_patience_us,
+            is_alive=self._heartbeat.tick,
         )
         self._driver: Driver[Event, Action] = Driver(
             self._engine, self._shell.perform, self._heartbeat, TimeReached(), quiet=SendPacket

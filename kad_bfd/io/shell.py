@@ -60,8 +60,11 @@ class Shell:
         *,
         on_stopped: Callable[[], None],
         longest_patience_us: Callable[[], int],
+        is_alive: Callable[[int], None],
     ) -> None:
+        """``is_alive`` is told when we are, CLOCK_MONOTONIC µs."""
         self._records = records
+        self._is_alive = is_alive
         self._on_stopped = on_stopped
         self._longest_patience_us = longest_patience_us
         self.causes: deque[Cause] = deque(maxlen=CAUSE_LIMIT)
@@ -182,6 +185,9 @@ class Shell:
             self.publisher.forget(action.session)
 
     def _remember(self, action: Remember) -> None:
+        # The next life asks how old a record is. One that came up after a long sleep was written just now,
+        # and not when this process last went to sleep.
+        self._is_alive(monotonic_us())
         if not self._records.write(action.session, action.record):
             self.journal_full += 1
             if self.journal_full == 1:
