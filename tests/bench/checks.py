@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.bench.stage import NotMeasuredError, Program, processor_time
 from tests.support.daemon import Daemon, Keepalived
 from tests.support.namespaces import Network, Node, wait_until
@@ -55,6 +57,12 @@ def stub() -> str:
     except (OSError, subprocess.CalledProcessError):
         return ""
     return str(made)
+
+
+def needs_stub() -> None:
+    """Skip the running test, saying why, where keepalived's checkers cannot be made to run."""
+    if not stub():
+        pytest.skip("no C compiler for the stub that lets keepalived's checkers run (make packages)")
 
 
 @contextmanager

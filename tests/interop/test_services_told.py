@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.checks import many_server, stub
+from tests.bench.checks import many_server, needs_stub, stub
 from tests.support.daemon import Daemon, Kad, Keepalived
 from tests.support.fifo import Reader
 from tests.support.keepalived import needs_keepalived
@@ -148,8 +148,7 @@ def read(mail: MailServer) -> Iterator[tuple[str, ...]]:
 def test_the_pipe_and_the_mail_say_the_same(place: Path) -> None:
     needs_namespaces()
     needs_keepalived()
-    if not stub():
-        pytest.skip("no compiler for the stub that lets keepalived's checkers run")
+    needs_stub()
     told = []
     for program in (Keepalived, Kad):
         with Network("told") as network:
