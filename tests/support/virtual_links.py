@@ -6,9 +6,22 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.support.namespaces import Node
+import pytest
+
+from tests.support.namespaces import Network, Node
 
 SETTINGS = ("arp_ignore", "arp_filter", "rp_filter", "accept_local", "promote_secondaries")
+
+
+def needs_macvlan() -> None:
+    """Skip the running test, saying why, where the kernel makes no macvlan."""
+    with Network("macvlan") as network:
+        node = network.node("probe")
+        base = node.attach(network.bridge())
+        words = ["ip", "link", "add", "link", base, "name", "x", "type", "macvlan"]
+        made = node.run(words, check=False)
+    if made.returncode:
+        pytest.skip(f"this kernel has no macvlan: {made.stderr.strip()}")
 
 
 def own_links(node: Node) -> dict[str, dict[str, Any]]:
