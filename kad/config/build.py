@@ -91,14 +91,7 @@ def _enter(reading: Reading, parent: Frame, row: Row, block: Block, statement: S
     reading.frames.append(frame)
     frame.dormant = frame.dormant or not row.acts
     if 0 <= block.parameters < len(statement.texts) - 1:
-        extra = " ".join(statement.texts[block.parameters + 1 :])
-        reading.error(
-            "extra-words",
-            f"'{statement.texts[0]}' takes no '{extra}'; it is ignored",
-            parent,
-            statement,
-            block.parameters + 1,
-        )
+        _extra_words(reading, parent, block, statement)
     if block.open is not None and not block.open(reading, frame):
         return NOTHING
     if statement.block is None:
@@ -113,6 +106,21 @@ def _enter(reading: Reading, parent: Frame, row: Row, block: Block, statement: S
     else:
         read_statements(reading, frame, statement.block)
     return block.close(reading, frame) if block.close is not None else frame
+
+
+def _extra_words(reading: Reading, parent: Frame, block: Block, statement: Statement) -> None:
+    """More words than the head of a block takes. keepalived speaks of them where a block is a list."""
+    extra = " ".join(statement.texts[block.parameters + 1 :])
+    reading.report(
+        Severity.WARNING if block.item is None else Severity.ERROR,
+        "extra-words",
+        f"'{statement.texts[0]}' takes no '{extra}' here; it is ignored",
+        parent,
+        statement,
+        block.parameters + 1,
+        remedy="remove it, or put it into the block",
+        status=ExitStatus.OK if block.item is None else ExitStatus.CONFIG_ERRORS,
+    )
 
 
 def _unknown(reading: Reading, frame: Frame, statement: Statement) -> None:

@@ -180,7 +180,7 @@ class Block:
         """The Struct whose defaults the rows' fields have."""
         self.roles = roles
         self.parameters = parameters
-        """How many words may follow the keyword before the brace; -1: any number (``open`` judges)."""
+        """How many words may follow the keyword before the brace; -1: one name (``open`` judges)."""
         self.table = {row.name: row for row in rows}
         if len(self.table) != len(rows):
             raise ValueError(f"{path}: a keyword has two rows")
@@ -204,7 +204,8 @@ class Frame:
         """Does the block as a whole not act yet? Then its keywords are not told one by one."""
         self.name = ""
         if statement is not None and len(statement.texts) > 1:
-            self.name = " ".join(statement.texts[1:])
+            end = block.parameters + 1 if block.parameters >= 0 else None
+            self.name = " ".join(statement.texts[1:end])
 
     def path(self) -> str:
         """For the identity of findings: block names outwards, by name, without lines."""
@@ -424,5 +425,5 @@ def _place(statement: Statement | None, word: int | None) -> tuple[Span | None, 
 
 def opens(block: Block) -> Kind:
     """The kind of a keyword that opens ``block``."""
-    names = "" if block.parameters == 0 else " NAME" if block.parameters == 1 else " …"
+    names = "" if block.parameters == 0 else " …" if block.parameters == 2 else " NAME"
     return Kind("block" + names, block=block)

@@ -60,7 +60,7 @@ def test_a_keyword_that_opens_no_block_keeps_its_value() -> None:
 
 def test_a_block_without_braces_and_one_with_too_many_words_are_told() -> None:
     assert_as_annotated("static_routes # no-block")
-    text = f"vrrp_instance A {{\n{INSTANCE}\nauthentication PASS {{ # extra-words\n}}\n}}"
+    text = f"vrrp_instance A {{\n{INSTANCE}\nauthentication PASS {{ # extra-words/0\n}}\n}}"
     assert_as_annotated(text)
 
 
@@ -113,3 +113,61 @@ def test_blocks_may_be_nested_beyond_reason() -> None:
     text = "a {\n" * 500 + "}\n" * 500
     loaded = read(text)
     assert loaded.exit_status == 5
+
+
+HEADS = """\
+global_defs x { # extra-words/0
+}
+vrrp_script S x { # extra-words/0
+script /bin/true
+}
+vrrp_track_process P x { # extra-words/0
+process sleep
+}
+track_file F x { # extra-words/0
+file /tmp/x
+}
+SSL x { # extra-words/0
+}
+bfd_instance b x { # extra-words/0
+neighbor_ip 10.0.0.4
+}
+garp_group x { # extra-words/0
+garp_interval 1
+interfaces y { # extra-words
+eth0
+}
+}
+static_ipaddress x { # extra-words
+10.0.0.4 dev eth0
+}
+virtual_server 10.0.0.1 80 x { # extra-words/0
+lvs_sched rr
+lvs_method NAT
+protocol TCP
+real_server 10.0.0.2 80 x { # extra-words/0
+TCP_CHECK 1 { # extra-words/0
+}
+HTTP_GET x { # extra-words/0
+url x y { # extra-words/0
+path /
+}
+}
+}
+}
+"""
+
+
+def test_words_too_many_before_a_brace_are_told_at_every_block() -> None:
+    """With keepalived's statuses: it speaks of them only where a block is a list, and then they count."""
+    config = assert_as_annotated(HEADS).config
+    assert [each.name for each in config.vrrp.scripts] == ["S"]
+    assert [each.name for each in config.bfd.instances] == ["b"]
+
+
+def test_a_name_with_words_too_many_is_found_by_its_name() -> None:
+    text = f"vrrp_script S x {{ # extra-words/0\nscript /bin/true\n}}\nvrrp_instance A {{\n{INSTANCE}\n" + (
+        "track_script {\nS\n}\n}"
+    )
+    (instance,) = assert_as_annotated(text).config.vrrp.instances
+    assert [each.name for each in instance.tracking.scripts] == ["S"]

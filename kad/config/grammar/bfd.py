@@ -345,7 +345,7 @@ BFD_INSTANCE = Block(
     close=_close,
     model=BfdInstance,
     roles=BFD,
-    parameters=-1,
+    parameters=1,
 )
 
 ROOT_ROWS = (

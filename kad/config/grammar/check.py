@@ -59,7 +59,6 @@ SSL = Block(
     close=_close_ssl,
     model=SslContext,
     roles=CHECK,
-    parameters=-1,
 )
 
 
@@ -141,7 +140,7 @@ REAL_SERVER = Block(
     close=_close_real_server,
     model=RealServer,
     roles=CHECK,
-    parameters=-1,
+    parameters=2,
 )  # fmt: skip
 
 
@@ -442,7 +441,7 @@ VIRTUAL_SERVER = Block(
     close=_close_virtual_server,
     model=VirtualServer,
     roles=CHECK,
-    parameters=-1,
+    parameters=2,
 )  # fmt: skip
 
 ROOT_ROWS = acting((

@@ -68,7 +68,6 @@ SMTP_HOST = Block(
     open=lambda reading, frame: _knows_real_server(frame),
     close=close_plain,
     roles=CHECK,
-    parameters=-1,
 )
 
 
@@ -102,7 +101,6 @@ SMTP_CHECK = Block(
     close=_close_smtp,
     model=SmtpCheck,
     roles=CHECK,
-    parameters=-1,
 )
 
 
@@ -219,7 +217,6 @@ UDP_CHECK = Block(
     close=_close_udp,
     model=UdpCheck,
     roles=CHECK,
-    parameters=-1,
 )
 
 
@@ -319,7 +316,6 @@ MISC_CHECK = Block(
     close=_close_misc,
     model=MiscCheck,
     roles=CHECK,
-    parameters=-1,
 )
 
 
@@ -396,7 +392,6 @@ BFD_CHECK = Block(
     close=_close_bfd,
     model=BfdCheck,
     roles=CHECK,
-    parameters=-1,
 )
 
 
@@ -503,7 +498,6 @@ FILE_CHECK = Block(
     close=_close_file,
     model=FileCheck,
     roles=CHECK,
-    parameters=-1,
 )
 
 CHECKER_ROWS = acting(

@@ -208,5 +208,4 @@ def checker_block(keyword: str, rows: tuple[Row, ...], model: type[Struct]) -> B
         close=close_plain,
         model=model,
         roles=CHECK,
-        parameters=-1,
     )

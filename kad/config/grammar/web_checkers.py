@@ -277,7 +277,6 @@ def _url_block(keyword: str) -> Block:
         close=_close_url,
         model=Url,
         roles=CHECK,
-        parameters=-1,
     )
 
 
@@ -366,7 +365,6 @@ def _http_block(keyword: str) -> Block:
         close=_close_http,
         model=HttpGet,
         roles=CHECK,
-        parameters=-1,
     )  # fmt: skip
 
 
