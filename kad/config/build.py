@@ -56,16 +56,19 @@ def read_statements(reading: Reading, frame: Frame, statements: list[Statement])
             _repeated(reading, frame, statement, "ignored: the first one counts")
             continue
         kind = row.kind
+        many = kind.takes is not None and len(statement.texts) > kind.takes + 1
+        told = len(reading.diagnostics) if many else 0
         if kind.block is not None:
             value = _enter(reading, frame, row, kind.block, statement)
         else:
             if statement.block is not None:
                 _unexpected_block(reading, frame, statement)
             value = kind.read(reading, frame, statement) if kind.read is not None else True
+        if many and (value is not NOTHING or len(reading.diagnostics) == told):
+            assert kind.takes is not None
+            ignored_words(reading, frame, statement, kind.takes)
         if value is NOTHING:
             continue
-        if kind.takes is not None and len(statement.texts) > kind.takes + 1:
-            ignored_words(reading, frame, statement, kind.takes)
         if repeat is Repeat.ADD:
             fields.setdefault(target, []).append(value)
         else:

@@ -12,12 +12,15 @@ MAX_DIAGNOSTICS = 2_000
 MAX_SHOWN_COLUMNS = 160
 """A source line is shown up to this width; a longer one is cut around the place."""
 
-_WORD = r"""("[^"]*"?|'[^']*'?|\S+)"""
+_WORD = r"""(?:"[^"]*"?|'[^']*'?|\S+)"""
 _SECRETS = tuple(
-    re.compile(rf"(?<!\S){keyword}\s+{_WORD}")
+    re.compile(rf"(?<!\S){keyword}\s+({_WORD}(?:\s+(?!\}})\S+)*)")
     for keyword in (r"auth_pa\w*", r"passw\w*", r"key\s+\d+(?!\s+file:)")
 )
-"""Before what nobody is to see: auth_pass, password and the number of a key of auth_hmac; misspelt too."""
+"""Before what nobody is to see: auth_pass, password and the number of a key of auth_hmac; misspelt too.
+
+The words after it may be more of it, up to a brace.
+"""
 
 _RANK = {Severity.FATAL: 0, Severity.ERROR: 1, Severity.WARNING: 2, Severity.NOTE: 3}
 

@@ -111,10 +111,37 @@ def script(appended: str = "") -> Kind:
         if command is None:
             return NOTHING
         argv, names = command
+        if len(names) > 2:
+            _words_after(reading, frame, statement, names[2:], "write SCRIPT USER GROUP")
         who = script_identity(reading, frame, statement, names)
         return NOTHING if who is None else command_of(argv, who)
 
     return Kind("script [user [group]]" + (f" ({appended} appended)" if appended else ""), read)
+
+
+def command_alone(reading: Reading, frame: Frame, statement: Statement) -> list[str] | None:
+    """argv of a keyword that takes a command and nothing else; None after reporting."""
+    command = read_command(reading, frame, statement)
+    if command is None:
+        return None
+    argv, more = command
+    if more:
+        remedy = f'{statement.texts[0]} "COMMAND ARGUMENT …", in quotes as a whole'
+        _words_after(reading, frame, statement, more, remedy)
+    return argv
+
+
+def _words_after(reading: Reading, frame: Frame, statement: Statement, words: list[str], remedy: str) -> None:
+    """keepalived says nothing of them."""
+    reading.warning(
+        "extra-words",
+        f"'{statement.texts[0]}': '{' '.join(words)}' after the command is ignored",
+        frame,
+        statement,
+        max(1, len(statement.texts) - len(words)),
+        remedy=remedy,
+        status=ExitStatus.OK,
+    )
 
 
 def read_command(reading: Reading, frame: Frame, statement: Statement) -> tuple[list[str], list[str]] | None:

@@ -205,18 +205,24 @@ def _set(value: object) -> Read:
     return read
 
 
+_AT_MOST = ("no word", "one word", "at most two words")
+
+
 def ignored_words(reading: Reading, frame: Frame, statement: Statement, takes: int) -> None:
-    """More words than mean something; keepalived says nothing of them. Many write ``alpha 1``: no mistake."""
+    """More words than mean something; keepalived says nothing of them. Many write ``alpha 1``: no mistake.
+
+    They are not quoted: after ``auth_pass`` they may be the rest of a password.
+    """
     text = statement.texts[takes + 1]
     if takes == 0 and (text in _BOOLEANS or text == "1"):
         return
     reading.warning(
         "extra-words",
-        f"'{statement.texts[0]}' takes no '{text}' here; what stands from there on is ignored",
+        f"'{statement.texts[0]}' takes {_AT_MOST[takes]}; what stands after that is ignored",
         frame,
         statement,
         takes + 1,
-        remedy="remove it, put it on a line of its own, or make it a comment (# …)",
+        remedy="remove it, make it one word in quotes, a line of its own, or a comment (# …)",
         status=ExitStatus.OK,
     )
 

@@ -145,6 +145,8 @@ def test_nearest_keyword() -> None:
             "authentication { auth_type PASS auth_pass ***** }",
         ),
         ("auth_pas secret", "auth_pas ******"),
+        ("auth_pass my own secret", "auth_pass *************"),
+        ("auth_pass my own }", "auth_pass ****** }"),
         ("key 3 hex:00ff", "key 3 ********"),
         ("key 3 file:/etc/key", "key 3 file:/etc/key"),
         ("key /etc/ssl/key.pem", "key /etc/ssl/key.pem"),

@@ -282,6 +282,42 @@ def test_a_keyword_that_acts_is_told_to_somebody(place: tuple[str, str]) -> None
     assert any(told(whole_with(path, f"{name} {value}")) != told_without() for value in VALUES)
 
 
+def with_line(place: tuple[str, str], words: str) -> str:
+    path, name = place
+    if place in APART:
+        return APART[place][1].replace("@", f"{name} {words}")
+    return whole_with(path, f"{name} {words}")
+
+
+def acting_value(place: tuple[str, str]) -> str:
+    """A value of the keyword that is told to somebody."""
+    if place in APART:
+        return APART[place][0]
+    values = NO_ANSWER.get(place, VALUES)
+    return next(each for each in values if told(with_line(place, each)) != told_without())
+
+
+def complaints(text: str) -> list[tuple[str, str]]:
+    loaded = load(NAME, reader=TextReader({NAME: text}), machine=InventedMachine(), seed=1)
+    return sorted((each.code, each.message) for each in loaded.diagnostics)
+
+
+NO_ANSWER = {
+    ("virtual_server/real_server/BFD_CHECK", "name"): ("neighbour",),
+    ("virtual_server/real_server/MISC_CHECK", "user"): ("alice",),
+    ("vrrp_script", "user"): ("alice",),
+}
+"""Keywords that change something even when what they say is refused: a value that is not."""
+
+
+@pytest.mark.parametrize("place", sorted(ROWS.keys() - SILENT), ids="/".join)
+def test_words_too_many_are_told_or_mean_something(place: tuple[str, str]) -> None:
+    value = acting_value(place)
+    plain = with_line(place, value)
+    longer = with_line(place, f"{value} zzz yyy xxx www")
+    assert complaints(longer) != complaints(plain) or told(longer) != told(plain)
+
+
 @pytest.mark.parametrize("place", sorted(SILENT), ids="/".join)
 def test_a_keyword_of_no_effect_says_so(place: tuple[str, str]) -> None:
     row: Row = ROWS[place]

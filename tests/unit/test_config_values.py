@@ -209,3 +209,42 @@ def test_words_that_mean_nothing_are_told(line: str) -> None:
         f"vrrp_instance V {{\n{interface}virtual_router_id 1\n{line}\nvirtual_ipaddress {{\n10.0.0.1\n}}\n}}"
     )
     assert_as_annotated(text)
+
+
+WORDS_AFTER = """\
+vrrp_script S {
+script /bin/true verbose # extra-words/0
+}
+vrrp_script T {
+script '/bin/true verbose'
+}
+linkbeat_interfaces {
+eth0 MII twice # bad-choice
+}
+virtual_server_group G {
+10.0.0.1 80 81 # extra-words/0
+fwmark 3 inet inet6 # extra-words/0
+}
+vrrp_instance V {
+interface eth0
+virtual_router_id 1
+authentication {
+auth_type PASS
+auth_pass my secret # extra-words/0
+}
+virtual_ipaddress {
+10.0.0.1
+}
+notify /bin/true root root admin # extra-words/0
+}
+"""
+
+
+def test_words_after_a_command_a_password_or_an_entry_are_told() -> None:
+    """keepalived says nothing of most of them; and no part of a password is repeated."""
+    loaded = assert_as_annotated(WORDS_AFTER)
+    assert [each.command.argv for each in loaded.config.vrrp.scripts] == [
+        ("/bin/true",),
+        ("/bin/true", "verbose"),
+    ]
+    assert not any("secret" in each.message for each in loaded.diagnostics)

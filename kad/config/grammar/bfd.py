@@ -57,7 +57,7 @@ def _interval(low_ms: int) -> Kind:
             )
         return value
 
-    return Kind(plain.text, read, plain.unit, plain.low, plain.high)
+    return replace(plain, read=read)
 
 
 def _weight(reading: Reading, frame: Frame, statement: Statement) -> object:
@@ -238,7 +238,7 @@ def _rival(reading: Reading, instance: BfdInstance) -> BfdInstance | None:
     return None
 
 
-_NEIGHBOR_KIND = Kind("address", _neighbor)
+_NEIGHBOR_KIND = Kind("address", _neighbor, takes=1)
 _TTL = integer(1, 255)
 
 BFD_INSTANCE = Block(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 
+from msgspec import structs
+
 from kad.addresses import family_of
 from kad.config.grammar.checkers import CHECKER_ROWS
 from kad.config.grammar.connection import CONNECT_TIMEOUT, DELAY, PERIOD, SUFFERED, VIRTUALHOST
@@ -208,6 +210,9 @@ def _scheduler_flag(reading: Reading, frame: Frame, statement: Statement) -> obj
     return NOTHING
 
 
+SCHEDULER_FLAG = Kind("flag", _scheduler_flag, takes=0)
+
+
 def _hashed(reading: Reading, frame: Frame, statement: Statement) -> object:
     _flag_without_effect(reading, frame, statement, "'hashed' has had no effect for long", "remove the line")
     return NOTHING
@@ -316,7 +321,7 @@ def _after_sorry_server(kind: Kind) -> Kind:
         )
         return NOTHING
 
-    return Kind(kind.text, read, kind.unit, kind.low, kind.high)
+    return structs.replace(kind, read=read)
 
 
 def _close_virtual_server(reading: Reading, frame: Frame) -> object:
@@ -370,8 +375,8 @@ def _common_family(frame: Frame) -> int:
 VIRTUAL_SERVER = Block(
     "virtual_server",
     acting((
-        Row("ip_family", Kind("inet / inet6", _ip_family), "Family of a service that is a mark.", "family",
-            default="its servers'"),
+        Row("ip_family", Kind("inet / inet6", _ip_family, takes=1), "Family of a service that is a mark.",
+            "family", default="its servers'"),
         Row("retry", integer(1, UNSIGNED_MAX), "Failures in a row that checkers tolerate.",
             default="the checker's own"),
         Row("delay_before_retry", DELAY, "Pause before a failed check is repeated.", "delay_before_retry_us",
@@ -387,30 +392,30 @@ VIRTUAL_SERVER = Block(
             alias_of="lvs_sched", default="wlc, reported"),
         Row("lvs_sched", choice(*SCHEDULERS), "How clients are spread over the servers.", "scheduler",
             default="wlc, reported"),
-        Row("hashed", Kind("flag", _hashed), "Accepted; without effect in keepalived as well."),
+        Row("hashed", Kind("flag", _hashed, takes=0), "Accepted; without effect in keepalived as well."),
         Row("ops", flag(), "Each datagram is scheduled on its own (UDP and marks).", "one_packet"),
         *(
-            Row(each, Kind("flag", _scheduler_flag), f"The scheduler's {each.replace('-', ' ')}.",
+            Row(each, SCHEDULER_FLAG, f"The scheduler's {each.replace('-', ' ')}.",
                 "scheduler_flags", default="off")
             for each in _SCHEDULER_FLAGS
         ),
-        Row("sh-port", Kind("flag", _scheduler_flag), "Scheduler sh: hash the source port too.",
+        Row("sh-port", SCHEDULER_FLAG, "Scheduler sh: hash the source port too.",
             "scheduler_flags", default="off"),
-        Row("sh-fallback", Kind("flag", _scheduler_flag), "Scheduler sh: pass over servers of weight 0.",
+        Row("sh-fallback", SCHEDULER_FLAG, "Scheduler sh: pass over servers of weight 0.",
             "scheduler_flags", default="off"),
-        Row("mh-port", Kind("flag", _scheduler_flag), "Scheduler mh: hash the source port too.",
+        Row("mh-port", SCHEDULER_FLAG, "Scheduler mh: hash the source port too.",
             "scheduler_flags", default="off"),
-        Row("mh-fallback", Kind("flag", _scheduler_flag), "Scheduler mh: pass over servers of weight 0.",
+        Row("mh-fallback", SCHEDULER_FLAG, "Scheduler mh: pass over servers of weight 0.",
             "scheduler_flags", default="off"),
         Row("lb_kind", forwarding("forwarding"), "How packets reach the servers.", "forwarding",
             alias_of="lvs_method", default="NAT, reported"),
         Row("lvs_method", forwarding("forwarding"), "How packets reach the servers.", "forwarding",
             default="NAT, reported"),
-        Row("persistence_engine", Kind("name", _persistence_engine, high="15 characters"),
+        Row("persistence_engine", Kind("name", _persistence_engine, high="15 characters", takes=1),
             "Module that tells clients apart, sip for instance."),
         Row("persistence_timeout", integer(1, MONTH_S, unit="s", bare=DEFAULT_PERSISTENCE_TIMEOUT),
             "How long a client stays with its server.", default="off; 360 without a port"),
-        Row("persistence_granularity", Kind("netmask / prefix length", _persistence_granularity),
+        Row("persistence_granularity", Kind("netmask / prefix length", _persistence_granularity, takes=1),
             "Clients that share this prefix share a server.", default="one address"),
         Row("protocol", choice(*Protocol, fold=True), "What the service speaks; a mark has none.",
             default="UDP, reported"),
@@ -423,12 +428,12 @@ VIRTUAL_SERVER = Block(
         Row("omega", flag(), "At shutdown, run the notifies for servers and quorum going down."),
         Row("quorum_up", script(), "Run when the quorum is won.", repeat=Repeat.FIRST),
         Row("quorum_down", script(), "Run when the quorum is lost.", repeat=Repeat.FIRST),
-        Row("quorum", Kind("integer", _quorum, "weight", "1", str(UNSIGNED_MAX)),
+        Row("quorum", Kind("integer", _quorum, "weight", "1", str(UNSIGNED_MAX), takes=1),
             "Total weight of servers up that the service needs."),
         Row("hysteresis", integer(0, UNSIGNED_MAX, unit="weight"),
             "How far beyond the quorum the weight must go to change the verdict."),
         Row("weight", integer(1, WEIGHT_LIMIT), "Weight of servers without their own.", default="1"),
-        Row("sorry_server", Kind("address [port]", _sorry_server),
+        Row("sorry_server", Kind("address [port]", _sorry_server, takes=2),
             "Where clients go while the quorum is lost."),
         Row("sorry_server_inhibit", _after_sorry_server(flag()),
             "The sorry server keeps weight 0 instead of being removed.", "sorry_inhibit", default="off"),

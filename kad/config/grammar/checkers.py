@@ -29,7 +29,7 @@ from kad.config.model.check import (
     UdpCheck,
 )
 from kad.config.schema import CHECK, CLOSING, NOTHING, Block, Frame, Kind, Reading, Repeat, Row, acting, opens
-from kad.config.scripts import Identity, command_of, default_identity, identity, read_command
+from kad.config.scripts import Identity, command_alone, command_of, default_identity, identity
 from kad.config.tree import Statement
 from kad.config.values import UNSIGNED_MAX, boolean, flag, integer, number_of, word
 from kad.units import US_PER_SECOND
@@ -145,8 +145,8 @@ DNS_CHECK = checker_block(
     CONNECTION_ROWS
     + schedule_rows(retry="3", delay_before_retry="delay_loop")
     + (
-        Row("type", Kind(" / ".join(DNS_TYPES), _dns_type), "Type of the query.", "query_type"),
-        Row("name", Kind("domain", _dns_name), "Name that is asked for.", repeat=Repeat.FIRST),
+        Row("type", Kind(" / ".join(DNS_TYPES), _dns_type, takes=1), "Type of the query.", "query_type"),
+        Row("name", Kind("domain", _dns_name, takes=1), "Name that is asked for.", repeat=Repeat.FIRST),
     ),
     DnsCheck,
 )
@@ -226,8 +226,8 @@ UDP_CHECK = Block(
 def _misc_path(reading: Reading, frame: Frame, statement: Statement) -> object:
     if len(statement.texts) < 2:
         return NOTHING  # said at the end of the block
-    command = read_command(reading, frame, statement)
-    return NOTHING if command is None else command[0]
+    argv = command_alone(reading, frame, statement)
+    return NOTHING if argv is None else argv
 
 
 def _misc_user(reading: Reading, frame: Frame, statement: Statement) -> object:
@@ -306,7 +306,7 @@ MISC_CHECK = Block(
             Row("misc_dynamic", flag(), "Status 2 to 255 means up, with that weight less 2.", "dynamic"),
             Row(
                 "user",
-                Kind("user [group]", _misc_user),
+                Kind("user [group]", _misc_user, takes=2),
                 "As whom the command runs.",
                 "identity",
                 default="script_user",
@@ -376,7 +376,7 @@ BFD_CHECK = Block(
         (
             Row(
                 "name",
-                Kind("bfd_instance", _bfd_name, high="31 characters"),
+                Kind("bfd_instance", _bfd_name, high="31 characters", takes=1),
                 "The session that is followed; it must be defined above.",
                 "bfd_instance",
                 default="required",
@@ -473,7 +473,7 @@ FILE_CHECK = Block(
         (
             Row(
                 "track_file",
-                Kind("track_file", _track_file),
+                Kind("track_file", _track_file, takes=1),
                 "The file that is followed; it must be defined above.",
                 default="required",
             ),

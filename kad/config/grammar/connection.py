@@ -78,7 +78,7 @@ def _bind_if(reading: Reading, frame: Frame, statement: Statement) -> object:
 CONNECTION_ROWS = (
     Row(
         "connect_ip",
-        Kind("address", _connect_ip),
+        Kind("address", _connect_ip, takes=1),
         "Address to examine instead of the real server's.",
         "connect_address",
         default="the real server's",
@@ -91,7 +91,7 @@ CONNECTION_ROWS = (
     ),
     Row(
         "bindto",
-        Kind("address", _bindto),
+        Kind("address", _bindto, takes=1),
         "Local address of the connection.",
         "bind_address",
         default="the kernel's choice",

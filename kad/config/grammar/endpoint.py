@@ -76,7 +76,7 @@ def host(what: str = "address") -> Kind:
         found = host_address(reading, frame, statement, 1)
         return NOTHING if found is None else found
 
-    return Kind(what, read)
+    return Kind(what, read, takes=1)
 
 
 def is_link_local(address: str) -> bool:

@@ -67,7 +67,7 @@ def _process_name(reading: Reading, frame: Frame, statement: Statement) -> objec
     return name
 
 
-PROCESS_NAME = Kind("name", _process_name, high="15 characters")
+PROCESS_NAME = Kind("name", _process_name, high="15 characters", takes=1)
 
 
 def _process_names(reading: Reading, frame: Frame, statement: Statement) -> object:
@@ -330,9 +330,9 @@ def _rlimit(reading: Reading, frame: Frame, statement: Statement) -> object:
     return NOTHING if value is None else max(2, value)
 
 
-RT_PRIORITY = Kind("integer", _realtime_priority, low="1", high="99")
+RT_PRIORITY = Kind("integer", _realtime_priority, low="1", high="99", takes=1)
 CPU_AFFINITY = Kind("integer …", _cpu_affinity, "processor")
-RLIMIT = Kind("integer", _rlimit, "µs", "1", str(UNSIGNED_MAX))
+RLIMIT = Kind("integer", _rlimit, "µs", "1", str(UNSIGNED_MAX), takes=1)
 NICE = integer(-20, 19, soft=True)
 
 
@@ -557,7 +557,7 @@ GLOBAL_ROWS: tuple[Row, ...] = (
     # Processes
     Row(
         "process_names",
-        Kind("flag", _process_names),
+        Kind("flag", _process_names, takes=0),
         "Give the child processes their usual names.",
         acts=True,
         roles=ALL,
@@ -630,7 +630,7 @@ GLOBAL_ROWS: tuple[Row, ...] = (
     ),
     Row(
         "script_user",
-        Kind("user [[:]group]", read_script_user),
+        Kind("user [[:]group]", read_script_user, takes=2),
         "As whom scripts run that name no user.",
         roles=ALL,
         acts=True,
@@ -696,7 +696,7 @@ GLOBAL_ROWS: tuple[Row, ...] = (
     ),
     Row(
         "smtp_server",
-        Kind("host [port]", _smtp_server),
+        Kind("host [port]", _smtp_server, takes=2),
         "Mail relay; no alerts without one.",
         "mail.server",
         acts=True,
@@ -786,7 +786,7 @@ GLOBAL_ROWS: tuple[Row, ...] = (
     # VRRP: what instances start from
     Row(
         "vrrp_mcast_group4",
-        Kind("IPv4 multicast address", _multicast_group(INET)),
+        Kind("IPv4 multicast address", _multicast_group(INET), takes=1),
         "Group that IPv4 adverts are sent to.",
         "group4",
         acts=True,
@@ -794,7 +794,7 @@ GLOBAL_ROWS: tuple[Row, ...] = (
     ),
     Row(
         "vrrp_mcast_group6",
-        Kind("IPv6 multicast address", _multicast_group(INET6)),
+        Kind("IPv6 multicast address", _multicast_group(INET6), takes=1),
         "Group that IPv6 adverts are sent to.",
         "group6",
         acts=True,

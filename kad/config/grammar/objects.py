@@ -122,7 +122,12 @@ GARP_GROUP = Block(
             "gna_interval_us",
             acts=True,
         ),
-        Row("interface", Kind("interface", _single_interface), "The one interface it is about.", acts=True),
+        Row(
+            "interface",
+            Kind("interface", _single_interface, takes=1),
+            "The one interface it is about.",
+            acts=True,
+        ),
         Row("interfaces", opens(INTERFACES), "Those that share one pace.", acts=True, default="required"),
     ),
     close=_close_garp_group,
@@ -136,11 +141,14 @@ GARP_GROUP = Block(
 def _linkbeat(reading: Reading, frame: Frame, statement: Statement) -> object:
     reading.require_interface(frame, statement, 0, status=ExitStatus.CANNOT_RUN)
     method = statement.texts[1] if len(statement.texts) > 1 else ""
-    if method not in ("", "MII", "ETHTOOL", "IOCTL") or len(statement.texts) > 2:
+    if method not in ("", "MII", "ETHTOOL", "IOCTL"):
         reading.error(
             "bad-choice", f"'{method}' is no way to poll", frame, statement, 1, remedy="MII, ETHTOOL or IOCTL"
         )
         method = ""
+    elif len(statement.texts) > 2:
+        extra = statement.texts[2]
+        reading.error("bad-choice", f"'{extra}' after the way to poll is ignored", frame, statement, 2)
     return LinkbeatInterface(statement.texts[0], method)
 
 

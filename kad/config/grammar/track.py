@@ -21,7 +21,7 @@ from kad.config.schema import (
     Row,
     opens,
 )
-from kad.config.scripts import command_of, default_identity, identity, read_command
+from kad.config.scripts import command_alone, command_of, default_identity, identity
 from kad.config.tree import Statement
 from kad.config.values import INT_MAX, decimal, flag, number_of, word
 
@@ -50,7 +50,7 @@ def weight(limit: int, *, soft: bool = False) -> Kind:
                 )
         return NOTHING if value is None else value
 
-    return Kind("integer [reverse]", read, "", str(-limit), str(limit))
+    return Kind("integer [reverse]", read, "", str(-limit), str(limit), takes=2)
 
 
 # track_file ----------------------------------------------------------------------------------------------
@@ -258,15 +258,24 @@ VRRP_TRACK_PROCESS = Block(
             repeat=Repeat.FIRST,
             acts=True,
         ),
-        Row("quorum", Kind("integer", _quorum, "processes", "1", "65535"), "How many must run.", acts=True),
+        Row(
+            "quorum",
+            Kind("integer", _quorum, "processes", "1", "65535", takes=1),
+            "How many must run.",
+            acts=True,
+        ),
         Row(
             "quorum_max",
-            Kind("integer", _quorum_max, "processes", "0", "65535"),
+            Kind("integer", _quorum_max, "processes", "0", "65535", takes=1),
             "How many may run.",
             acts=True,
         ),
         Row(
-            "delay", Kind("decimal", _delay, "s", "0.000001", "3600"), "Both delays.", default="0", acts=True
+            "delay",
+            Kind("decimal", _delay, "s", "0.000001", "3600", takes=1),
+            "Both delays.",
+            default="0",
+            acts=True,
         ),
         Row("fork_delay", _DELAY, "Wait after processes started.", "fork_delay_us", acts=True),
         Row("terminate_delay", _DELAY, "Wait after processes ended.", "terminate_delay_us", acts=True),
@@ -285,8 +294,8 @@ VRRP_TRACK_PROCESS = Block(
 def _script(reading: Reading, frame: Frame, statement: Statement) -> object:
     if len(statement.texts) < 2:
         return NOTHING
-    command = read_command(reading, frame, statement)
-    return NOTHING if command is None else command[0]
+    argv = command_alone(reading, frame, statement)
+    return NOTHING if argv is None else argv
 
 
 def _user(reading: Reading, frame: Frame, statement: Statement) -> object:
@@ -345,7 +354,7 @@ def _close_script(reading: Reading, frame: Frame) -> object:
 
 
 _PERIOD = decimal(0, 4294_000, places=3, scale=1000, zero=1000)
-_COUNT = Kind("integer", _rise_fall, "", "1", str(INT_MAX))
+_COUNT = Kind("integer", _rise_fall, "", "1", str(INT_MAX), takes=1)
 
 VRRP_SCRIPT = Block(
     "vrrp_script",
@@ -361,7 +370,13 @@ VRRP_SCRIPT = Block(
         ),
         Row("rise", _COUNT, "Successes in a row that mean well.", acts=True),
         Row("fall", _COUNT, "Failures in a row that mean failed.", acts=True),
-        Row("user", Kind("user [[:]group]", _user), "As whom it runs.", default="script_user", acts=True),
+        Row(
+            "user",
+            Kind("user [[:]group]", _user, takes=2),
+            "As whom it runs.",
+            default="script_user",
+            acts=True,
+        ),
         Row("init_fail", flag(), "Failed until the first success.", acts=True),
     ),
     open=_needs_name,

@@ -10,7 +10,7 @@ from kad.config.grammar.endpoint import port_of
 from kad.config.model.check import GroupFwmark, GroupRange, VirtualServerGroup
 from kad.config.schema import CHECK, CLOSING, NOTHING, Block, Frame, Kind, Reading, Row
 from kad.config.tree import Statement
-from kad.config.values import UNSIGNED_MAX, number_of
+from kad.config.values import UNSIGNED_MAX, ignored_words, number_of
 
 FAMILIES = {"inet": 4, "inet6": 6}
 
@@ -42,6 +42,7 @@ def _group_fwmark(reading: Reading, frame: Frame, statement: Statement) -> objec
                 remedy="inet, inet6 or nothing",
             )
             return NOTHING
+        _no_more(reading, frame, statement, 2)
     else:
         frame.places["mark of any family"] = statement
     return GroupFwmark(mark, family)
@@ -60,7 +61,15 @@ def _group_range(reading: Reading, frame: Frame, statement: Statement) -> object
             remedy="ADDRESS, ADDRESS-LAST or ADDRESS/LENGTH",
         )
         return NOTHING
-    return NOTHING if port is None else GroupRange(bounds[0], bounds[1], port)
+    if port is None:
+        return NOTHING
+    _no_more(reading, frame, statement, 1)
+    return GroupRange(bounds[0], bounds[1], port)
+
+
+def _no_more(reading: Reading, frame: Frame, statement: Statement, takes: int) -> None:
+    if len(statement.texts) > takes + 1:
+        ignored_words(reading, frame, statement, takes)
 
 
 def _bounds(text: str) -> tuple[str, str] | str:

@@ -295,13 +295,13 @@ AUTHENTICATION = Block(
     (
         Row(
             "auth_type",
-            Kind("PASS / AH", _auth_type),
+            Kind("PASS / AH", _auth_type, takes=1),
             "How adverts prove where they come from.",
             acts=True,
         ),
         Row(
             "auth_pass",
-            Kind("password", _auth_pass, high=f"{AUTH_PASS_LENGTH} characters"),
+            Kind("password", _auth_pass, high=f"{AUTH_PASS_LENGTH} characters", takes=1),
             "Password, sent in clear text.",
             acts=True,
         ),
@@ -376,7 +376,7 @@ def _one_of(*allowed: str) -> Kind:
         )
         return NOTHING
 
-    return Kind(" / ".join(allowed), read)
+    return Kind(" / ".join(allowed), read, takes=1)
 
 
 def _close_hmac(reading: Reading, frame: Frame) -> object:
@@ -392,7 +392,14 @@ AUTH_HMAC = Block(
     (
         Row(
             "key",
-            Kind("ID (hex:.. / file:PATH / ASCII)", _hmac_key, "bytes", "ID 1, 32 bytes", "ID 255, 64 bytes"),
+            Kind(
+                "ID (hex:.. / file:PATH / ASCII)",
+                _hmac_key,
+                "bytes",
+                "ID 1, 32 bytes",
+                "ID 255, 64 bytes",
+                takes=2,
+            ),
             "A key that adverts may be signed with.",
             "keys",
             repeat=Repeat.ADD,
@@ -730,7 +737,7 @@ INSTANCE_ROWS: tuple[Row, ...] = (
     ),
     Row(
         "version",
-        Kind("integer", _version, "", "2", "3"),
+        Kind("integer", _version, "", "2", "3", takes=1),
         "Protocol version.",
         acts=True,
         default="vrrp_version; 3 for IPv6",
@@ -758,7 +765,7 @@ INSTANCE_ROWS: tuple[Row, ...] = (
     # Where adverts go and come from
     Row(
         "mcast_src_ip",
-        Kind("address", _source(False)),
+        Kind("address", _source(False), takes=1),
         "Source of adverts.",
         "source_address",
         acts=True,
@@ -766,7 +773,7 @@ INSTANCE_ROWS: tuple[Row, ...] = (
     ),
     Row(
         "mcast_dst_ip",
-        Kind("multicast address", _destination),
+        Kind("multicast address", _destination, takes=1),
         "Group of adverts.",
         "multicast_group",
         acts=True,
@@ -774,7 +781,7 @@ INSTANCE_ROWS: tuple[Row, ...] = (
     ),
     Row(
         "unicast_src_ip",
-        Kind("address", _source(True)),
+        Kind("address", _source(True), takes=1),
         "Source of adverts to peers.",
         "source_address",
         acts=True,
@@ -783,7 +790,7 @@ INSTANCE_ROWS: tuple[Row, ...] = (
     Row("unicast_peer", opens(UNICAST_PEER), "Send adverts to these peers instead of a group.", acts=True),
     Row(
         "unicast_fault_no_peer",
-        Kind("flag", _unicast_flag("unicast_fault_no_peer")),
+        Kind("flag", _unicast_flag("unicast_fault_no_peer"), takes=0),
         "FAULT rather than multicast when there is no peer.",
         acts=True,
     ),
@@ -796,14 +803,14 @@ INSTANCE_ROWS: tuple[Row, ...] = (
     ),
     Row(
         "check_unicast_src",
-        Kind("flag", _unicast_flag("check_unicast_src")),
+        Kind("flag", _unicast_flag("check_unicast_src"), takes=0),
         "Drop adverts that are not from a peer.",
         acts=True,
         default="vrrp_check_unicast_src",
     ),
     Row(
         "old_unicast_checksum",
-        Kind("[never]", _old_checksum),
+        Kind("[never]", _old_checksum, takes=1),
         "Checksum of keepalived before 1.3.7; never: do not even look for it.",
         acts=True,
         default="detected",
@@ -811,7 +818,7 @@ INSTANCE_ROWS: tuple[Row, ...] = (
     Row("track_src_ip", flag(), "FAULT while the configured source address is missing.", acts=True),
     Row(
         "native_ipv6",
-        Kind("flag", _native_ipv6),
+        Kind("flag", _native_ipv6, takes=0),
         "An IPv6 instance.",
         acts=True,
         deprecated="remove it: addresses decide the family",
@@ -1037,7 +1044,7 @@ INSTANCE_ROWS: tuple[Row, ...] = (
     ),
     Row(
         "lvs_sync_daemon_interface",
-        Kind("interface", _sync_daemon_interface),
+        Kind("interface", _sync_daemon_interface, takes=1),
         "Interface of the connection synchronisation.",
         acts=True,
         deprecated="lvs_sync_daemon in global_defs",
