@@ -294,6 +294,7 @@ class Driver(Generic[E, A]):
             drains, self._unfinished = self._unfinished, []
             self._unfinished = [drain for drain in drains if drain()]
         # What is left keeps its descriptor readable: the next turn comes at once.
+        self._may_rest &= not self._unfinished
         self._unfinished = []
 
     def _arm(self) -> None:

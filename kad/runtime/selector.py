@@ -8,14 +8,21 @@ whatever woke it: who drains sockets in the other readers can act on timers ther
 of the loop.
 """
 
+from __future__ import annotations
+
 import ctypes
 import os
 import select
 import selectors
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from kad.runtime.clock import monotonic_us
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
 
 _CLOCK_MONOTONIC = 1
 _TFD_TIMER_ABSTIME = 1
@@ -73,6 +80,12 @@ def _bound_timerfd() -> tuple[Callable[[], int], Callable[[int, int], None]]:
 _create, _arm = _bound_timerfd()
 
 
+def _mask(events: int) -> int:
+    """The kernel's word for the module's."""
+    read = select.EPOLLIN if events & selectors.EVENT_READ else 0
+    return read | (select.EPOLLOUT if events & selectors.EVENT_WRITE else 0)
+
+
 class TimerSelector(selectors.EpollSelector):
     """An EpollSelector whose timeouts, and :attr:`deadline_us`, are exact."""
 
@@ -84,7 +97,8 @@ class TimerSelector(selectors.EpollSelector):
         self.is_due = False
         """Do not wait at all for once: there is news since the deadline was set."""
         self.rest_until_us = 0
-        """Wait for nothing but the time until then, once: what arrives meanwhile is found all together."""
+        """Do not wake up before then for what is ``served``, once: what arrives meanwhile is found all
+        together. Everything else is waited for as ever."""
         self.is_urgent = False
         """Do not sleep until the deadline but look all the while, once: waking up takes its time."""
         self.look_out_until_us = 0
@@ -94,11 +108,34 @@ class TimerSelector(selectors.EpollSelector):
         """Called instead of the event loop when nothing but ``served`` descriptors are ready; True: go on
         waiting. asyncio's own turn costs as much as everything a packet needs."""
         self._epoll = select.epoll.fromfd(os.dup(self.fileno()))
-        self._timer_alone = select.poll()
-        self._timer_alone.register(self.timer_fd, select.POLLIN)
+        self._epoll_unserved = select.epoll()
+        """The timer and all that is not served: what a rest waits for."""
+        self._epoll_unserved.register(self.timer_fd, select.EPOLLIN)
         self._armed_us = _NEVER
         # The pair is what asyncio keeps with a key: no reader and no writer yet.
         self.register(self.timer_fd, selectors.EVENT_READ, (None, None))
+
+    def register(
+        self, fileobj: FileDescriptorLike, events: int, data: object = None
+    ) -> selectors.SelectorKey:
+        """What is to be served is in ``served`` before."""
+        key = super().register(fileobj, events, data)
+        if key.fd not in self.served:
+            self._epoll_unserved.register(key.fd, _mask(events))
+        return key
+
+    def modify(self, fileobj: FileDescriptorLike, events: int, data: object = None) -> selectors.SelectorKey:
+        key = super().modify(fileobj, events, data)
+        if key.fd not in self.served:
+            self._epoll_unserved.modify(key.fd, _mask(events))
+        return key
+
+    def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
+        key = super().unregister(fileobj)
+        # Not there: it was served, or is closed.
+        with suppress(OSError):
+            self._epoll_unserved.unregister(key.fd)
+        return key
 
     def select(self, timeout: float | None = None) -> Ready:
         if timeout is not None and timeout <= 0:
@@ -119,6 +156,7 @@ class TimerSelector(selectors.EpollSelector):
     def close(self) -> None:
         super().close()
         self._epoll.close()
+        self._epoll_unserved.close()
         os.close(self.timer_fd)
 
     def _wait(self, until_us: int) -> Events:
@@ -126,18 +164,20 @@ class TimerSelector(selectors.EpollSelector):
             until_us = min(until_us, self.deadline_us)
         if self.is_due:
             self.is_due, until_us = False, 0
-        if not self.rest_until_us:
+        rest_until_us, self.rest_until_us = self.rest_until_us, 0
+        if self.is_urgent:
+            self.is_urgent = False
             self._arm_for(until_us)
-            if self.is_urgent:
-                self.is_urgent = False
-                return self._look_until(until_us)
-            if self.look_out_until_us and (events := self._look_out(until_us)):
-                return events
+            return self._look_until(until_us)
+        if self.look_out_until_us and (events := self._look_out(until_us)):
+            return events
+        if not rest_until_us:
+            self._arm_for(until_us)
             return self._epoll.poll(-1, _EVENTS)
-        self._arm_for(min(until_us, self.rest_until_us))
-        self._timer_alone.poll()
-        self.rest_until_us = 0
-        return self._epoll.poll(0, _EVENTS)
+        self._arm_for(min(until_us, rest_until_us))
+        self._epoll_unserved.poll(-1, 1)
+        # All of it: what is left for the next turn would lie for as long again.
+        return self._epoll.poll(0, len(self.get_map()))
 
     def _look_until(self, until_us: int) -> Events:
         poll = self._epoll.poll

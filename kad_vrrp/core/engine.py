@@ -47,7 +47,7 @@ from kad_vrrp.core.registry import Registry
 from kad_vrrp.core.report import group_report, report_of
 from kad_vrrp.core.stall import heard_at
 from kad_vrrp.core.statics import STATICS, Statics
-from kad_vrrp.core.timers import LONGEST_EARLY_US
+from kad_vrrp.core.timers import LONGEST_EARLY_US, LONGEST_PATIENCE_US, reading_patience_us
 from kad_vrrp.core.trackers import Followed
 from kad_vrrp.core.transports import Slot, Transports
 
@@ -128,11 +128,12 @@ class Engine:
 
         0 while any instance is MASTER: a better router must not wait for it to give way.
         """
-        patience_us = LONGEST_EARLY_US
+        patience_us = LONGEST_PATIENCE_US
         for instance in self._registry.instances:
             if instance.state is State.MASTER:
                 return 0
-            patience_us = min(patience_us, instance.early_us, instance.intervals.skew_us // 2)
+            interval_us = min(instance.config.advert_int_us, instance.master_adver_us)
+            patience_us = min(patience_us, reading_patience_us(interval_us, instance.intervals.skew_us))
         return patience_us
 
     def is_master(self, name: str) -> bool:

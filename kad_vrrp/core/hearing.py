@@ -119,10 +119,11 @@ def _preempts(instance: Instance, now_us: int) -> bool:
 def _accept(instance: Instance, heard: Advertisement, now_us: int) -> None:
     """The sender is our master: learn from it, and wait for it anew."""
     config = instance.config
-    news = (heard.source, heard.priority) != (instance.master_address, instance.master_priority)
+    known = instance.master_address, instance.master_priority, instance.master_adver_us
     preempt_at_us = instance.preempt_at_us
     instance.ready = False
     learn(instance, heard)
+    news = known != (instance.master_address, instance.master_priority, instance.master_adver_us)
     if config.preempt_delay_us:
         if heard.priority >= instance.priority:
             instance.preempt_at_us = 0

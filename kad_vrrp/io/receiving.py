@@ -13,7 +13,8 @@ from kad_vrrp.core.events import AdvertDelayed, AdvertReceived, AdvertsReceived
 _DATA_SIZE = 8192
 """More than the longest advertisement (255 IPv6 addresses and a trailer); what is longer is cut, and bad."""
 WAKING_LIMIT_US = 20_000
-"""What arrived longer ago lay there for another reason: we stood still (or a clock was set)."""
+"""What arrived longer ago, and lay longer than it was meant to, lay there because we stood still (or a clock
+was set)."""
 _WAYS_LIMIT = 1024
 """Ways packets came that are kept in words; forged sources may not fill the memory."""
 
@@ -40,12 +41,18 @@ def stamp_packets(made: socket.socket) -> None:
 
 
 class Receiver:
-    """Reads the sockets of one family, one after the other, into the same buffers."""
+    """Reads the sockets of one family, one after the other, into the same buffers.
 
-    def __init__(self, family: socket.AddressFamily, deliver: Deliver) -> None:
+    ``patience_us``: how long packets lie there on purpose at present.
+    """
+
+    def __init__(
+        self, family: socket.AddressFamily, deliver: Deliver, patience_us: Callable[[], int]
+    ) -> None:
         name_size = _NAME6_SIZE if family == socket.AF_INET6 else 0
         self._buffers = BatchReader(_DATA_SIZE, name_size=name_size, control_size=_CONTROL_SIZES[family])
         self._deliver = deliver
+        self._patience_us = patience_us
         self._sources: dict[bytes, str] = {}
         self._ways: dict[bytes, Way] = {}
         self._events = self._events6 if family == socket.AF_INET6 else self._events4
@@ -76,7 +83,7 @@ class Receiver:
         now_us = monotonic_us()
         # The kernel's stamp is CLOCK_REALTIME.
         offset_us = now_us - realtime_us()
-        earliest_us = now_us - WAKING_LIMIT_US
+        earliest_us = now_us - WAKING_LIMIT_US - self._patience_us()
         buffers, arrived = self._buffers, []
         for at in range(buffers.name_size, count * buffers.way_size, buffers.way_size):
             _, _, kind, seconds, nanoseconds = _STAMP.unpack_from(buffers.ways, at)

@@ -126,7 +126,9 @@ class Shell:
             log_changes=self._log_address_changes,
         )
         patient_reader = partial(driver.add_reader, patient=True)
-        self.transports = Transports(driver.feed, patient_reader, driver.remove_reader)
+        self.transports = Transports(
+            driver.feed, patient_reader, driver.remove_reader, lambda: driver.patience_us
+        )
         self.runner = ScriptRunner(driver.loop, self._script_ended, logs.error, self._environment)
         self.thread = KernelThread(driver.loop)
         self.linkbeat = Linkbeat(driver.loop, self._tell_linkbeat, logs.info)

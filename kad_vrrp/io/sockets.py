@@ -163,8 +163,10 @@ class Transports:
         deliver: Deliver,
         add_reader: Callable[[int, Callable[[], bool]], object],
         remove_reader: Callable[[int], None],
+        patience_us: Callable[[], int] = lambda: 0,
     ) -> None:
         self._deliver = deliver
+        self._patience_us = patience_us
         self._receivers: dict[int, Receiver] = {}
         self._add_reader = add_reader
         self._remove_reader = remove_reader
@@ -186,7 +188,7 @@ class Transports:
         """Made when it is first needed: most hosts speak one family."""
         if family not in self._receivers:
             kind = socket.AF_INET6 if family == 6 else socket.AF_INET
-            self._receivers[family] = Receiver(kind, self._deliver)
+            self._receivers[family] = Receiver(kind, self._deliver, self._patience_us)
         return self._receivers[family]
 
     def close(self, number: int) -> None:

@@ -136,3 +136,65 @@ def test_an_urgent_wait_ends_with_what_arrives(selector: TimerSelector) -> None:
         selector.is_urgent = True
         other.send(b"x")
         assert next(key.fileobj for key, _ in selector.select(None)) is one
+
+
+def test_a_rest_is_for_what_is_served_alone(selector: TimerSelector) -> None:
+    """``served``: packets that may lie. Any other news ends the rest, and is found with the packets."""
+    packets, sender = socket.socketpair()
+    news, teller = socket.socketpair()
+    with packets, sender, news, teller:
+        selector.serve = lambda _: False
+        selector.served.add(packets.fileno())
+        selector.register(packets, selectors.EVENT_READ, (None, None))
+        selector.register(news, selectors.EVENT_READ, (None, None))
+        sender.send(b"x")
+        start_us = monotonic_us()
+        selector.rest_until_us = start_us + 20_000
+        selector.select(None)
+        assert monotonic_us() >= start_us + 20_000
+        selector.rest_until_us = monotonic_us() + 60_000_000
+        teller.send(b"x")
+        assert {key.fileobj for key, _ in selector.select(None)} >= {packets, news}
+        assert monotonic_us() - start_us < 30_000_000
+        # Interest in writing is news as well.
+        news.recv(1)
+        selector.modify(news, selectors.EVENT_READ | selectors.EVENT_WRITE, (None, None))
+        selector.rest_until_us = monotonic_us() + 60_000_000
+        assert any(key.fileobj is news for key, _ in selector.select(None))
+        selector.unregister(news)
+        selector.unregister(packets)
+        assert monotonic_us() - start_us < 30_000_000
+
+
+def test_an_urgent_deadline_is_not_rested_away(selector: TimerSelector) -> None:
+    packets, sender = socket.socketpair()
+    with packets, sender:
+        selector.serve = lambda _: False
+        selector.served.add(packets.fileno())
+        selector.register(packets, selectors.EVENT_READ, (None, None))
+        selector.deadline_us = monotonic_us() + 60_000_000
+        selector.rest_until_us = selector.deadline_us
+        selector.is_urgent = True
+        sender.send(b"x")
+        start_us = monotonic_us()
+        selector.select(None)
+        assert monotonic_us() - start_us < 30_000_000
+        assert selector.rest_until_us == 0
+        selector.unregister(packets)
+
+
+def test_after_a_rest_all_that_is_ready_is_found_at_once(selector: TimerSelector) -> None:
+    """A turn that left some for the next one would let them lie for another rest."""
+    found: list[int] = []
+    pairs = [socket.socketpair() for _ in range(150)]
+    for one, other in pairs:
+        selector.served.add(one.fileno())
+        selector.register(one, selectors.EVENT_READ, (None, None))
+        other.send(b"x")
+    selector.serve = lambda events: found.append(len(events)) is not None
+    selector.rest_until_us = monotonic_us() + 1_000
+    selector.select(None)
+    assert found == [151]
+    for pair in pairs:
+        for end in pair:
+            end.close()

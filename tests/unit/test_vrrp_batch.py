@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kad_vrrp.core.actions import Action, ChangeAddresses, Notify, OpenTransport
+from kad_vrrp.core.actions import Action, ChangeAddresses, Notify, OpenTransport, Remember
 from kad_vrrp.core.context import EngineSettings
 from kad_vrrp.core.engine import Engine
 from kad_vrrp.core.events import (
@@ -14,6 +14,7 @@ from kad_vrrp.core.events import (
     LinkChanged,
     NotifyDone,
     PlanDone,
+    TimeReached,
     TransportOpened,
 )
 from tests.support.adverts import advert
@@ -103,3 +104,20 @@ def test_a_transport_that_was_closed_meanwhile() -> None:
     packet = AdvertReceived(9, advert(vrid=1), "192.0.2.66")
     host.tell(AdvertsReceived(9, [packet], [0]), NOW_US)
     assert host.engine.report().drops
+
+
+def test_how_long_packets_may_lie() -> None:
+    """Less when the master turns out to speak more often, of which the reader is told; as MASTER, none."""
+    host = Host()
+    assert host.engine.patience_us == 62_500
+    fast = [advert(vip=f"192.0.2.{100 + n}", vrid=n, priority=200, interval_us=100_000) for n in (1, 2, 3)]
+    slow = advert(vip="192.0.2.101", vrid=1, priority=200, interval_us=1_000_000)
+    for data in (slow, *fast):
+        host.done.clear()
+        host.tell(AdvertReceived(1, data, "192.0.2.66"), NOW_US)
+        assert any(isinstance(action, Remember) for action in host.done)
+    assert host.engine.patience_us == 6_250
+    deadline_us = host.engine.deadline_us
+    assert deadline_us is not None
+    host.tell(TimeReached(), deadline_us)
+    assert host.engine.patience_us == 0

@@ -3,7 +3,13 @@
 import pytest
 
 from kad_vrrp.core.priority import effective_priority
-from kad_vrrp.core.timers import early_window_us, intervals, master_down_interval_us, skew_time_us
+from kad_vrrp.core.timers import (
+    early_window_us,
+    intervals,
+    master_down_interval_us,
+    reading_patience_us,
+    skew_time_us,
+)
 
 
 @pytest.mark.parametrize(
@@ -48,3 +54,15 @@ def test_effective_priority_stays_in_range_and_an_owner_stays_owner() -> None:
     assert effective_priority(100, -300) == 1
     assert effective_priority(200, 100) == 254
     assert effective_priority(255, -100) == 255
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("priority", [1, 100, 200, 254, 255])
+@pytest.mark.parametrize("interval_us", [10_000, 100_000, 1_000_000, 10_000_000])
+def test_no_packet_lies_until_it_makes_something_due(version: int, priority: int, interval_us: int) -> None:
+    """The soonest that a packet makes due is the skew time."""
+    skew_us = skew_time_us(version, priority, interval_us)
+    patience_us = reading_patience_us(interval_us, skew_us)
+    assert patience_us <= min(skew_us / 2, interval_us / 16, 62_500)
+    if priority <= 200 and version == 3:
+        assert patience_us == min(interval_us // 16, 62_500)
