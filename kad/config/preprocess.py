@@ -7,12 +7,13 @@ goes through the same steps again. All of it is bounded by :class:`Budget`.
 
 import random
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from msgspec import Struct
 
 from kad.config.diagnostics import nearest
 from kad.config.lexer import BLANKS, decomment, find_special, first_brace, first_reference
+from kad.config.loops import BadLoop, Loop, least_cost, read_loop
 from kad.errors import Severity
 
 MAX_LINE_BYTES = 1_022
@@ -27,6 +28,8 @@ MAX_NESTED_EXPANSIONS = 128
 """Loops and multi-line definitions open within each other."""
 _MAX_HINTS = 32
 _MAX_HINT_CANDIDATES = 1_000
+_FEW_TURNS = 1_000
+"""Turns of an inner loop that are not worth an estimate each time it begins."""
 _MAX_ROUNDS = 64
 """Times one line may turn into another that needs work again."""
 
@@ -37,9 +40,6 @@ _REFERENCE = re.compile(
     r"|([A-Za-z_][A-Za-z0-9_]*)(?=[ \t,)]|\Z))"
 )
 _CONDITION = re.compile(r"@(\^?)([^ \t]*)[ \t]+(.*)", re.DOTALL)
-_SEQUENCE = re.compile(r"~SEQ(x?)[ \t]*\([ \t]*([^ \t,){][^ \t,)]*)[ \t]*,([^)]*)\)[ \t]*(.*)", re.DOTALL)
-_NUMBER = re.compile(r"\s*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)?[ \t]*")
-_LONG_MAX = 2**63 - 1
 
 Report = Callable[[Severity, str, str, str], None]
 """Called with severity, code, message and remedy of a finding about the current line."""
@@ -196,7 +196,7 @@ class Preprocessor:
             if first == "$" and self._define(line.text):
                 return None
             if first == "~":
-                turns = self._loop(line)
+                turns = self._loop(line, len(stack) == 1)
                 if turns is None:
                     return line
                 _push(stack, turns)
@@ -340,48 +340,45 @@ class Preprocessor:
     def _environment_value(self, parameters: list[str]) -> str:
         return self._environment.get(parameters[0], "") if parameters else ""
 
-    def _loop(self, line: Line) -> Iterator[Line] | None:
+    def _loop(self, line: Line, outermost: bool) -> Iterator[Line] | None:
         """The turns of a loop; None when the line is none. A loop that is not well formed has no turns."""
-        text = line.text
-        if text.startswith("~SEQ"):
-            return self._sequence(text)
-        if text.startswith("~LST"):
-            return self._list(text)
-        return None
+        loop = read_loop(line.text, self._numbers)
+        if loop is None:
+            return None
+        if isinstance(loop, BadLoop):
+            self._error("loop-invalid", f"{loop.why}; the line is ignored", loop.remedy)
+            return iter(())
+        if outermost or loop.turns > _FEW_TURNS:
+            self._refuse_endless(loop)
+        return self._turns(loop)
 
-    def _bad_loop(self, why: str, remedy: str) -> Iterator[Line]:
-        self._error("loop-invalid", f"{why}; the line is ignored", remedy)
-        return iter(())
+    def _numbers(self, text: str) -> str:
+        return self._substitute(text, []) or text
 
-    def _sequence(self, text: str) -> Iterator[Line]:
-        remedy = "~SEQ(name, [start, [step,]] end) text, or ~SEQx for hexadecimal"
-        match = _SEQUENCE.fullmatch(text)
-        if match is None:
-            return self._bad_loop("this is not a loop", remedy)
-        numbers = parse_numbers(self._substitute(match[3], []) or match[3])
-        if numbers is None or not 1 <= len(numbers) <= 3:
-            return self._bad_loop(f"the loop's numbers '{match[3].strip()}' are not valid", remedy)
-        start, step, end = _bounds(numbers)
-        if step == 0 or (end - start) * step < 0:
-            return self._bad_loop(f"a step of {step} never gets from {start} to {end}", remedy)
-        if match[1] and min(start, end) < 0:
-            return self._bad_loop("~SEQx takes no negative numbers", remedy)
-        turns = range(start, end + (1 if step > 0 else -1), step)
-        return self._turns([match[2]], ((format(n, "x" if match[1] else "d"),) for n in turns), match[4])
+    def _refuse_endless(self, loop: Loop) -> None:
+        """Told by arithmetic what cannot fit, before any of it is expanded."""
+        steps, statements = least_cost(loop, self._expansion)
+        if steps > self._budget.steps or statements > self._budget.statements:
+            raise BudgetExceeded(f"the loop makes {statements or loop.turns} lines, more than can be meant")
 
-    def _list(self, text: str) -> Iterator[Line]:
-        parsed = parse_list(text)
-        if isinstance(parsed, str):
-            return self._bad_loop(parsed, "~LST(name, value, …) text, or ~LST({a,b}, {1,2}, …) text")
-        names, values, rest = parsed
-        return self._turns(names, values, rest)
+    def _expansion(self, name: str) -> tuple[str, ...]:
+        """The lines that a reference to ``name`` alone stands for; none when that is not sure."""
+        text = self._texts.get(name)
+        if text is not None:
+            return (text,)
+        definition = self._definitions.get(name)
+        if definition is None or definition.function is not None:
+            return ()
+        return (definition.first, *definition.more)
 
-    def _turns(self, names: list[str], values: Iterable[tuple[str, ...]], text: str) -> Iterator[Line]:
-        for turn in values:
+    def _turns(self, loop: Loop) -> Iterator[Line]:
+        names, texts = loop.names, self._texts
+        line = Line(loop.text)
+        for turn in loop.values:
             self._budget.spend_steps(1)
             for name, value in zip(names, turn, strict=True):
-                self._texts[name] = value
-            yield Line(text)
+                texts[name] = value
+            yield line
 
 
 def _is_plain(text: str) -> bool:
@@ -408,72 +405,6 @@ def _split_at_brace(line: Line) -> tuple[Line, Line | None]:
         after += 1
     rest = Line(text[after:], start + after if start >= 0 else -1) if after < len(text) else None
     return Line(text[:cut].rstrip(BLANKS), start), rest
-
-
-def _bounds(numbers: list[int]) -> tuple[int, int, int]:
-    """start, step, end of a ~SEQ from its one to three numbers."""
-    if len(numbers) == 1:
-        end = numbers[0]
-        return (-1 if end < 0 else 1), (-1 if end < 1 else 1), end
-    if len(numbers) == 2:
-        return numbers[0], (1 if numbers[0] <= numbers[1] else -1), numbers[1]
-    return numbers[0], numbers[1], numbers[2]
-
-
-def parse_numbers(text: str) -> list[int] | None:
-    """Numbers in C notation between commas; an empty one is 0. None when there is anything else."""
-    numbers = []
-    for part in text.split(","):
-        match = _NUMBER.fullmatch(part)
-        if match is None:
-            return None
-        digits = match[2] or "0"
-        base = 16 if digits[:2] in ("0x", "0X") else 8 if digits[0] == "0" else 10
-        value = min(int(digits, base), _LONG_MAX)
-        numbers.append(-value if match[1] == "-" else value)
-    return numbers
-
-
-_LIST_BEGIN = re.compile(r"~LST[ \t]*\([ \t]*")
-_LIST_GROUP = re.compile(r"\{([^})]*)\}[ \t]*|([^ \t,{})]*)[ \t]*")
-_LIST_NEXT = re.compile(r",[ \t]*")
-_LIST_END = re.compile(r"\)[ \t]*")
-
-
-def parse_list(text: str) -> tuple[list[str], list[tuple[str, ...]], str] | str:
-    """Names, tuples of values (filled up with "") and the text of a ``~LST``; or what is wrong with it."""
-    begin = _LIST_BEGIN.match(text)
-    if begin is None:
-        return "this is not a loop"
-    position = begin.end()
-    groups: list[list[str]] = []
-    while True:
-        match = _LIST_GROUP.match(text, position)
-        assert match is not None
-        groups.append(_members(match))
-        position = match.end()
-        comma = _LIST_NEXT.match(text, position)
-        if comma is None:
-            break
-        position = comma.end()
-    end = _LIST_END.match(text, position)
-    if end is None:
-        return "the list of the loop is not well formed"
-    if len(groups) < 2:
-        return "the loop has no values"
-    names = groups[0]
-    if any(" " in member or "\t" in member for group in groups for member in group):
-        return "a name or value of the loop contains a blank"
-    if any(len(group) > len(names) for group in groups):
-        return f"there are more values than names ({len(names)}) in the loop"
-    values = [tuple(group + [""] * (len(names) - len(group))) for group in groups[1:]]
-    return names, values, text[end.end() :]
-
-
-def _members(match: re.Match[str]) -> list[str]:
-    if match[1] is not None:
-        return [member.strip(BLANKS) for member in match[1].split(",")]
-    return [match[2]]
 
 
 def too_long(text: str) -> bool:

@@ -5,13 +5,12 @@ import re
 import pytest
 
 from kad.config.lexer import decomment
+from kad.config.loops import parse_list, parse_numbers
 from kad.config.preprocess import (
     MAX_LINE_BYTES,
     Budget,
     BudgetExceeded,
     Preprocessor,
-    parse_list,
-    parse_numbers,
     too_long,
 )
 from kad.errors import Severity
@@ -398,6 +397,37 @@ def test_evil_expansions_end(lines: list[str]) -> None:
     bench = Bench()
     with pytest.raises(BudgetExceeded):
         bench.feed(*lines)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["~SEQ(i, 300) v $i"],
+        ["~SEQ(i, 10, -7, -300) @^node1 v"],
+        ["~SEQ(i, 300)"],
+        ["~SEQ(i, 30) ~LST({a,b}, {1,2}, {3,4}) ~SEQx(j, 7) v { w }"],
+        ["~SEQ(i, 30) ~SEQ(j, 1, ${i}) v"],
+        ["$M=a \\", "b $i \\", "$N=x \\", "@other c", "~SEQ(i, 50) ~SEQ(j, 2) $M"],
+        ["$M=a \\", "b", "~SEQ(M, 50) ${M}"],
+        ["$IN=~SEQ(j, 5) v", "~SEQ(i, 5) $IN"],
+        ["$IN=~SEQ(j, 1000000000) v", "~LST(IN, ~x, y) $IN"],
+        ["$IN=", "~SEQ(i, 2) $IN"],
+    ],
+)
+def test_no_loop_is_refused_that_fits(lines: list[str]) -> None:
+    """Just what it costs is enough: the estimate is never above that."""
+    expected, before = Bench(), Bench()
+    pieces = expected.feed(*lines)
+    before.feed(*lines[:-1])
+    steps = before.budget.steps - expected.budget.steps
+    exact = Bench()
+    exact.feed(*lines[:-1])
+    exact.budget.steps = steps
+    exact.budget.statements = sum(piece not in "{}" for piece in pieces)
+    assert exact.feed(lines[-1]) == pieces
+    with pytest.raises(BudgetExceeded):
+        exact.budget.steps = steps - 1
+        exact.feed(lines[-1])
 
 
 def test_many_chained_loops_on_one_line_are_fine() -> None:

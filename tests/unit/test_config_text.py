@@ -351,11 +351,27 @@ def test_files_bytes_and_statements_are_bounded(monkeypatch: pytest.MonkeyPatch)
 
 def test_loops_without_measure_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text, "Budget", lambda: Budget(10_000, 10_000))
-    result = parse_text("first\n~SEQ(i, 1, 4000000000) a { b { c $i } }\nlast")
+    result = parse_text("first\n~SEQ(i, 1, 4000000000) @^x a { b { c $i } }\nlast", config_id="x")
     finding = fatal(result)
     assert finding.span is not None and finding.span.line == 2
     assert result.statements[0].texts == ["first"]
-    assert 100 < len(result.statements) < 10_000
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "~SEQ(i, 1, 1000000000) a { b $i }",
+        "~SEQx(i, 0xffffffffffffffffffff) a",
+        "~SEQ(i, 1000) ~SEQ(j, -1000) ~LST(k, x, y) a",
+        "$M= \\\n a \\\n b \\\n c \n~SEQ(i, 1000000) $M",
+        "$IN=~SEQ(j, 1, 1000000) a\n~SEQ(i, 1, 2) $IN",
+    ],
+)
+def test_loops_without_measure_are_refused_by_arithmetic(lines: str) -> None:
+    """Not a turn of them is taken."""
+    result = parse_text(f"first\n{lines}\nlast")
+    assert "the loop makes" in fatal(result).message
+    assert [each.texts for each in result.statements] == [["first"]]
 
 
 def test_a_huge_line_is_not_kept_in_its_finding() -> None:
