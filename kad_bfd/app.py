@@ -25,7 +25,7 @@ from kad.runtime.process import ChildContext
 from kad_bfd.core.actions import Action, SendPacket
 from kad_bfd.core.engine import Engine
 from kad_bfd.core.events import ConfigurationChanged, Event, StopRequested, TimeReached
-from kad_bfd.core.rehearsal import WARM, Rehearsal
+from kad_bfd.core.rehearsal import ACTS, WARM, Rehearsal
 from kad_bfd.core.timers import NEVER
 from kad_bfd.io.shell import Shell
 
@@ -49,8 +49,8 @@ class BfdChild:
         self._context = context
         self._heartbeat = context.journal.heartbeat(context.role)
         self._stopping = False
-        self._rehearsal: Rehearsal | None = None
-        records = context.journal.records(context.role)
+        self._rehearsal = Rehearsal()
+        self._records = records = context.journal.records(context.role)
         # The page still says when the former life last turned.
         silent_us = monotonic_us() - self._heartbeat.ticked_at_us
         seed = int.from_bytes(os.urandom(SEED_BYTES), "big")
@@ -91,25 +91,23 @@ class BfdChild:
         self._link.applied(generation)
 
     def _next_loss_us(self) -> int:
-        rehearsal = self._rehearsal
-        return self._engine.loss_us if rehearsal is not None and not rehearsal.is_spent else NEVER
+        return self._engine.loss_us if self._rehearsal.is_ready else NEVER
 
     def _set_up_a_loss(self, rounds: int = 0) -> None:
-        """The next one to be rehearsed, when there is time. ``rounds`` are played before."""
-        if self._rehearsal is None:
-            self._rehearsal = Rehearsal()
-        else:
-            self._rehearsal.renew()
+        """What is to be rehearsed next, when there is time. ``rounds`` are played before."""
+        self._rehearsal.renew()
         if rounds:
             self._rehearsal.play()
-            self._driver.loop.call_later(ROUND_GAP_S, self._set_up_a_loss, rounds - 1)
+        if rounds or not self._rehearsal.is_ready:
+            self._driver.loop.call_later(ROUND_GAP_S, self._set_up_a_loss, max(0, rounds - 1))
 
     def _rouse(self) -> None:
         """Have everything ready that a loss will set going, here and at those who follow the session."""
-        assert self._rehearsal is not None
-        self._rehearsal.play()
         if self._shell.publisher is not None:
             self._shell.publisher.rouse(self._engine.loss_us)
+        for _ in range(ACTS):
+            self._rehearsal.play()
+        self._records.rehearse()
         self._driver.loop.call_later(REHEARSAL_GAP_S, self._set_up_a_loss)
 
     def _stop(self) -> None:

@@ -43,6 +43,8 @@ REMOVAL_PATIENCE_S = 4.0
 """How long the kernel may take to remove the interfaces of our own: a fiftieth of a second each."""
 NEWS_TAKES_US = 500
 """From a BFD session's detection time until the news of its loss is here, most often."""
+ACT_TAKES_US = 500
+"""What a rehearsal takes at the most, most often: none is begun with less time left."""
 ROUND_GAP_S = 0.02
 REHEARSAL_GAP_S = 0.5
 """Before the next loss is set up to be rehearsed: what has nearly come may come now, and needs our time."""
@@ -73,7 +75,8 @@ class VrrpChild:
         """Configurations the engine has not been given yet: interfaces of their own are being made."""
         self._stopping = False
         self._rehearsal = Rehearsal()
-        self._loss_rehearsal: LossRehearsal | None = None
+        self._loss_rehearsal = LossRehearsal()
+        self._follows_sessions = False
         configuration = _decode(context.generation)
         self._is_the_start = context.incarnation == 1
         found = self._records.load()
@@ -193,27 +196,30 @@ class VrrpChild:
         elif not self._context.withdraw:
             followed = followed_sessions(configuration)
             self._sessions.follow(followed)
-            if followed and self._loss_rehearsal is None:
+            if followed and not self._follows_sessions:
+                self._follows_sessions = True
                 self._driver.loop.call_later(REHEARSAL_GAP_S, self._set_up_a_loss, WARM)
 
     def _session_changed(self, name: str, up: bool) -> None:
         self._driver.feed(BfdChanged(name, up))
 
     def _set_up_a_loss(self, rounds: int = 0) -> None:
-        """The next one to be rehearsed, when there is time. ``rounds`` are played before."""
-        if self._loss_rehearsal is None:
-            self._loss_rehearsal = LossRehearsal()
-        else:
-            self._loss_rehearsal.renew()
+        """What is to be rehearsed next, when there is time. ``rounds`` are played before."""
+        self._loss_rehearsal.renew()
         if rounds:
             self._loss_rehearsal.play()
-            self._driver.loop.call_later(ROUND_GAP_S, self._set_up_a_loss, rounds - 1)
+        if rounds or not self._loss_rehearsal.is_ready:
+            self._driver.loop.call_later(ROUND_GAP_S, self._set_up_a_loss, max(0, rounds - 1))
 
     def _rehearse_a_loss(self, due_us: int) -> None:
-        if self._loss_rehearsal is not None and not self._loss_rehearsal.is_spent:
+        if not self._loss_rehearsal.is_ready:
+            return
+        self._loss_rehearsal.play()
+        self._records.rehearse()
+        if monotonic_us() < due_us - ACT_TAKES_US:
             self._loss_rehearsal.play()
-            self._driver.look_out(due_us + NEWS_TAKES_US)
-            self._driver.loop.call_later(REHEARSAL_GAP_S, self._set_up_a_loss)
+        self._driver.look_out(due_us + NEWS_TAKES_US)
+        self._driver.loop.call_later(REHEARSAL_GAP_S, self._set_up_a_loss)
 
     def _confirm(self) -> bool:
         """A generation is applied when the kernel has answered all that came of it."""

@@ -58,7 +58,7 @@ class _Connection:
         self.watch()
 
     def watch(self) -> None:
-        self._reactor.add_reader(self.socket.fileno(), self.drain)
+        self._reactor.add_reader(self.socket.fileno(), self.drain, direct=True)
 
     def send(self, data: bytes) -> bool:
         """False (and counted) when the other end is gone or does not read."""

@@ -96,6 +96,8 @@ class Driver(Generic[E, A]):
         self._stirred = False
         """Something happened that the event loop, or a chore, may have to see."""
         self._packets: dict[int, Drain] = {}
+        self._news: dict[int, Drain] = {}
+        """What is read past the event loop, which has its turn afterwards."""
         self._core = core
         self._perform = perform
         self._heartbeat = heartbeat
@@ -129,14 +131,20 @@ class Driver(Generic[E, A]):
         self.loop.add_reader(self._selector.timer_fd, self._end_turn)
         self._selector.serve = self._serve
 
-    def add_reader(self, descriptor: int, drain: Drain, *, patient: bool = False) -> None:
+    def add_reader(
+        self, descriptor: int, drain: Drain, *, patient: bool = False, direct: bool = False
+    ) -> None:
         """Have ``drain`` called whenever the descriptor is readable.
 
         ``patient``: packets come there, which may lie for :attr:`patience_us`. They should be fed with the
-        time they came.
+        time they came. ``direct``: news that is not to wait for the event loop's turn, which comes after it.
         """
         if patient:
             self._packets[descriptor] = drain
+            self._selector.patient.add(descriptor)
+        if direct:
+            self._news[descriptor] = drain
+        if patient or direct:
             self._selector.served.add(descriptor)
 
         def on_readable() -> None:
@@ -148,7 +156,9 @@ class Driver(Generic[E, A]):
 
     def remove_reader(self, descriptor: int) -> None:
         self._selector.served.discard(descriptor)
+        self._selector.patient.discard(descriptor)
         self._packets.pop(descriptor, None)
+        self._news.pop(descriptor, None)
         self.loop.remove_reader(descriptor)
 
     def each_turn(self, chore: Callable[[], bool]) -> None:
@@ -231,6 +241,11 @@ class Driver(Generic[E, A]):
             drain = self._packets.get(descriptor)
             if drain is not None:
                 self._may_rest = True
+                if drain():
+                    self._unfinished.append(drain)
+            elif (drain := self._news.get(descriptor)) is not None:
+                # It may have called for the event loop.
+                self._stirred = True
                 if drain():
                     self._unfinished.append(drain)
         self._judge_time()

@@ -29,6 +29,10 @@ _TFD_TIMER_ABSTIME = 1
 _TFD_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000
 _NEVER = 1 << 62
 
+LOOKS = 16
+"""In a row, by who does not sleep. After them the driver has a turn: what is looked out for needs one, and
+finds it as warm as if it ran all the time."""
+
 _EVENTS = 64
 """Ready descriptors taken at a time; the others stay ready."""
 
@@ -97,10 +101,10 @@ class TimerSelector(selectors.EpollSelector):
         self.is_due = False
         """Do not wait at all for once: there is news since the deadline was set."""
         self.rest_until_us = 0
-        """Do not wake up before then for what is ``served``, once: what arrives meanwhile is found all
+        """Do not wake up before then for what is ``patient``, once: what arrives meanwhile is found all
         together. Everything else is waited for as ever."""
         self.is_urgent = False
-        """Do not sleep until the deadline but look all the while, once: waking up takes its time."""
+        """Do not sleep until the deadline but look for a while, once: waking up takes its time."""
         self.look_out_until_us = 0
         """Do not sleep before that time, whatever comes meanwhile."""
         self.served: set[int] = {self.timer_fd}
@@ -108,9 +112,9 @@ class TimerSelector(selectors.EpollSelector):
         """Called instead of the event loop when nothing but ``served`` descriptors are ready; True: go on
         waiting. asyncio's own turn costs as much as everything a packet needs."""
         self._epoll = select.epoll.fromfd(os.dup(self.fileno()))
-        self._epoll_unserved = select.epoll()
-        """The timer and all that is not served: what a rest waits for."""
-        self._epoll_unserved.register(self.timer_fd, select.EPOLLIN)
+        self.patient: set[int] = set()
+        """What a rest does not wait for."""
+        self._epoll_impatient = select.epoll()
         self._armed_us = _NEVER
         # The pair is what asyncio keeps with a key: no reader and no writer yet.
         self.register(self.timer_fd, selectors.EVENT_READ, (None, None))
@@ -118,23 +122,23 @@ class TimerSelector(selectors.EpollSelector):
     def register(
         self, fileobj: FileDescriptorLike, events: int, data: object = None
     ) -> selectors.SelectorKey:
-        """What is to be served is in ``served`` before."""
+        """What is patient is in ``patient`` before."""
         key = super().register(fileobj, events, data)
-        if key.fd not in self.served:
-            self._epoll_unserved.register(key.fd, _mask(events))
+        if key.fd not in self.patient:
+            self._epoll_impatient.register(key.fd, _mask(events))
         return key
 
     def modify(self, fileobj: FileDescriptorLike, events: int, data: object = None) -> selectors.SelectorKey:
         key = super().modify(fileobj, events, data)
-        if key.fd not in self.served:
-            self._epoll_unserved.modify(key.fd, _mask(events))
+        if key.fd not in self.patient:
+            self._epoll_impatient.modify(key.fd, _mask(events))
         return key
 
     def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
         key = super().unregister(fileobj)
-        # Not there: it was served, or is closed.
+        # Not there: it is patient, or closed.
         with suppress(OSError):
-            self._epoll_unserved.unregister(key.fd)
+            self._epoll_impatient.unregister(key.fd)
         return key
 
     def select(self, timeout: float | None = None) -> Ready:
@@ -156,7 +160,7 @@ class TimerSelector(selectors.EpollSelector):
     def close(self) -> None:
         super().close()
         self._epoll.close()
-        self._epoll_unserved.close()
+        self._epoll_impatient.close()
         os.close(self.timer_fd)
 
     def _wait(self, until_us: int) -> Events:
@@ -167,32 +171,30 @@ class TimerSelector(selectors.EpollSelector):
         rest_until_us, self.rest_until_us = self.rest_until_us, 0
         if self.is_urgent:
             self.is_urgent = False
-            self._arm_for(until_us)
-            return self._look_until(until_us)
-        if self.look_out_until_us and (events := self._look_out(until_us)):
-            return events
+            return self._look(until_us)
+        if self.look_out_until_us:
+            if monotonic_us() < self.look_out_until_us:
+                # Who has the news may need this very processor to tell it.
+                return self._look(min(until_us, self.look_out_until_us), yielding=True)
+            self.look_out_until_us = 0
         if not rest_until_us:
             self._arm_for(until_us)
             return self._epoll.poll(-1, _EVENTS)
         self._arm_for(min(until_us, rest_until_us))
-        self._epoll_unserved.poll(-1, 1)
+        self._epoll_impatient.poll(-1, 1)
         # All of it: what is left for the next turn would lie for as long again.
         return self._epoll.poll(0, len(self.get_map()))
 
-    def _look_until(self, until_us: int) -> Events:
+    def _look(self, until_us: int, *, yielding: bool = False) -> Events:
+        if not self._armed_us:
+            # No timer: its interrupt would only come in the way of who is awake.
+            self._arm_for(_NEVER)
         poll = self._epoll.poll
-        while not (events := poll(0, _EVENTS)) and monotonic_us() < until_us:
-            pass
-        return events
-
-    def _look_out(self, until_us: int) -> Events:
-        poll, end_us = self._epoll.poll, min(self.look_out_until_us, until_us)
-        while monotonic_us() < end_us:
-            if events := poll(0, _EVENTS):
+        for _ in range(LOOKS):
+            if (events := poll(0, _EVENTS)) or monotonic_us() >= until_us:
                 return events
-            # Who has the news may need this very processor to tell it.
-            os.sched_yield()
-        self.look_out_until_us = 0
+            if yielding:
+                os.sched_yield()
         return []
 
     def _arm_for(self, at_us: int) -> None:

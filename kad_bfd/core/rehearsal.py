@@ -18,6 +18,8 @@ from kad_bfd.core.events import (
 )
 from kad_bfd.core.packet import ControlPacket, State, encode
 
+ACTS = 2
+"""The first meets everything cold, the second shows what is left to be warmed up."""
 WARM = 8
 """Rounds after which CPython has specialised what it will."""
 
@@ -28,13 +30,29 @@ _LONGEST_TURNS = 20
 
 
 class Rehearsal:
-    """One loss, set up beforehand."""
+    """:data:`ACTS` losses, set up beforehand, to be played one after the other."""
 
     def __init__(self) -> None:
-        self.renew()
+        self._scenes: list[_Scene] = []
+
+    @property
+    def is_ready(self) -> bool:
+        return len(self._scenes) == ACTS
 
     def renew(self) -> None:
-        """A session that comes up, and hears no more until its detection time has nearly passed."""
+        """Set up one that is missing."""
+        if not self.is_ready:
+            self._scenes.append(_Scene())
+
+    def play(self) -> list[Action]:
+        """One loss. What would have to be done for it is done by nobody."""
+        return self._scenes.pop().turn()
+
+
+class _Scene:
+    """A session that comes up, and hears no more until its detection time has nearly passed."""
+
+    def __init__(self) -> None:
         self._engine = Engine(0)
         self._now_us = _START_US
         self._sent = b""
@@ -45,15 +63,9 @@ class Rehearsal:
         for _ in range(_LONGEST_TURNS):
             if self._engine.loss_us == self._engine.deadline_us:
                 break
-            self._turn()
-        self.is_spent = False
+            self.turn()
 
-    def play(self) -> list[Action]:
-        """The loss. What would have to be done for it is done by nobody."""
-        self.is_spent = True
-        return self._turn()
-
-    def _turn(self) -> list[Action]:
+    def turn(self) -> list[Action]:
         self._now_us = self._engine.deadline_us or self._now_us
         return self._tell(TimeReached())
 

@@ -8,6 +8,7 @@ exist nowhere and actions that nobody performs.
 
 from kad.config.model.routing import Route, Rule
 from kad.config.model.vrrp import TrackedItem, Tracking, VirtualAddress, VrrpInstance
+from kad.ipc.bfd_view import BfdChanges, BfdLevel, BfdSnapshot, BfdView
 from kad_vrrp.core.actions import Action, ChangeAddresses, Notify, OpenTransport, Remember, SendAdvert
 from kad_vrrp.core.context import EngineSettings
 from kad_vrrp.core.engine import Engine
@@ -25,6 +26,8 @@ from kad_vrrp.core.events import (
 )
 from kad_vrrp.core.record import Remembered
 
+ACTS = 2
+"""The first meets everything cold, the second shows what is left to be warmed up."""
 WARM = 8
 """Rounds after which CPython has specialised what it will."""
 
@@ -137,19 +140,31 @@ class Rehearsal:
 
 
 class LossRehearsal:
-    """A BFD session's loss, with masters that follow it, to be played when one is near."""
+    """:data:`ACTS` losses of a BFD session that masters follow, to be played when one is near."""
 
     def __init__(self) -> None:
-        self.renew()
+        self._scenes: list[tuple[_Stage, BfdView]] = []
+
+    @property
+    def is_ready(self) -> bool:
+        return len(self._scenes) == ACTS
 
     def renew(self) -> None:
-        self._stage = _Stage({})
-        self._stage.start(Tracking(bfds=(TrackedItem(_SESSION),)))
-        self._stage.tell(BfdChanged(_SESSION, True))
+        """Set up one that is missing."""
+        if self.is_ready:
+            return
+        stage, view = _Stage({}), BfdView()
+        stage.start(Tracking(bfds=(TrackedItem(_SESSION),)))
+        view.follow(frozenset((_SESSION,)), _START_US, _START_US)
+        self._tell(stage, view, BfdSnapshot(1, 1, (BfdLevel(_SESSION, True, 30_000),)))
         for _ in range(4):
-            self._stage.wait()
-        self.is_spent = False
+            stage.wait()
+        self._scenes.append((stage, view))
 
     def play(self) -> None:
-        self._stage.tell(BfdChanged(_SESSION, False))
-        self.is_spent = True
+        """One loss, as the BFD process would tell it."""
+        self._tell(*self._scenes.pop(), BfdChanges(1, 2, 1, (BfdLevel(_SESSION, False, 0),)))
+
+    def _tell(self, stage: _Stage, view: BfdView, message: BfdSnapshot | BfdChanges) -> None:
+        for session in view.receive(message, _START_US):
+            stage.tell(BfdChanged(session, view.is_up(session)))

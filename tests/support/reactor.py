@@ -15,7 +15,7 @@ class LoopReactor:
         self.loop.set_exception_handler(self._fail)
         self.failures: list[BaseException | str] = []
 
-    def add_reader(self, descriptor: int, drain: Callable[[], bool]) -> None:
+    def add_reader(self, descriptor: int, drain: Callable[[], bool], *, direct: bool = False) -> None:
         def on_readable() -> None:
             while drain():
                 pass

@@ -3,6 +3,7 @@ import statistics
 import subprocess
 import sys
 import textwrap
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -464,3 +465,32 @@ def test_a_deadline_put_off_is_not_warmed_up_for() -> None:
     driver.run()
     driver.close()
     assert len(turns) == 2 and len(warmed_up) <= 1
+
+
+@pytest.mark.parametrize("looking_out", [False, True])
+@pytest.mark.parametrize("direct", [False, True])
+def test_direct_news_goes_past_the_event_loop_and_may_call_for_it(direct: bool, looking_out: bool) -> None:
+    core = Recorder({"news": ["act"]})
+    driver, done, _ = make(core)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    by_the_event_loop: list[bool] = []
+
+    def drain() -> bool:
+        by_the_event_loop.append("_run" in [frame.name for frame in traceback.extract_stack()])
+        driver.feed(ours.recv(16).decode())
+        driver.loop.call_later(0.001, driver.stop)
+        return False
+
+    driver.add_reader(ours.fileno(), drain, direct=direct)
+    theirs.send(b"news")
+    if looking_out:
+        driver.look_out(monotonic_us() + 1_000)
+    start = monotonic_us()
+    driver.run()
+    assert done == ["act"]
+    assert by_the_event_loop == [not direct]
+    assert monotonic_us() - start < IDLE_WAKE_US
+    driver.remove_reader(ours.fileno())
+    driver.close()
+    ours.close()
+    theirs.close()

@@ -332,3 +332,17 @@ def test_heartbeat_is_seen_by_another_process() -> None:
         0,
         0,
     )
+
+
+def test_a_rehearsal_changes_nothing_whatever_kills_it() -> None:
+    for values in ({"short": SHORT, "long": LONGER}, {"long": LONGER}, {}):
+        assert_survives_every_kill(filled(values), Records.rehearse, values, values)
+    assert bytes_stored(filled({"short": SHORT}), Records.rehearse) > len(SHORT)
+
+
+def test_a_rehearsal_needs_no_room() -> None:
+    image = memory()
+    writer = records(image)
+    assert writer.write("long", LONG * 7), "more than half of the room"
+    writer.rehearse()
+    assert records(image).load() == {"long": LONG * 7}

@@ -101,13 +101,16 @@ def test_asyncio_timers_still_work() -> None:
 
 def test_an_urgent_deadline_is_looked_out_for_without_sleeping(selector: TimerSelector) -> None:
     late = {True: list[int](), False: list[int]()}
+    turns = 0
     for urgent in [True, False] * 30:
         selector.deadline_us = monotonic_us() + 700
-        selector.is_urgent = urgent
-        selector.select(None)
-        late[urgent].append(monotonic_us() - selector.deadline_us)
-        assert not selector.is_urgent, "once"
-    assert min(late[True]) >= 0
+        while (now_us := monotonic_us()) < selector.deadline_us:
+            selector.is_urgent = urgent
+            selector.select(None)
+            assert not selector.is_urgent, "once"
+            turns += urgent
+        late[urgent].append(now_us - selector.deadline_us)
+    assert turns > 2 * 30, "whoever looks has turns meanwhile"
     # The best of thirty: others use the processor too.
     assert min(late[True]) < min(late[False])
 
@@ -116,8 +119,11 @@ def test_looking_out_ends_with_the_time_or_with_what_arrives(selector: TimerSele
     begun_us = monotonic_us()
     selector.deadline_us = begun_us + 20_000
     selector.look_out_until_us = begun_us + 2_000
-    selector.select(None)
-    assert monotonic_us() >= begun_us + 20_000
+    turns = 0
+    while monotonic_us() < begun_us + 20_000:
+        assert selector.look_out_until_us or turns > 1
+        selector.select(None)
+        turns += 1
     assert selector.look_out_until_us == 0
     one, other = socket.socketpair()
     with one, other:
@@ -138,13 +144,13 @@ def test_an_urgent_wait_ends_with_what_arrives(selector: TimerSelector) -> None:
         assert next(key.fileobj for key, _ in selector.select(None)) is one
 
 
-def test_a_rest_is_for_what_is_served_alone(selector: TimerSelector) -> None:
-    """``served``: packets that may lie. Any other news ends the rest, and is found with the packets."""
+def test_a_rest_is_for_what_is_patient_alone(selector: TimerSelector) -> None:
+    """``patient``: packets that may lie. Any other news ends the rest, and is found with the packets."""
     packets, sender = socket.socketpair()
     news, teller = socket.socketpair()
     with packets, sender, news, teller:
         selector.serve = lambda _: False
-        selector.served.add(packets.fileno())
+        selector.patient.add(packets.fileno())
         selector.register(packets, selectors.EVENT_READ, (None, None))
         selector.register(news, selectors.EVENT_READ, (None, None))
         sender.send(b"x")
@@ -170,7 +176,7 @@ def test_an_urgent_deadline_is_not_rested_away(selector: TimerSelector) -> None:
     packets, sender = socket.socketpair()
     with packets, sender:
         selector.serve = lambda _: False
-        selector.served.add(packets.fileno())
+        selector.patient.add(packets.fileno())
         selector.register(packets, selectors.EVENT_READ, (None, None))
         selector.deadline_us = monotonic_us() + 60_000_000
         selector.rest_until_us = selector.deadline_us
@@ -189,6 +195,7 @@ def test_after_a_rest_all_that_is_ready_is_found_at_once(selector: TimerSelector
     pairs = [socket.socketpair() for _ in range(150)]
     for one, other in pairs:
         selector.served.add(one.fileno())
+        selector.patient.add(one.fileno())
         selector.register(one, selectors.EVENT_READ, (None, None))
         other.send(b"x")
     selector.serve = lambda events: found.append(len(events)) is not None

@@ -1,7 +1,7 @@
 """The rehearsal goes through what it is for, and leaves nothing behind."""
 
 from kad_vrrp.core.actions import State
-from kad_vrrp.core.rehearsal import LossRehearsal, _Stage, rehearse
+from kad_vrrp.core.rehearsal import ACTS, LossRehearsal, _Stage, rehearse
 
 
 def test_a_round_takes_over_and_advertises() -> None:
@@ -31,11 +31,14 @@ def test_a_restart_goes_on_as_master() -> None:
 def test_a_lost_session_takes_masters_into_fault() -> None:
     loss = LossRehearsal()
     for _ in range(2):
-        assert {each.state for each in loss._stage.engine.report().instances} == {State.MASTER}
-        loss.play()
-        assert {each.state for each in loss._stage.engine.report().instances} == {State.FAULT}
-        assert loss.is_spent
-        loss.renew()
+        assert not loss.is_ready
+        for _ in range(ACTS + 1):
+            loss.renew()
+        assert loss.is_ready
+        for stage, _ in loss._scenes[::-1]:
+            assert {each.state for each in stage.engine.report().instances} == {State.MASTER}
+            loss.play()
+            assert {each.state for each in stage.engine.report().instances} == {State.FAULT}
 
 
 def test_it_can_be_repeated() -> None:
