@@ -30,6 +30,8 @@ _MAX_HINTS = 32
 _MAX_HINT_CANDIDATES = 1_000
 _FEW_TURNS = 1_000
 """Turns of an inner loop that are not worth an estimate each time it begins."""
+_MAX_KNOWN_TEXTS = 1_000
+"""Different texts with references remembered in pieces: those of loops come again and again."""
 _MAX_ROUNDS = 64
 """Times one line may turn into another that needs work again."""
 
@@ -104,6 +106,8 @@ class Preprocessor:
         self._random = random.Random(seed)
         self._collecting: tuple[str, list[str]] | None = None
         self._hints: dict[str, str] = {}
+        self._pieces: dict[str, tuple[list[str], list[str]]] = {}
+        """Text with references -> what stands around them, and their names."""
         self._texts = {"_HASH": "#", "_BANG": "!"}
         self._definitions = {
             "_PWD": Definition(function=lambda _: self.directory),
@@ -268,6 +272,9 @@ class Preprocessor:
 
     def _substitute(self, text: str, stack: list[Iterator[Line]]) -> str | None:
         """The line with its definitions put in, late and recursively; None when there is none to put in."""
+        plain = self._put_in_plain(text)
+        if plain is not None:
+            return plain
         position = count = 0
         while (match := _REFERENCE.search(text, position)) is not None:
             position = match.start()
@@ -296,6 +303,34 @@ class Preprocessor:
                 break  # its loop sets further definitions, which must be put in later
         self._budget.spend_steps(count)
         return text.strip(BLANKS) if count else None
+
+    def _put_in_plain(self, text: str) -> str | None:
+        """The line where all that is put in is letters and digits, as loops do; None: it takes more care."""
+        pieces = self._pieces.get(text)
+        if pieces is None:
+            # a literal, then name in braces, its parameters, name without and a literal for each reference
+            split = _REFERENCE.split(text)
+            simple = not any(split[2::4]) and not text.startswith("~")
+            pieces = ([split[0]], []) if simple else ([], [])
+            for index in range(1, len(split) if simple else 0, 4):
+                pieces[1].append(split[index] or split[index + 2])
+                pieces[0].append(split[index + 3])
+            if len(self._pieces) < _MAX_KNOWN_TEXTS:
+                self._pieces[text] = pieces
+        literals, names = pieces
+        if not names:
+            return None
+        result = [literals[0]]
+        for name, literal in zip(names, literals[1:], strict=True):
+            value = self._texts.get(name)
+            if value is None or not value.isalnum():
+                return None
+            result += (value, literal)
+        line = "".join(result)
+        if too_long(line):
+            return None
+        self._budget.spend_steps(len(names))
+        return line.strip(BLANKS)
 
     def _value(self, name: str, words: str, at_end: bool, stack: list[Iterator[Line]]) -> str | None:
         """The value of a definition that is more than text; None when the reference stays as it is."""

@@ -303,9 +303,9 @@ def _conflicts(reading: Reading, resolved: list[tuple[VrrpInstance, Frame]]) -> 
     """RFC 9568 §1.6: a VRID is unique on a LAN and in a family; with peers, among those that share one."""
     seen: dict[tuple[Any, ...], list[VrrpInstance]] = {}
     for instance, frame in resolved:
-        key = (instance.virtual_router_id, instance.family, instance.unicast)
+        key = _network(instance)
         for other in seen.setdefault(key, []):
-            if _clash(instance, other):
+            if not instance.unicast or _share_a_peer(instance, other):
                 reading.fatal(
                     "vrid-clash",
                     f"({instance.name}) '{other.name}' has VRID {instance.virtual_router_id} there too",
@@ -317,12 +317,15 @@ def _conflicts(reading: Reading, resolved: list[tuple[VrrpInstance, Frame]]) -> 
         seen[key].append(instance)
 
 
-def _clash(one: VrrpInstance, other: VrrpInstance) -> bool:
-    if not one.unicast:
-        return one.interface == other.interface and one.multicast_group == other.multicast_group
+def _network(instance: VrrpInstance) -> tuple[Any, ...]:
+    """Instances clash only where this is equal."""
+    if instance.unicast:
+        return instance.virtual_router_id, instance.family, instance.source_address
+    return instance.virtual_router_id, instance.family, instance.interface, instance.multicast_group
+
+
+def _share_a_peer(one: VrrpInstance, other: VrrpInstance) -> bool:
     if one.interface and other.interface and one.interface != other.interface:
-        return False
-    if one.source_address != other.source_address:
         return False
     peers = {peer.address for peer in one.unicast_peers}
     return any(peer.address in peers for peer in other.unicast_peers)
