@@ -23,7 +23,7 @@ help:
 $(STAMP): pyproject.toml requirements-dev.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "kad needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q --disable-pip-version-check --retries 5 -c requirements-dev.lock -e '.[dev]'
+	$(BIN)/pip install -q --disable-pip-version-check --retries 5 -c requirements-dev.lock --config-settings editable_mode=compat -e '.[dev]'
 	touch $@
 
 demo: $(STAMP)

@@ -78,6 +78,8 @@ class VrrpChild:
         self._loss_rehearsal = LossRehearsal()
         self._follows_sessions = False
         configuration = _decode(context.generation)
+        self._of_birth = configuration if context.generation is not None else None
+        """Until it is applied, first of all: with a thousand instances decoding takes a while."""
         self._is_the_start = context.incarnation == 1
         found = self._records.load()
         self._left_running = runs_of(found)
@@ -119,7 +121,7 @@ class VrrpChild:
     def run(self) -> int:
         self._driver.loop.add_signal_handler(signal.SIGTERM, self._stop)
         self._shell.attach(self._driver, self._pipes_found)
-        self._shell.addresses.expect_statics(statics_of(_decode(self._context.generation)))
+        self._shell.addresses.expect_statics(statics_of(self._of_birth or VrrpConfiguration()))
         for script, record in self._left_running.items():
             self._shell.probes.scripts.end_leftover(script, record)
         self._driver.each_turn(self._confirm)
@@ -152,7 +154,8 @@ class VrrpChild:
         if self._link.generation == 0:
             previous = _decode(self._context.previous_generation)
         self._applying = generation
-        configuration = decode_vrrp(slice_)
+        configuration = self._of_birth if self._of_birth is not None else decode_vrrp(slice_)
+        self._of_birth = None
         self._settings = configuration.settings
         self._followed = configuration.settings.followed_instance
         if not self._context.withdraw:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import msgspec
@@ -10,15 +13,21 @@ from msgspec import Struct
 _S = TypeVar("_S", bound=Struct)
 
 
-def defaults(model: type[Struct]) -> dict[str, Any]:
+@cache
+def defaults(model: type[Struct]) -> Mapping[str, Any]:
     """Field -> default, for the fields that have one."""
     names, values = model.__struct_fields__, model.__struct_defaults__
-    return dict(zip(names[len(names) - len(values) :], values, strict=True))
+    return MappingProxyType(dict(zip(names[len(names) - len(values) :], values, strict=True)))
+
+
+@cache
+def _known(model: type[Struct]) -> frozenset[str]:
+    return frozenset(model.__struct_fields__)
 
 
 def assemble(model: type[_S], fields: dict[str, Any], **required: Any) -> _S:
     """``model`` from raw fields. ``a.b`` fills field b of the Struct a; unknown names are left out."""
-    known = set(model.__struct_fields__)
+    known = _known(model)
     plain: dict[str, Any] = {}
     nested: dict[str, dict[str, Any]] = {}
     for name, value in fields.items():

@@ -108,7 +108,7 @@ def _default(row: Row, block: Block) -> str:
 
 
 def _model_default(model: type[Struct], field: str) -> Any:
-    value: Any = defaults(model)
+    value: Any = dict(defaults(model))
     for part in field.split("."):
         value = value.get(part) if isinstance(value, dict) else getattr(value, part, None)
         if isinstance(value, Struct):

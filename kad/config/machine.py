@@ -75,13 +75,14 @@ class Machine(Protocol):
 
 
 class LocalMachine:
-    """This machine, as it is at the moment of asking.
+    """This machine, for one reading: whatever is asked more than once has one answer.
 
     ``sees_interfaces`` False: they are somewhere else, and every one is taken to exist.
     """
 
     def __init__(self, *, sees_interfaces: bool = True) -> None:
         self._sees_interfaces = sees_interfaces
+        self._interfaces: dict[str, str] = {}
 
     def has_interface(self, name: str) -> bool:
         if not self._sees_interfaces:
@@ -92,10 +93,11 @@ class LocalMachine:
         # An alias of old (eth0:1): the kernel answers for the interface before the colon.
         if ":" in name:
             return ""
-        try:
-            return socket.if_indextoname(socket.if_nametoindex(name))
-        except (OSError, ValueError):
-            return ""
+        known = self._interfaces.get(name)
+        if known is None:
+            # A thousand instances ask for the same few; each answer takes two sockets of the C library's.
+            known = self._interfaces[name] = _interface_called(name)
+        return known
 
     def user_named(self, name: str) -> User | None:
         try:
@@ -284,3 +286,10 @@ def _loads(path: str) -> bool:
     except OSError:
         return True  # unreadable is not unrunnable
     return start.startswith(b"#!") or start == b"\x7fELF"
+
+
+def _interface_called(name: str) -> str:
+    try:
+        return socket.if_indextoname(socket.if_nametoindex(name))
+    except (OSError, ValueError):
+        return ""
