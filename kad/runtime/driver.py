@@ -112,9 +112,11 @@ class Driver(Generic[E, A]):
         self._count = 0
         """Events the core was given."""
         self.patience_us = 0
-        """Where turns that read from patient descriptors follow each other faster than this, rest so long in
-        between: waking up costs many times what reading one packet does."""
+        """How long a packet at a patient descriptor may lie, so that others are read with it: waking up costs
+        many times what reading one does."""
         self._may_rest = False
+        self._gathered = False
+        """The packets at hand have lain for so long."""
         self._last_read_us = 0
         self._unfinished: list[Drain] = []
         self._rare: Callable[[], int] = lambda: NEVER_US
@@ -237,6 +239,8 @@ class Driver(Generic[E, A]):
 
     def _serve(self, events: Events) -> bool:
         """A turn of packets and time alone. False: the event loop has something to see."""
+        if self.patience_us and self._lets_gather(events):
+            return True
         for descriptor, _ in events:
             drain = self._packets.get(descriptor)
             if drain is not None:
@@ -295,10 +299,26 @@ class Driver(Generic[E, A]):
             self._deadline_us = self._core.deadline_us
             self._rare_us = self._rare()
 
+    def _lets_gather(self, events: Events) -> bool:
+        """The first packet after a while is not read at once: whoever speaks now, others do as well.
+
+        Not on the eve of a rare deadline, whose time is not slept through.
+        """
+        if self._gathered:
+            self._gathered = False
+            return False
+        now_us, timer_fd = monotonic_us(), self._selector.timer_fd
+        if self._rare_us - now_us <= EVE_US or any(descriptor == timer_fd for descriptor, _ in events):
+            return False
+        self._gathered = True
+        self._selector.rest_until_us = now_us + self.patience_us
+        return True
+
     def _rest(self, now_us: int) -> None:
-        """Packets that come one by one are taken together; those that come in heaps wake us once as it is."""
+        """Where packets come all the time, nobody has to be woken by the first one."""
         if now_us - self._last_read_us < self.patience_us * 5 // 4:
             self._selector.rest_until_us = now_us + self.patience_us
+            self._gathered = True
         self._last_read_us = now_us
 
     def _drain_rest(self) -> None:

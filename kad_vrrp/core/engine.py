@@ -126,10 +126,12 @@ class Engine:
     def patience_us(self) -> int:
         """How long a packet may lie unread, if its time of arrival is told, and nobody be worse off for it.
 
-        0 while any instance is MASTER: a better router must not wait for it to give way.
+        0 while any instance is MASTER: a better router must not wait for it to give way. And where there
+        is a single one: nothing else is to be read with its packets.
         """
-        patience_us = LONGEST_PATIENCE_US
-        for instance in self._registry.instances:
+        instances = self._registry.instances
+        patience_us = LONGEST_PATIENCE_US if len(instances) > 1 else 0
+        for instance in instances:
             if instance.state is State.MASTER:
                 return 0
             interval_us = min(instance.config.advert_int_us, instance.master_adver_us)

@@ -3,6 +3,7 @@ import statistics
 import subprocess
 import sys
 import textwrap
+import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -325,6 +326,29 @@ def test_packets_one_by_one_are_taken_together_by_the_patient() -> None:
         driver.close()
         packets.close()
     assert turns[20_000] < turns[0] / 3
+
+
+def test_the_first_packet_after_a_while_waits_for_those_that_follow() -> None:
+    """Unless there is a rare deadline to be met with all speed."""
+    turns = {}
+    for on_the_eve in (False, True):
+        core = Recorder()
+        driver, _, _ = make(core)
+        driver.patience_us = 100_000
+        packets = Packets(driver)
+        packets.limit = 5
+        if on_the_eve:
+            due_us = monotonic_us() + EVE_US // 2
+            driver.prepare(lambda due_us=due_us: due_us, lambda: None)
+        threading.Timer(0.05, lambda packets=packets: packets.theirs.send(b"packet")).start()
+        for delay in (0.06, 0.07, 0.08, 0.09):
+            threading.Timer(delay, lambda packets=packets: packets.theirs.send(b"packet")).start()
+        driver.run()
+        assert core.heard == ["packet"] * 5
+        turns[on_the_eve] = packets.turns
+        driver.close()
+        packets.close()
+    assert turns[False] < turns[True]
 
 
 def test_a_deadline_is_met_while_resting() -> None:
