@@ -30,6 +30,8 @@ LOSSES = 10
 REALTIME = ("chrt", "-f", "10")
 """Both are measured so: a daemon that has to wait for the processor, on a machine with other work, finds more
 to do at once and uses less of it."""
+ORDINARY = ("chrt", "-o", "0")
+"""Whatever the bench itself runs at."""
 
 
 def our_address(index: int) -> str:
@@ -102,7 +104,7 @@ def act(program: Program, interval_ms: int, *, realtime: bool = True) -> Values:
     ``realtime``: of the measured daemon. The neighbour is real time always.
     """
     late = []
-    wrapper = REALTIME if realtime else ()
+    wrapper = REALTIME if realtime else ORDINARY
     with Network("bfd") as network:
         ours, theirs = network.node("ours"), network.node("theirs")
         network.pair(ours, theirs)
@@ -189,6 +191,8 @@ def told(program: Program, interval_ms: int, *, realtime: bool = True) -> Values
             for _ in range(LOSSES * 2):
                 peer.start()
                 make_realtime(peer.pid, *((mine.pid, subscriber.pid) if realtime else ()))
+                if not realtime:
+                    make_ordinary(mine.pid, subscriber.pid)
                 subscriber.knows("s0", True)
                 wait_until(lambda: False, 0.3)
                 wire.clear()
@@ -206,6 +210,11 @@ def told(program: Program, interval_ms: int, *, realtime: bool = True) -> Values
 def make_realtime(*pids: int) -> None:
     for pid in pids:
         os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(10))
+
+
+def make_ordinary(*pids: int) -> None:
+    for pid in pids:
+        os.sched_setscheduler(pid, os.SCHED_OTHER, os.sched_param(0))
 
 
 def hung(program: Program, interval_ms: int) -> Values:
