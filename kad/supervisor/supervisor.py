@@ -37,7 +37,6 @@ from kad.runtime.systemd import ServiceManager
 from kad.supervisor.channel import Channel, ChannelError, read_generation
 from kad.supervisor.child import (
     WITH_LAST_WORDS,
-    WITHDRAW_LIMIT_US,
     Action,
     Child,
     EndDaemon,
@@ -65,13 +64,11 @@ from kad.supervisor.reload import Generations, ReloadRequests
 from kad.supervisor.signals import FORWARDED, SignalInfo, SignalQueue
 from kad.supervisor.spare import SPARED, Spare
 from kad.supervisor.spawn import Main, fork_child, open_packet_socket
+from kad.supervisor.stop_order import CONTROL_WAIT_US, leaving, longest_us, patience_us
 from kad.supervisor.watches import Watches
 
 START_LOOK_US = 10_000
 """How often to look whether a starting child is READY."""
-CONTROL_WAIT_US = 1_000_000
-"""How long control may take to leave, after all the others have."""
-STOP_MARGIN_US = WITHDRAW_LIMIT_US + CONTROL_WAIT_US + 1_000_000
 LONGEST_SLEEP_US = 1_000_000
 WITHDRAWING = frozenset({Role.VRRP})
 
@@ -133,7 +130,7 @@ class Supervisor:
                 self._handle_signal(info)
             self._reap()
             self._pass_time()
-            self._stop_control_last()
+            self._stop_in_order()
             self._send_table()
         self._pid_files.remove_own()
         assert self._exit_status is not None
@@ -478,22 +475,15 @@ class Supervisor:
             self._dump_signals.pass_on(number, self._channel)
 
     def _begin_stop(self, status: int, reason: str) -> None:
-        """Every child but control is told to go; control follows when they have."""
         if self._exit_status is not None:
             return
         self._exit_status = int(status)
         self._spare.discard()
         (logs.error if status else logs.info)(f"stopping: {reason}")
-        wait_us = self._settings.child_wait_us + self._settings.shutdown_us
-        self._manager.stopping(wait_us + STOP_MARGIN_US)
+        self._manager.stopping(longest_us(self._settings))
         self._starter.tell(int(status), reason if status else "")
-        for role in self._children:
-            if role != Role.CONTROL:
-                self._tell(role, Stop(self._settings.child_wait_us))
 
-    def _stop_control_last(self) -> None:
-        if self._exit_status is None or self._children[Role.CONTROL].state == State.STOPPED:
-            return
-        others = (child for role, child in self._children.items() if role != Role.CONTROL)
-        if all(child.state == State.STOPPED for child in others):
-            self._tell(Role.CONTROL, Stop(CONTROL_WAIT_US + self._settings.shutdown_us))
+    def _stop_in_order(self) -> None:
+        if self._exit_status is not None:
+            for role in leaving(self._children):
+                self._tell(role, Stop(patience_us(role, self._settings)))

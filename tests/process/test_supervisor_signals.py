@@ -138,6 +138,29 @@ def test_term_twice_is_once() -> None:
         assert len(family.events("term", "check")) == 1
 
 
+def test_addresses_go_before_the_services_behind_them() -> None:
+    with Family().start_ready() as family:
+        assert family.stop() == 0
+        left = [event["role"] for event in family.events() if event["what"] in ("term", "stopped")]
+        assert left[:2] == ["vrrp"] * 2
+        assert sorted(left[2:6]) == ["bfd"] * 2 + ["check"] * 2
+        assert left[6:] == ["control"] * 2
+
+
+def test_services_stay_until_what_a_killed_process_held_is_withdrawn() -> None:
+    with Family({"settings": {"child_wait_us": 200_000}, "withdraw_s": 0.2}).start_ready() as family:
+        family.command("vrrp", "deaf")
+        family.wait_for("command")
+        family.signal(signal.SIGTERM)
+        family.wait_for("withdraw")
+        withdrawing = family.events("withdraw")[0]["pid"]
+        family.wait_for("term", "check")
+        assert not is_alive(withdrawing)
+        assert family.exit_status() == 0
+        order = [event["role"] for event in family.events() if event["what"] in ("term", "withdraw")]
+        assert order[:2] == ["vrrp", "vrrp"] and order[-1] == "control"
+
+
 def test_daemonises_and_the_first_process_waits_for_the_start() -> None:
     with Family(foreground=False) as family:
         family.start()
