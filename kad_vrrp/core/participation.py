@@ -18,10 +18,20 @@ def check(instance: Instance, now_us: int) -> None:
         return
     if instance.transmitter.owes_farewell and instance.transmitter.is_open:
         _say_farewell(instance, now_us)
-    if _find_obstacle(instance, now_us):
-        if instance.state is not State.FAULT:
-            instance.enter_fault(instance.obstacle, now_us)
-    elif not instance.transmitter.is_open:
+    if _find_obstacle(instance, now_us) and instance.state is not State.FAULT:
+        instance.enter_fault(instance.obstacle, now_us)
+    if not instance.config.is_owner:
+        # Not before FAULT: what forbids does not weigh, and a master's priority would rise by that.
+        instance.set_priority(effective_priority(instance.config.priority, instance.weight), now_us)
+    if not instance.obstacle:
+        _take_part(instance, now_us)
+    if instance.group is not None:
+        instance.group.look_again(now_us)
+
+
+def _take_part(instance: Instance, now_us: int) -> None:
+    """Nothing is in the way: begin, if it has not, and can."""
+    if not instance.transmitter.is_open:
         instance.running = False
         instance.timer_us = NEVER
         instance.familiar = None
@@ -29,8 +39,6 @@ def check(instance: Instance, now_us: int) -> None:
         instance.running = True
         instance.took_part = True
         _begin(instance, now_us)
-    if instance.group is not None:
-        instance.group.look_again(now_us)
 
 
 def _say_farewell(instance: Instance, now_us: int) -> None:
@@ -56,8 +64,6 @@ def _find_obstacle(instance: Instance, now_us: int) -> str:
     instance.fault = instance.conditions.find_fault(config, links, source, failure, now_us) or verdict.fault
     instance.awaiting = verdict.awaiting and not instance.took_part
     instance.weight = verdict.weight
-    if not config.is_owner:
-        instance.set_priority(effective_priority(config.priority, instance.weight), now_us)
     instance.obstacle = instance.fault
     if instance.group is not None:
         instance.group.report(instance)

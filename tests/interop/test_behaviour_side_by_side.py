@@ -198,6 +198,7 @@ def follow(both: Both) -> None:
     for stage in both.each():
         (stage.place / "value").write_text("13\n")
     both.wait(lambda s: s.states("file_forbids")[-1] == "FAULT STATE", "FAULT by a file")
+    both.wait(lambda s: s.advertised(_scenario("file_weighs"))[-1] == 113, "priority 113")
     for stage in both.each():
         (stage.place / "value").unlink()
     both.wait(lambda s: s.all_are("MASTER"), "everybody MASTER without the file")
@@ -205,11 +206,13 @@ def follow(both: Both) -> None:
     for stage in both.each():
         stage.lans[2].unplug(stage.node, "eth2")
     both.wait(lambda s: all(s.states(name)[-1] == "FAULT STATE" for name in fault), "FAULT by a link")
-    both.wait(lambda s: s.advertised(_scenario("link_weighs"))[-1] == 70, "a lighter priority")
+    for name, priority in (("link_weighs", 70), ("link_weighs_and_carries", 100)):
+        both.wait(lambda s, n=name, p=priority: s.advertised(_scenario(n))[-1] == p, "a lighter priority")  # type: ignore[misc]
     for stage in both.each():
         stage.lans[2].replug(stage.node, "eth2")
     both.wait(lambda s: s.all_are("MASTER"), "everybody MASTER with the link")
-    both.wait(lambda s: s.advertised(_scenario("link_weighs"))[-1] == 100, "the whole priority")
+    for name, priority in (("link_weighs", 100), ("link_weighs_and_carries", 103)):
+        both.wait(lambda s, n=name, p=priority: s.advertised(_scenario(n))[-1] == p, "the whole priority")  # type: ignore[misc]
 
 
 @pytest.fixture(scope="module")

@@ -113,6 +113,15 @@ def test_an_unweighted_script_is_waited_for_and_its_failure_is_a_fault() -> None
     assert state(book) == "BACKUP"
 
 
+def test_what_forbids_does_not_raise_a_masters_priority_first() -> None:
+    book = playbook(files=(item("file", 1),), notify_priority_changes=True)
+    book.contents["/run/value"] = -30
+    to_master(book)
+    book.write_file("/run/value", -300)
+    told = [line for line in book.lines() if line.split()[0] in ("priority", "notify", "MASTER")]
+    assert told == ["MASTER -> FAULT", "priority 100 as FAULT", "notify FAULT 70"]
+
+
 def test_init_fail_is_a_fault_from_the_start() -> None:
     book = playbook(scripts=(item("chk"),))
     book.scripts = (TrackScript("chk", SCRIPT.command, init_fail=True, interval_us=SECOND),)

@@ -377,7 +377,7 @@ VRRP_SCRIPT = Block(
             default="script_user",
             acts=True,
         ),
-        Row("init_fail", flag(), "Failed until the first success.", acts=True),
+        Row("init_fail", flag(), "Failed at first, until rise successes.", acts=True),
     ),
     open=_needs_name,
     close=_close_script,
