@@ -105,6 +105,8 @@ class Preprocessor:
         self._environment = environment or {}
         self._random = random.Random(seed)
         self._collecting: tuple[str, list[str]] | None = None
+        self._ended_by_comment = False
+        """Has a newer keepalived ended the definition before?"""
         self._hints: dict[str, str] = {}
         self._pieces: dict[str, tuple[list[str], list[str]]] = {}
         """Text with references -> what stands around them, and their names."""
@@ -137,9 +139,13 @@ class Preprocessor:
         assert self._collecting is not None
         name, lines = self._collecting
         text, _, _ = decomment(line)
+        if self._ended_by_comment and text:
+            what = "this line belongs to the definition; for keepalived 2.4 that ended with the comment above"
+            self._report(Severity.NOTE, "outside-definition", what, "")
         if text.endswith("\\"):
             text = text[:-1].rstrip(BLANKS)
         elif line.rstrip(BLANKS).endswith("\\"):
+            self._ended_by_comment = True
             self._report(
                 Severity.WARNING,
                 "continued-by-comment",
@@ -258,6 +264,7 @@ class Preprocessor:
             value = value[:-1].rstrip(BLANKS)
             lines = [value] if value else []
             self._collecting = (name, lines)
+            self._ended_by_comment = False
             self._set_lines(name, lines)
         else:
             self._texts[name] = value

@@ -255,8 +255,11 @@ def test_a_single_line_of_it_is_an_ordinary_definition() -> None:
 def test_a_backslash_in_a_comment_continues_with_a_warning() -> None:
     bench = Bench()
     assert bench.feed("$M=a \\", "# b \\", "c # d \\", "e", "$M") == ["a", "c", "e"]
-    assert bench.codes == ["continued-by-comment"] * 2
-    assert set(bench.severities) == {Severity.WARNING}
+    continued, outside = "continued-by-comment", "outside-definition"
+    assert bench.codes == [continued, outside, continued, outside]
+    assert bench.severities == [Severity.WARNING, Severity.NOTE] * 2
+    bench.feed("$M=a \\", "b \\", "c")
+    assert len(bench.codes) == 4
 
 
 def test_a_comment_without_backslash_ends_it() -> None:
