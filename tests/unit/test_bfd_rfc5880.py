@@ -363,6 +363,33 @@ def test_6_8_1_and_in_state_down_as_well() -> None:
     assert host.session().remote_discr == 0
 
 
+def test_6_8_1_what_the_peer_asked_for_is_kept_for_a_detection_time_though_the_session_is_down() -> None:
+    host = up()
+    host.hear(
+        control(
+            DOWN,
+            your_discriminator=host.discriminator,
+            required_min_rx_us=700 * MS,
+            desired_min_tx_us=SECOND,
+        )
+    )
+    assert host.state() is DOWN
+    host.run(2999 * MS)
+    intervals = host.session().intervals
+    assert (intervals.remote_min_rx_us, intervals.remote_desired_min_tx_us) == (700 * MS, SECOND)
+    host.run(2 * MS)
+    assert host.session().intervals.remote_min_rx_us == 1
+
+
+@pytest.mark.parametrize("number", [0, 1, 255, 256])
+def test_6_8_1_the_multiplier_is_never_zero(number: int) -> None:
+    said = "" if 0 < number < 256 else "  # bad-number"
+    text = f"bfd_instance peer {{\nneighbor_ip 10.0.0.2\nmultiplier {number}{said}\n}}\n"
+    (found,) = assert_as_annotated(text).config.bfd.instances
+    host = Host(found).boot()
+    assert host.last.detect_mult == (found.multiplier if said else number) > 0
+
+
 # 6.8.2 Timer negotiation -----------------------------------------------------------------------------------
 
 

@@ -155,6 +155,18 @@ def test_rfc5883_4_1_the_first_packet_is_selected_by_source_and_destination() ->
     assert (host.state("one"), host.state("two")) == (State.DOWN, State.INIT)
 
 
+def test_rfc5883_3_echo_is_not_used_over_several_hops() -> None:
+    host = Host(instance(multihop=True)).boot()
+    for state in (State.DOWN, State.INIT, State.UP):
+        mine = host.discriminator if state is not State.DOWN else 0
+        packet = control(state, your_discriminator=mine, required_min_echo_rx_us=1000)
+        host.hear(packet, listener=Listener(4, True))
+    host.run(100 * MS)
+    assert host.state() is State.UP
+    assert host.last.required_min_echo_rx_us == 0
+    assert {each.port for each in host.transports.values()} == {4784}
+
+
 @pytest.mark.parametrize("neighbor", ["10.0.0.2", "2001:db8::2"])
 def test_rfc5883_5_control_packets_go_to_port_4784(neighbor: str) -> None:
     host = configured("multihop\n", neighbor)
