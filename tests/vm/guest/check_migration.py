@@ -49,10 +49,11 @@ class Asking(threading.Thread):
         self._client = client
         self._over = threading.Event()
         self.phase = ""
+        self.pause_s = 0.1
         self.said: Counter[tuple[str, str]] = Counter()
 
     def run(self) -> None:
-        while not self._over.wait(0.1):
+        while not self._over.wait(self.pause_s):
             phase = self.phase
             # As patient as clients are: what is asked between two masters is asked again.
             answer = ask(self._client, VIP, 80, seconds=15)
@@ -136,7 +137,7 @@ def test_one_director_after_the_other(network: Network) -> None:
         poll(lambda: first.holds(VIP) and not second.holds(VIP), "kad to be master again", seconds=PATIENCE_S)
         asking.more()
         remains(lambda: first.holds(VIP), "the first is master", seconds=3, every=0.2)
-        asking.phase = "kad stops as master"
+        asking.phase, asking.pause_s = "kad stops as master", 0.01
         assert new[0].stop(PATIENCE_S) == 0
         assert table(first) == []
         poll(lambda: second.holds(VIP), "the second to take over", seconds=PATIENCE_S)

@@ -6,12 +6,14 @@ Differences that are meant are in DIFFERENCES, with their reasons.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import Struct
 
 from tests.support.daemon import Daemon, Kad, Keepalived
 from tests.support.dialogues import Tls, dns, http, smtp
@@ -122,7 +124,9 @@ def reload(daemon: Daemon) -> None:
         daemon.reload()
 
 
-def agree(kad: Site, keepalived: Site, when: str, settled: object = None) -> list[str]:
+def agree(
+    kad: Site | Following, keepalived: Site | Following, when: str, settled: object = None
+) -> list[str]:
     """Both tables, once they are the same, and as at the last look (and ``settled`` about them holds)."""
     seen: tuple[list[str], list[str]] = ([], [])
 
@@ -238,6 +242,123 @@ def test_groups_that_are_marks(network: Network) -> None:
         for daemon in (kad, keepalived):
             assert daemon.stop(PATIENCE_S) == 0
         poll(lambda: agreed(0), seen, seconds=PATIENCE_S, every=0.5)
+
+
+SESSION = "min_rx 500\nmin_tx 500\nmultiplier 12\n"
+"""An emulated machine's pauses are shorter than that."""
+FOLLOWING = f"""global_defs {{
+    router_id test
+}}
+bfd_instance near {{
+    neighbor_ip 192.0.2.2
+    source_ip 192.0.2.1
+    {SESSION}
+}}
+bfd_instance far {{
+    neighbor_ip 192.0.2.3
+    source_ip 192.0.2.1
+    {SESSION}
+}}
+virtual_server 203.0.113.1 80 {{
+    lvs_sched wrr
+    lvs_method NAT
+    protocol TCP
+    quorum 6
+    sorry_server 10.66.1.9 80
+    real_server 192.0.2.2 80 {{
+        weight 3
+        BFD_CHECK {{
+            name near
+        }}
+    }}
+    real_server 192.0.2.3 80 {{
+        weight 5
+        BFD_CHECK {{
+            name far
+        }}
+    }}
+}}
+virtual_server 203.0.113.2 80 {{
+    lvs_sched rr
+    lvs_method DR
+    protocol TCP
+    real_server 192.0.2.2 80 {{
+        inhibit_on_failure
+        BFD_CHECK {{
+            name near
+            alpha
+        }}
+    }}
+    real_server 192.0.2.3 80 {{
+        BFD_CHECK {{
+            name near
+        }}
+        BFD_CHECK {{
+            name far
+        }}
+    }}
+    real_server 192.0.2.4 80 {{
+    }}
+}}
+"""
+ALL_UP = [
+    "-A -t 203.0.113.1:80 -s wrr",
+    "-A -t 203.0.113.2:80 -s rr",
+    "-a -t 203.0.113.1:80 -r 192.0.2.2:80 -m -w 3",
+    "-a -t 203.0.113.1:80 -r 192.0.2.3:80 -m -w 5",
+    "-a -t 203.0.113.2:80 -r 192.0.2.2:80 -g -w 1",
+    "-a -t 203.0.113.2:80 -r 192.0.2.3:80 -g -w 1",
+    "-a -t 203.0.113.2:80 -r 192.0.2.4:80 -g -w 1",
+]
+NEAR_LOST = [
+    "-A -t 203.0.113.1:80 -s wrr",
+    "-A -t 203.0.113.2:80 -s rr",
+    "-a -t 203.0.113.1:80 -r 10.66.1.9:80 -m -w 1",
+    "-a -t 203.0.113.2:80 -r 192.0.2.2:80 -g -w 0",
+    "-a -t 203.0.113.2:80 -r 192.0.2.4:80 -g -w 1",
+]
+"""The other server's weight is less than the quorum: the sorry server stands in."""
+
+
+class Following(Struct):
+    """One daemon, and two neighbours of its own, of which the first one comes and goes."""
+
+    node: Node
+    daemon: Daemon
+    near: Daemon
+    far: Daemon
+
+
+def following(network: Network, kind: type[Daemon]) -> Following:
+    lan = network.bridge()
+    label = kind.__name__.lower()
+    nodes = [network.node(f"{label}{last}") for last in (1, 2, 3)]
+    for last, node in enumerate(nodes, 1):
+        node.attach(lan, f"192.0.2.{last}/24")
+
+    def neighbor(last: int) -> Daemon:
+        session = f"bfd_instance it {{\nneighbor_ip 192.0.2.1\nsource_ip 192.0.2.{last}\n{SESSION}}}\n"
+        return Keepalived(nodes[last - 1], session)
+
+    return Following(nodes[0], kind(nodes[0], FOLLOWING), neighbor(2), neighbor(3))
+
+
+def test_servers_that_follow_bfd_sessions(network: Network) -> None:
+    both = kad, keepalived = following(network, Kad), following(network, Keepalived)
+    with contextlib.ExitStack() as stack:
+        for each in both:
+            for daemon in (each.near, each.far, each.daemon):
+                stack.enter_context(daemon)
+        agree(kad, keepalived, "after the start", lambda lines: lines == ALL_UP)
+        for each in both:
+            each.near.kill_all()
+        agree(kad, keepalived, "after the neighbour's loss", lambda lines: lines == NEAR_LOST)
+        for each in both:
+            each.near.start()
+        agree(kad, keepalived, "after its return", lambda lines: lines == ALL_UP)
+        for each in both:
+            assert each.daemon.stop(PATIENCE_S) == 0
+        assert agree(kad, keepalived, "after the end") == []
 
 
 def _is_first(line: str, n: int, entry: Entry) -> bool:
