@@ -20,7 +20,7 @@ from kad.ipc.reports import ProcessReport
 from kad.runtime import logs
 from kad.runtime.clock import monotonic_us
 from kad.runtime.driver import Driver
-from kad.runtime.journal import Phase
+from kad.runtime.heartbeat import Phase
 from kad.runtime.process import ChildContext
 from kad_bfd.core.actions import Action, SendPacket
 from kad_bfd.core.engine import Engine

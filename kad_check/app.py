@@ -20,7 +20,7 @@ from kad.ipc.reports import ProcessReport
 from kad.notify.policy import Letter
 from kad.runtime import logs
 from kad.runtime.driver import Driver
-from kad.runtime.journal import Phase
+from kad.runtime.heartbeat import Phase
 from kad.runtime.process import ChildContext
 from kad_check.core.actions import Action
 from kad_check.core.engine import Engine, EngineSettings

@@ -20,8 +20,9 @@ from kad.kernel.batch import ReceiveBuffer
 from kad.notify.policy import Letter
 from kad.runtime import logs
 from kad.runtime.clock import boottime_us, monotonic_us
-from kad.runtime.driver import Driver
-from kad.runtime.journal import Phase, Records, Stamp
+from kad.runtime.driver import LONG_SLEEP_US, Driver
+from kad.runtime.heartbeat import Phase
+from kad.runtime.journal import Records, Stamp
 from kad.runtime.process import ChildContext, Options
 from kad_vrrp.core.actions import Action, SendAdvert
 from kad_vrrp.core.context import EngineSettings
@@ -105,7 +106,12 @@ class VrrpChild:
             ),
         )
         self._driver: Driver[Event, Action] = Driver(
-            self._engine, self._shell.perform, self._heartbeat, TimeReached(), quiet=SendAdvert
+            self._engine,
+            self._shell.perform,
+            self._heartbeat,
+            TimeReached(),
+            quiet=SendAdvert,
+            idle_us=LONG_SLEEP_US,
         )
         self._mastership = MastershipPublisher(context, self._driver)
         self._reporting = Reporting(self._engine, self._with_error, self._process_report)

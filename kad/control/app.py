@@ -67,7 +67,7 @@ from kad.ipc.messages import (
 from kad.runtime import logs
 from kad.runtime.clock import monotonic_us, realtime_us
 from kad.runtime.driver import Driver
-from kad.runtime.journal import Phase
+from kad.runtime.heartbeat import Phase
 from kad.runtime.process import ChildContext, die
 
 STATUS_LIMIT_S = 0.4

@@ -29,7 +29,9 @@ EVE_US = 2_000
 LEAST_EVE_US = 300
 """With less time left, warming up would be in the way."""
 IDLE_WAKE_US = 200_000
-"""The longest sleep, so that ticks go on in a process with nothing to do (hang limits are from 500 ms up)."""
+"""The longest sleep of a process whose ticks others count as signs of life."""
+LONG_SLEEP_US = 2_000_000
+"""The longest of all: a wake-up that the kernel has lost is made up for."""
 
 LATE_WAKE_US = 10_000
 """Waking up so much later than planned is told even where nothing was due by then."""
@@ -49,6 +51,8 @@ class Ticker(Protocol):
     """The part of :class:`kad.runtime.journal.Heartbeat` the driver uses."""
 
     def tick(self, now_us: int = 0) -> None: ...
+
+    def sleep(self, until_us: int) -> None: ...
 
 
 class Lateness:
@@ -78,7 +82,8 @@ class Driver(Generic[E, A]):
 
     ``perform`` carries out one action; it must not fail for reasons outside, and what comes of the action
     goes back in by :meth:`feed` (right away or later). ``time_reached`` is the core's event of that name.
-    ``quiet``: the one kind of action whose performance leaves the event loop alone.
+    ``quiet``: the one kind of action whose performance leaves the event loop alone. ``idle_us``: how long it
+    may sleep.
 
     Turns with nothing but packets and time in them, and none but quiet actions, go past asyncio.
     """
@@ -91,8 +96,10 @@ class Driver(Generic[E, A]):
         time_reached: E,
         *,
         quiet: type | None = None,
+        idle_us: int = IDLE_WAKE_US,
     ) -> None:
         self._quiet = quiet
+        self._idle_us = idle_us
         self._stirred = False
         """Something happened that the event loop, or a chore, may have to see."""
         self._packets: dict[int, Drain] = {}
@@ -132,6 +139,7 @@ class Driver(Generic[E, A]):
         self.loop.set_exception_handler(_die)
         self.loop.add_reader(self._selector.timer_fd, self._end_turn)
         self._selector.serve = self._serve
+        self._selector.on_sleep = heartbeat.sleep
 
     def add_reader(
         self, descriptor: int, drain: Drain, *, patient: bool = False, direct: bool = False
@@ -307,8 +315,9 @@ class Driver(Generic[E, A]):
         if self._gathered:
             self._gathered = False
             return False
-        now_us, timer_fd = monotonic_us(), self._selector.timer_fd
-        if self._rare_us - now_us <= EVE_US or any(descriptor == timer_fd for descriptor, _ in events):
+        now_us, patient = monotonic_us(), self._selector.patient
+        alone = events and all(descriptor in patient for descriptor, _ in events)
+        if not alone or self._rare_us - now_us <= EVE_US:
             return False
         self._gathered = True
         self._selector.rest_until_us = now_us + self.patience_us
@@ -335,7 +344,7 @@ class Driver(Generic[E, A]):
     def _arm(self) -> None:
         """Say when to wake up, and that all is well."""
         now_us, deadline_us = self._now_us, self._deadline_us
-        idle_us = now_us + IDLE_WAKE_US
+        idle_us = now_us + self._idle_us
         if deadline_us is None or deadline_us > idle_us:
             deadline_us = idle_us
         eve_us = self._rare_us - EVE_US

@@ -20,12 +20,12 @@ import fcntl
 import mmap
 import os
 import zlib
-from enum import IntEnum
 from struct import Struct as Layout
 
 from msgspec import Struct
 
 from kad.ipc.messages import Role
+from kad.runtime.heartbeat import Heartbeat
 
 PAGE = 4096
 MAGIC = 0x6B61644A
@@ -52,80 +52,6 @@ AREAS: dict[Role, Area] = {
     Role.CHECK: Area(slots=131_072, slot_size=512),
     Role.BFD: Area(slots=16_384, slot_size=1024),
 }
-
-
-class Phase(IntEnum):
-    """Where a child is in its life, in its own words."""
-
-    STARTING = 0
-    PREPARING = 1
-    READY = 2
-    STOPPING = 3
-
-
-class Heartbeat:
-    """One role's page. The child of that role writes; the supervisor and any other process may read.
-
-    Every field is one aligned 64-bit word, so that a reader sees the old value or the new one.
-    """
-
-    _TICKS, _TICKED_AT, _PHASE, _INCARNATION, _GENERATION, _PID = range(6)
-
-    def __init__(self, page: memoryview) -> None:
-        self._words = page.cast("Q")
-
-    def begin(self, incarnation: int) -> None:
-        """A new life: called by the supervisor before the fork."""
-        words = self._words
-        words[self._PHASE] = Phase.STARTING
-        words[self._GENERATION] = 0
-        words[self._PID] = 0
-        words[self._INCARNATION] = incarnation
-
-    def tick(self, now_us: int = 0) -> None:
-        """The driver is alive and not behind. ``now_us`` is CLOCK_MONOTONIC."""
-        words = self._words
-        words[self._TICKED_AT] = now_us
-        words[self._TICKS] = (words[self._TICKS] + 1) & 0xFFFF_FFFF_FFFF_FFFF
-
-    @property
-    def ticks(self) -> int:
-        return self._words[self._TICKS]
-
-    @property
-    def ticked_at_us(self) -> int:
-        """When the last tick was, CLOCK_MONOTONIC; 0 when the driver did not say."""
-        return self._words[self._TICKED_AT]
-
-    @property
-    def phase(self) -> Phase:
-        value = self._words[self._PHASE]
-        return Phase(value) if value <= Phase.STOPPING else Phase.STARTING
-
-    @phase.setter
-    def phase(self, value: Phase) -> None:
-        self._words[self._PHASE] = value
-
-    @property
-    def incarnation(self) -> int:
-        return self._words[self._INCARNATION]
-
-    @property
-    def generation(self) -> int:
-        """The last generation this life of the child has applied; 0: none yet."""
-        return self._words[self._GENERATION]
-
-    @generation.setter
-    def generation(self, value: int) -> None:
-        self._words[self._GENERATION] = value
-
-    @property
-    def pid(self) -> int:
-        return self._words[self._PID]
-
-    @pid.setter
-    def pid(self, value: int) -> None:
-        self._words[self._PID] = value
 
 
 class Stamp(Struct, frozen=True):

@@ -111,6 +111,8 @@ class TimerSelector(selectors.EpollSelector):
         self.serve: Callable[[Events], bool] | None = None
         """Called instead of the event loop when nothing but ``served`` descriptors are ready; True: go on
         waiting. asyncio's own turn costs as much as everything a packet needs."""
+        self.on_sleep: Callable[[int], None] = lambda until_us: None
+        """Called with the time of the timer before a sleep, and with 0 after it."""
         self._epoll = select.epoll.fromfd(os.dup(self.fileno()))
         self.patient: set[int] = set()
         """What a rest does not wait for."""
@@ -178,12 +180,17 @@ class TimerSelector(selectors.EpollSelector):
                 return self._look(min(until_us, self.look_out_until_us), yielding=True)
             self.look_out_until_us = 0
         if not rest_until_us:
-            self._arm_for(until_us)
-            return self._epoll.poll(-1, _EVENTS)
-        self._arm_for(min(until_us, rest_until_us))
-        self._epoll_impatient.poll(-1, 1)
+            return self._sleep(self._epoll.poll, until_us, _EVENTS)
+        self._sleep(self._epoll_impatient.poll, min(until_us, rest_until_us), 1)
         # All of it: what is left for the next turn would lie for as long again.
         return self._epoll.poll(0, len(self.get_map()))
+
+    def _sleep(self, poll: Callable[[float, int], Events], until_us: int, count: int) -> Events:
+        self._arm_for(until_us)
+        self.on_sleep(self._armed_us)
+        events = poll(-1, count)
+        self.on_sleep(0)
+        return events
 
     def _look(self, until_us: int, *, yielding: bool = False) -> Events:
         if not self._armed_us:

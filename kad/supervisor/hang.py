@@ -7,6 +7,7 @@ at what the kernel says of the process:
 * traced, or in uninterruptible sleep: somebody or something else holds it. Log only.
 * runnable, but not run (starved, throttled): it may be well. Log, and wait up to five times the limit.
 * stopped: SIGABRT would not reach it. SIGKILL.
+* sleeping, as it has announced, and not longer: it has nothing to do.
 * sleeping or running: it does not come back to its loop. SIGABRT, then SIGKILL.
 
 Time is only held against a child in slices as long as a look: when the supervisor itself overslept, the whole
@@ -20,7 +21,7 @@ from enum import Enum, auto
 
 from msgspec import Struct
 
-from kad.runtime.journal import Phase
+from kad.runtime.heartbeat import Phase
 
 LOOKS_PER_LIMIT = 5
 STARVED_FACTOR = 5
@@ -28,6 +29,8 @@ PHASE_FACTOR = {Phase.STARTING: 10, Phase.PREPARING: 5, Phase.READY: 1}
 """How many limits a child may take in each phase. STOPPING has a limit of its own (child_wait)."""
 STARVED_PART = 5
 """Runnable, and used less than the limit's so-manieth part of a processor since it ticked: starved."""
+LONGEST_SLEEP_US = 10_000_000
+"""Nobody is believed to be asleep for longer."""
 DOUBLINGS = 4
 MEMORY_US = 300_000_000
 _NANOSECONDS_PER_US = 1_000
@@ -148,6 +151,17 @@ class HangWatch:
         self._ticks, self._phase = ticks, phase
         self._moved(now_us)
         return False
+
+    def is_asleep(self, until_us: int, state: str, now_us: int) -> bool:
+        """Whether it sleeps until then, as it has announced: the time since the last look is not its fault.
+
+        ``state``: the kernel's word, at this moment. One that is stopped does not sleep, nor one that was
+        woken and does not come back: it announces that it is awake first of all.
+        """
+        if state != "S" or not now_us < until_us <= now_us + LONGEST_SLEEP_US:
+            return False
+        self._looked_at_us = now_us
+        return True
 
     def judge(self, observation: Observation, now_us: int) -> Verdict:
         """Hold the time since the last look against the child, or against what holds it."""

@@ -1,4 +1,4 @@
-"""What the kernel says of a process: the one look at /proc."""
+"""What the kernel says of a process: the looks at /proc."""
 
 from __future__ import annotations
 
@@ -13,6 +13,14 @@ def observe(pid: int) -> Observation | None:
         return parse_observation(*(_read(pid, name) for name in ("stat", "status", "schedstat")))
     except OSError:
         return None
+
+
+def state_of(pid: int) -> str:
+    """The kernel's letter for what the process does at this moment; "" when it is gone."""
+    try:
+        return parse_observation(_read(pid, "stat"), "", "").state
+    except OSError:
+        return ""
 
 
 def _read(pid: int, name: str) -> str:

@@ -29,7 +29,8 @@ from kad.ipc.messages import (
 )
 from kad.runtime import logs
 from kad.runtime.clock import monotonic_us
-from kad.runtime.journal import Journal, Phase
+from kad.runtime.heartbeat import Phase
+from kad.runtime.journal import Journal
 from kad.runtime.pidfile import PidFile, PidFileInUse
 from kad.runtime.process import ChildContext, Options, adopt, crash_file
 from kad.runtime.rundir import RunDirectory

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from kad.ipc.messages import Role
 from kad.runtime import logs
-from kad.runtime.journal import Heartbeat
+from kad.runtime.heartbeat import Heartbeat
 from kad.supervisor.child import Hung
 from kad.supervisor.hang import HangWatch, Patience, Verdict
-from kad.supervisor.observe import observe
+from kad.supervisor.observe import observe, state_of
 
 
 class Watches:
@@ -31,6 +31,9 @@ class Watches:
         """What the child is to be told, if it hangs."""
         watch = self._watches.get(role)
         if watch is None or not watch.is_still(heartbeat.ticks, heartbeat.phase, now_us):
+            return None
+        asleep_until_us = heartbeat.asleep_until_us
+        if asleep_until_us and watch.is_asleep(asleep_until_us, state_of(pid), now_us):
             return None
         observation = observe(pid)
         if observation is None:

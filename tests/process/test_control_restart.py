@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import stat
 import subprocess
@@ -17,7 +18,9 @@ from kad.ipc.client import NoAnswer, NoDaemon
 from tests.process.test_reload_transaction import BROKEN, configuration
 from tests.support.control import kill, pids_of, reload, status_of, wait_for_generation
 from tests.support.daemon import Kad
-from tests.support.namespaces import Network, Node, poll
+from tests.support.keepalived import configuration as written
+from tests.support.keepalived import vrrp_instance
+from tests.support.namespaces import Network, Node, poll, remains
 
 pytestmark = pytest.mark.root
 
@@ -69,6 +72,29 @@ def test_hung_control_is_replaced(daemon: Kad) -> None:
     kill(before["control"], signal.SIGSTOP)
     after = wait_for_generation(daemon, 1)
     assert {process.pid for process in after.processes if process.role == "control"} != {before["control"]}
+
+
+def wake_ups(pid: int) -> int:
+    found = re.search(r"^voluntary_ctxt_switches:\s*(\d+)", Path(f"/proc/{pid}/status").read_text(), re.M)
+    assert found is not None
+    return int(found[1])
+
+
+def test_a_backup_with_nothing_to_do_sleeps_and_is_replaced_when_it_is_stopped_in_its_sleep(
+    node: Node,
+) -> None:
+    text = written(vrrp_instance(version=3, priority=100, advert_int=30))
+    with Kad(node, text) as kad:
+        kad.wait_for("(VI_1) Entering BACKUP STATE")
+        wait_for_generation(kad, 1)
+        pid = kad.vrrp_pid()
+        before = wake_ups(pid)
+        # Far longer than anybody may stand still who is not asleep.
+        remains(lambda: kad.vrrp_pid() == pid, "the same process", seconds=4)
+        assert wake_ups(pid) - before < 12
+        kill(pid, signal.SIGSTOP)
+        poll(lambda: kad.vrrp_pid() not in (0, pid), "another process", seconds=10)
+        assert kad.count("hangs (stopped)") == 1
 
 
 def test_control_that_starts_over_says_why_in_its_last_words(daemon: Kad) -> None:

@@ -27,7 +27,8 @@ from kad.ipc.link import RouterEnd, control_path
 from kad.ipc.messages import Apply, ChildToControl, Generation, Role, StatusReport, StatusRequest
 from kad.ipc.reports import BfdReport, BfdSessionReport
 from kad.runtime import logs
-from kad.runtime.journal import Journal, Phase
+from kad.runtime.heartbeat import Phase
+from kad.runtime.journal import Journal
 from kad.runtime.process import ChildContext, Options, become_child, begin_life, die
 from kad_bfd.app import main
 from tests.support.namespaces import Node, poll

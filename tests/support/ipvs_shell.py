@@ -31,6 +31,9 @@ class _NoTick:
     def tick(self, now_us: int = 0) -> None:
         pass
 
+    def sleep(self, until_us: int) -> None:
+        pass
+
 
 class Shell:
     """One life of it. ``events``: what it told the engine; ``lines``: what it logged."""

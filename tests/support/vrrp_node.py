@@ -22,7 +22,8 @@ from kad.config.slices import slices
 from kad.ipc.link import control_path
 from kad.ipc.messages import Generation, Role
 from kad.runtime import logs
-from kad.runtime.journal import Journal, Phase
+from kad.runtime.heartbeat import Phase
+from kad.runtime.journal import Journal
 from kad.runtime.process import ChildContext, Options, become_child, begin_life, die
 from kad_vrrp.core.actions import Action, State, StateChanged
 from kad_vrrp.io.shell import Shell

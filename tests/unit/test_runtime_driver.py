@@ -11,15 +11,20 @@ from dataclasses import dataclass, field
 import pytest
 
 from kad.runtime.clock import monotonic_us
-from kad.runtime.driver import BATCH, EVE_US, IDLE_WAKE_US, NEVER_US, ROUNDS, Driver, Lateness
+from kad.runtime.driver import BATCH, EVE_US, IDLE_WAKE_US, LONG_SLEEP_US, NEVER_US, ROUNDS, Driver, Lateness
 
 
 @dataclass
 class Ticks:
     count: int = 0
 
+    asleep: list[int] = field(default_factory=list)
+
     def tick(self, now_us: int = 0) -> None:
         self.count += 1
+
+    def sleep(self, until_us: int) -> None:
+        self.asleep.append(until_us)
 
 
 @dataclass
@@ -187,6 +192,20 @@ def test_idle_processes_tick_several_times_a_second() -> None:
     driver.loop.call_later(0.7, driver.stop)
     driver.run()
     assert 2 <= ticks.count <= 9
+    driver.close()
+
+
+def test_who_may_sleep_longer_says_until_when_and_that_it_is_awake() -> None:
+    ticks = Ticks()
+    driver: Driver[str, str] = Driver(Recorder(), [].append, ticks, "time", idle_us=LONG_SLEEP_US)
+    driver.loop.call_later(0.7, driver.stop)
+    start_us = monotonic_us()
+    driver.run()
+    assert ticks.count <= 3
+    # The loop's own timer came first.
+    assert max(ticks.asleep) <= start_us + 900_000
+    assert ticks.asleep[1::2] == [0] * (len(ticks.asleep) // 2)
+    assert 0 not in ticks.asleep[::2]
     driver.close()
 
 
@@ -397,6 +416,7 @@ DYING = """
 
     class Ticks:
         def tick(self, now_us=0): ...
+        def sleep(self, until_us): ...
 
     core = Core()
     driver = Driver(core, print, Ticks(), "time")

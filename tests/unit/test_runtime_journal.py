@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kad.ipc.messages import Role
-from kad.runtime.journal import VALUE_LIMIT, Area, Journal, Phase, Records, Stamp
+from kad.runtime.heartbeat import Phase
+from kad.runtime.journal import VALUE_LIMIT, Area, Journal, Records, Stamp
 
 SMALL = Area(slots=12, slot_size=256)
 

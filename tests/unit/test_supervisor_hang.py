@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from kad.runtime.journal import Phase
+from kad.runtime.heartbeat import Phase
 from kad.supervisor.hang import (
     MEMORY_US,
     Condition,
@@ -206,3 +206,28 @@ def test_a_watch_takes_its_patience_and_adds_to_it() -> None:
         assert not watcher.watch.is_still(watcher.ticks, watcher.phase, watcher.now_us)
         assert watcher.look_often(seen("S"), 100) == [(expected, Verdict.ABORT)]
         watcher.look(seen("S"))
+
+
+def test_who_sleeps_as_announced_is_left_alone_and_who_is_stopped_in_its_sleep_is_not() -> None:
+    watcher = Watcher()
+    until_us = watcher.now_us + 20 * PERIOD
+
+    def is_asleep(state: str) -> bool:
+        watcher.now_us += PERIOD
+        assert watcher.watch.is_still(watcher.ticks, watcher.phase, watcher.now_us)
+        return watcher.watch.is_asleep(until_us, state, watcher.now_us)
+
+    assert all(is_asleep("S") for _ in range(10))
+    stopped_at_us = watcher.now_us
+    while not watcher.verdicts:
+        assert not is_asleep("T")
+        watcher.look(seen("T"), after_us=0)
+    assert watcher.verdicts[0][1] == Verdict.KILL
+    assert watcher.now_us - stopped_at_us == LIMIT
+
+
+@pytest.mark.parametrize("until_us", [0, 1, (1 << 62)])
+def test_a_sleep_that_is_over_or_has_no_end_excuses_nobody(until_us: int) -> None:
+    watcher = Watcher()
+    assert not watcher.watch.is_asleep(until_us, "S", watcher.now_us)
+    assert watcher.look_often(seen("S"), 100) == [(LIMIT, Verdict.ABORT)]

@@ -37,7 +37,7 @@ from kad.ipc.messages import (
 )
 from kad.runtime import logs
 from kad.runtime.clock import monotonic_us
-from kad.runtime.journal import Phase
+from kad.runtime.heartbeat import Phase
 from kad.runtime.process import ChildContext
 from kad.supervisor.channel import seal_generation, send_with_descriptor
 
