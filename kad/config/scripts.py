@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from kad.config.machine import User
 from kad.config.model.script import ScriptCommand
 from kad.config.schema import NOTHING, Frame, Kind, Reading
@@ -218,7 +220,8 @@ class Vetting:
         reading = self.reading
         first = command.argv[0]
         if first.startswith("<") and first[1:].lstrip(" \t").startswith("/"):
-            return Verdict(command)  # not a script: can the file be opened?
+            # Not a script: can the file be opened?
+            return Verdict(msgspec.structs.replace(command, through_shell=True))
         if reading.machine is None:
             self._any = True
             return Verdict(command)

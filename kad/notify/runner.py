@@ -63,8 +63,11 @@ def script_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def shell_line(argv: tuple[str, ...]) -> str:
-    """One line for ``/bin/sh -c``, every word single-quoted."""
-    return " ".join("'" + word.replace("'", "'\\''") + "'" for word in argv)
+    """One line for ``/bin/sh -c``, every word single-quoted, but for a redirection at its beginning."""
+    quoted = ["'" + word.replace("'", "'\\''") + "'" for word in argv]
+    if argv[0].startswith("<"):
+        quoted[0] = argv[0]
+    return " ".join(quoted)
 
 
 def program_and_argv(command: ScriptCommand) -> tuple[str, tuple[str, ...]]:

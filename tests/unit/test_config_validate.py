@@ -5,6 +5,7 @@ import pytest
 from kad.config.diagnostics import render
 from kad.config.model.routing import Encapsulation, NextHop, Route, Rule, RuleAction
 from kad.config.model.vrrp import TrackedItem, TrackGroup, VrrpInstance
+from kad.notify.runner import program_and_argv
 from tests.support.configuration import SECURE, assert_as_annotated, read
 
 
@@ -108,7 +109,11 @@ def test_without_interfaces_keepalived_never_gets_to_the_scripts() -> None:
 
 def test_a_redirection_is_no_script() -> None:
     text = 'vrrp_script file {\nscript "</var/run/ok"\n}\n' + router("A", "track_script {\nfile\n}")
-    assert read(text, "script_user root").exit_status == 0
+    loaded = read(text, "script_user root")
+    assert loaded.exit_status == 0
+    (file,) = loaded.config.vrrp.scripts
+    assert file.command.through_shell
+    assert program_and_argv(file.command) == ("/bin/sh", ("sh", "-c", "</var/run/ok"))
 
 
 def test_members_of_a_track_group_that_do_not_exist_are_told_and_left_out() -> None:
