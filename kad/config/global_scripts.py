@@ -34,7 +34,7 @@ def _vetted(reading: Reading, vetting: Vetting, settings: Globals, names: Sequen
         command: ScriptCommand | None = getattr(settings, name)
         if command is None:
             continue
-        verdict = vetting.judge(command)
+        verdict = vetting.judge(command, None, reading.global_places.get(name))
         changed[name] = verdict.command
         if verdict.command is None:
             reading.error(

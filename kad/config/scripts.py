@@ -187,6 +187,9 @@ def command_of(argv: list[str], who: Identity) -> ScriptCommand:
     return ScriptCommand(tuple(argv), "", who.user.uid, who.user.gid, who.groups)
 
 
+Place = tuple[Frame | None, Statement | None]
+
+
 class Verdict:
     """Whether a command can run, and what is wrong with it."""
 
@@ -205,48 +208,54 @@ class Vetting:
 
     def __init__(self, reading: Reading) -> None:
         self.reading = reading
-        self._any = False
-        self._insecure = ""
+        self._first: Place | None = None
+        """Where a script stands that can run."""
+        self._insecure: tuple[str, Place] | None = None
         self._known: dict[ScriptCommand, Verdict] = {}
 
-    def judge(self, command: ScriptCommand) -> Verdict:
-        """Look the command up as the user who runs it, and at who could have changed it."""
+    def judge(self, command: ScriptCommand, frame: Frame | None, statement: Statement | None) -> Verdict:
+        """Look the command up as the user who runs it, and at who could have changed it.
+
+        ``statement``, in ``frame``, is where it stands.
+        """
         known = self._known.get(command)
         if known is None:
-            known = self._known[command] = self._judge(command)
+            known = self._known[command] = self._judge(command, (frame, statement))
         return known
 
-    def _judge(self, command: ScriptCommand) -> Verdict:
+    def _judge(self, command: ScriptCommand, place: Place) -> Verdict:
         reading = self.reading
         first = command.argv[0]
         if first.startswith("<") and first[1:].lstrip(" \t").startswith("/"):
             # Not a script: can the file be opened?
             return Verdict(msgspec.structs.replace(command, through_shell=True))
         if reading.machine is None:
-            self._any = True
+            self._first = self._first or place
             return Verdict(command)
         found = reading.machine.script(command, keep_links=bool(reading.globals.get("use_symlink_paths")))
         if found.command is None:
             return Verdict(None, found.problem)
-        self._any = True
+        self._first = self._first or place
         if not found.executable:
             return Verdict(None, "it is not executable for its user", only_logged=True)
         if found.insecure:
-            self._insecure = self._insecure or found.insecure
+            self._insecure = self._insecure or (found.insecure, place)
             if reading.globals.get("enable_script_security"):
                 return Verdict(None, found.insecure)
         return Verdict(found.command)
 
     def complain(self, what: str, *, silent: bool = False) -> None:
         """Scripts run, but what others could have changed is not refused: keepalived's status 6."""
-        if not self._any or self.reading.globals.get("enable_script_security"):
+        if self._first is None or self.reading.globals.get("enable_script_security"):
             return
-        worse = f" Not only root decides what is run: {self._insecure}." if self._insecure else ""
+        why, (frame, statement) = self._insecure or ("", self._first)
+        worse = f" Not only root decides what is run: {why}." if why else ""
         self.reading.warning(
             "script-security",
             f"{what} run, but enable_script_security is not set.{worse}",
-            None,
-            None,
+            frame,
+            statement,
+            1,
             remedy="enable_script_security in global_defs",
             status=ExitStatus.OK if silent else ExitStatus.SCRIPT_SECURITY,
         )

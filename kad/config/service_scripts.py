@@ -32,7 +32,7 @@ class ServiceScripts:
         for name in ("notify_fifo_script", "lvs_notify_fifo_script"):
             command = self.reading.globals.get(name)
             if isinstance(command, ScriptCommand):
-                self.vetting.judge(command)
+                self.vetting.judge(command, None, self.reading.global_places.get(name))
         self.vetting.complain("check scripts")
 
     def _may_check(self, checker: Frame) -> bool:
@@ -41,7 +41,7 @@ class ServiceScripts:
     def _replace(self, frame: Frame, field: str, place: str) -> bool:
         """False: it cannot run, and is removed; keepalived only logs that."""
         command = frame.fields[field]
-        verdict = self.vetting.judge(command)
+        verdict = self.vetting.judge(command, frame, frame.place(place))
         if verdict.command is not None:
             frame.fields[field] = verdict.command
             return True

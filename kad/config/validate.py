@@ -369,7 +369,7 @@ def _vetted(
     for name in ("notify_fifo_script", "vrrp_notify_fifo_script"):
         command = reading.globals.get(name)
         if isinstance(command, ScriptCommand):
-            vetting.judge(command)
+            vetting.judge(command, None, reading.global_places.get(name))
     vetting.complain("scripts", silent=reading.missing_interface)
     return msgspec.structs.replace(
         configuration, scripts=scripts, instances=instances, sync_groups=sync_groups
@@ -386,14 +386,15 @@ def _without_scripts(tracking: Tracking, names: set[str]) -> Tracking:
 def _track_script(
     reading: Reading, vetting: Vetting, name: str, command: ScriptCommand
 ) -> ScriptCommand | None:
-    verdict = vetting.judge(command)
+    frame: Frame | None = reading.definition("(place) vrrp_script", name)
+    place = frame.place("argv") if frame is not None else None
+    verdict = vetting.judge(command, frame, place)
     if verdict.command is None:
-        frame: Frame | None = reading.definition("(place) vrrp_script", name)
         reading.error(
             "script-unusable",
             f"vrrp_script '{name}' is disabled: {verdict.problem}",
             frame,
-            frame.place("argv") if frame is not None else None,
+            place,
             1,
             machine=True,
             status=ExitStatus.OK
@@ -410,14 +411,15 @@ def _notify(vetting: Vetting, scripts: NotifyScripts, frame: Frame) -> NotifyScr
         command = getattr(scripts, name)
         if command is None:
             continue
-        verdict = vetting.judge(command)
+        place = frame.place(f"notify.{name}")
+        verdict = vetting.judge(command, frame, place)
         changed[name] = verdict.command
         if verdict.command is None:
             vetting.reading.error(
                 "script-unusable",
                 f"({frame.name}) '{command.argv[0]}' will not run: {verdict.problem}",
                 frame,
-                frame.place(f"notify.{name}"),
+                place,
                 1,
                 machine=True,
                 status=ExitStatus.OK,

@@ -588,8 +588,9 @@ def test_scripts_that_cannot_run_are_dropped() -> None:
 @pytest.mark.parametrize("line", ["quorum_up /bin/up", "sorry_server 10.0.0.9\nquorum_down /bin/down"])
 def test_scripts_without_script_security_are_complained_of_once(line: str) -> None:
     loaded = read(service(line) + service(line, head="10.0.0.7 80"), "")
-    assert [(d.code, d.exit_status) for d in loaded.diagnostics] == [("script-security", 6)]
-    assert loaded.exit_status == 6
+    (warning,) = loaded.diagnostics
+    assert (warning.code, warning.exit_status, loaded.exit_status) == ("script-security", 6, 6)
+    assert warning.source_line.startswith("quorum_")
 
 
 def test_services_without_scripts_need_no_script_security() -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from kad.config.diagnostics import render
+from kad.config.load import Loaded
 from kad.config.model.routing import Encapsulation, NextHop, Route, Rule, RuleAction
 from kad.config.model.vrrp import TrackedItem, TrackGroup, VrrpInstance
 from kad.notify.runner import program_and_argv
@@ -77,8 +78,59 @@ def test_scripts_without_script_security_are_told_once() -> None:
     text = router("A", "notify_master /etc/up.sh\nnotify_backup /etc/down.sh")
     loaded = read(text, "script_user root")
     assert [(each.code, each.exit_status) for each in loaded.diagnostics] == [("script-security", 6)]
+    assert place_of_security(loaded) == "notify_master /etc/up.sh"
     assert loaded.exit_status == 6
     assert assert_as_annotated(text).exit_status == 0
+
+
+def place_of_security(loaded: Loaded) -> str:
+    """The line that the complaint about script security points to: of the first script, or what is worse."""
+    (warning,) = [each for each in loaded.diagnostics if each.code == "script-security"]
+    assert warning.span is not None
+    return warning.source_line
+
+
+def test_the_complaint_about_script_security_points_to_the_script_that_others_may_change() -> None:
+    text = router("A", "notify_master /etc/up.sh\nnotify_backup /etc/open.sh")
+    assert place_of_security(read(text, "script_user root")) == "notify_backup /etc/open.sh"
+    tracked = "vrrp_script x {\nscript /etc/x.sh\n}\n" + router("A")
+    assert place_of_security(read(tracked, "script_user root")) == "script /etc/x.sh"
+    line = "shutdown_script /etc/down.sh"
+    assert place_of_security(read(router("A"), f"script_user root\n{line}")) == line
+    assert place_of_security(read(router("A"), f"{line.replace('shutdown', 'notify_fifo')}")) == (
+        "notify_fifo_script /etc/down.sh"
+    )
+
+
+ADDRESSES = """\
+virtual_ipaddress {
+10.0.1.9/24
+10.0.1.9 # repeated
+}
+virtual_ipaddress_excluded {
+10.0.1.9 # repeated
+10.0.1.9 dev eth1
+10.0.1.11
+10.0.1.11 dev eth1
+10.0.1.12 dev eth1
+10.0.1.13
+}
+virtual_ipaddress {
+10.0.1.9 dev eth1 # repeated
+10.0.1.10
+10.0.1.11 dev eth1 # repeated
+10.0.1.12
+10.0.1.13 # repeated
+}
+"""
+
+
+def test_an_address_stands_once_in_all_blocks_of_an_instance() -> None:
+    """As keepalived 2.4.3 has it, to the line; 2.2.7 lets repeated ones pass."""
+    text = f"vrrp_instance A {{\ninterface eth0\nvirtual_router_id 5\n{ADDRESSES}}}"
+    (instance,) = assert_as_annotated(text).config.vrrp.instances
+    assert [each.address[-2:] for each in instance.virtual_addresses] == [".9", "10", "12"]
+    assert [each.address[-2:] for each in instance.excluded_addresses] == [".9", "11", "11", "12", "13"]
 
 
 def test_an_insecure_script_runs_only_without_script_security() -> None:
