@@ -246,6 +246,8 @@ class Reading:
         """Field of global_defs -> the statement that last set it."""
         self.defined: dict[str, dict[str, Any]] = {}
         """Keyword of a defining block -> name -> what it defined, as far as the file has been read."""
+        self.lost: set[tuple[str, str]] = set()
+        """Keyword and name of definitions that this machine has not what they need for, and that is said."""
         self.suggestions = 0
         self.strayed = False
         """Is there a block that keepalived does not know (see kad.config.straying)?"""

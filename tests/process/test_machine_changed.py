@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,3 +99,121 @@ def test_only_what_needs_it_suffers(network: Network, scripts: Path, tmp_path: P
         assert node.holds(STAYS)
         # A script that nobody can run is no reason to have no address.
         assert states(daemon)["mute"] == "MASTER"
+
+
+USER, UID = "kadghost", 54321
+
+
+def with_user(heard: Path) -> str:
+    """``whole`` needs nobody; ``own`` tells as the user; ``blind`` follows a script that runs as the user."""
+    common = "interface eth0\nstate MASTER\nadvert_int 1\npriority 200"
+    return f"""
+global_defs {{
+    enable_script_security
+    script_user root
+}}
+vrrp_script tracked {{
+    script {heard.parent}/tracked.sh
+    interval 1
+    user {USER}
+}}
+vrrp_instance whole {{
+    {common}
+    virtual_router_id 51
+    notify {heard.parent}/notify.sh
+    virtual_ipaddress {{
+        {STAYS}/24
+    }}
+}}
+vrrp_instance own {{
+    {common}
+    virtual_router_id 52
+    notify {heard.parent}/notify.sh {USER}
+    virtual_ipaddress {{
+        192.0.2.101/24
+    }}
+}}
+vrrp_instance blind {{
+    {common}
+    virtual_router_id 53
+    track_script {{
+        tracked
+    }}
+    virtual_ipaddress {{
+        192.0.2.102/24
+    }}
+}}
+"""
+
+
+@pytest.fixture
+def heard() -> Iterator[Path]:
+    """Where scripts of any user write what they are told; the scripts stand beside it."""
+    directory = Path("/run") / f"kad-test-heard-{os.getpid()}"
+    directory.mkdir(mode=0o755)
+    found = directory / "heard"
+    found.touch()
+    found.chmod(0o666)
+    for name, line in (("notify", 'echo "$2 $3"'), ("tracked", "echo tracked")):
+        script = directory / f"{name}.sh"
+        script.write_text(f'#!/bin/sh\n{line} "$(id -u)" >> {found}\n')
+        script.chmod(0o755)
+    yield found
+    shutil.rmtree(directory)
+
+
+def test_a_user_vanishes(network: Network, heard: Path, tmp_path: Path) -> None:
+    """Who a script runs as is a number once the configuration is read: until a reload nothing is lost.
+
+    The daemon has a passwd of its own, in a mount namespace of its own.
+    """
+    passwd = tmp_path / "passwd"
+    everybody = Path("/etc/passwd").read_text()
+    ghost = f"{USER}:x:{UID}:{UID}::/:/bin/sh\n"
+    passwd.write_text(everybody + ghost)
+    inside = f'mount --bind {passwd} /etc/passwd && exec "$@"'
+    node: Node = network.node("one")
+    node.attach(network.bridge(), "192.0.2.1/24", name="eth0")
+    wrapper = ["unshare", "--mount", "sh", "-c", inside, "sh"]
+    masters = dict.fromkeys(("whole", "own", "blind"), "MASTER")
+    with Kad(node, with_user(heard), wrapper=wrapper) as daemon:
+        daemon.wait_for("Entering MASTER STATE", times=3, seconds=20)
+        poll(lambda: f"own MASTER {UID}" in heard.read_text(), "the notification")
+        passwd.write_text(everybody)
+
+        # The kernel goes by the number, and so does every life after this one.
+        for pid in [each for role, each in pids_of(daemon).items() if role == "vrrp"]:
+            heard.write_text("")
+            kill(pid)
+            poll(lambda before=pid: pids_of(daemon).get("vrrp") not in (None, before), "another life")
+        poll(lambda: f"tracked {UID}" in heard.read_text(), "a tracked script after it")
+        before = pids_of(daemon)
+        for pid in before.values():
+            kill(pid)
+        poll(lambda: not set(pids_of(daemon).values()) & set(before.values()), "other processes", seconds=20)
+        wait_for_generation(daemon, 1)
+        poll(lambda: states(daemon) == masters, lambda: f"all masters, not {states(daemon)}")
+
+        # Read anew, what names the user is left out, each at its line, and nothing else.
+        answer = reload(daemon)
+        assert answer.accepted, answer
+        complaints = [
+            line for line in answer.diagnostics.splitlines() if USER in line and ": error: " in line
+        ]
+        assert len(complaints) == 2, answer.diagnostics
+        wait_for_generation(daemon, 2)
+        poll(lambda: states(daemon) == masters, lambda: f"all masters, not {states(daemon)}")
+        heard.write_text("")
+        node.set_link("eth0", "down")
+        poll(lambda: "whole FAULT 0" in heard.read_text(), "word of the fault")
+        node.set_link("eth0", "up")
+        poll(lambda: "whole MASTER 0" in heard.read_text(), "word of the end of the fault", seconds=20)
+        poll(lambda: states(daemon) == masters, lambda: f"all masters, not {states(daemon)}", seconds=20)
+        assert str(UID) not in heard.read_text()
+
+        # Back again, by a reload.
+        passwd.write_text(everybody + ghost)
+        assert reload(daemon).accepted
+        poll(lambda: f"tracked {UID}" in heard.read_text(), "the tracked script")
+        for name in masters:
+            assert daemon.count(f"({name}) Entering MASTER STATE") == 2, "a master but for the fault"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.configuration import SECURE, assert_as_annotated
+from tests.support.configuration import SECURE, assert_as_annotated, read
 
 
 def child_wait(text: str) -> int:
@@ -170,6 +170,46 @@ def test_script_user_must_exist() -> None:
     )
     assert loaded.config.vrrp.scripts == ()
     assert loaded.error_identities == ()
+
+
+def test_what_this_machine_lacks_is_no_error_of_the_text_where_it_is_followed_either() -> None:
+    """A reload is refused for the text's errors only: a user that was removed must not refuse it."""
+    text = """\
+vrrp_script chk {
+script /bin/true
+user nobody-here # script-user
+}
+track_file file {
+file /absent/number
+} # no-directory
+vrrp_instance V {
+interface eth0
+virtual_router_id 51
+track_script {
+chk # not-defined
+}
+track_file {
+file # not-defined
+}
+virtual_ipaddress {
+10.0.0.1
+}
+}
+virtual_server 10.0.0.9 80 {
+lvs_sched rr
+lvs_method NAT
+protocol TCP
+real_server 10.0.0.8 80 {
+FILE_CHECK {
+track_file file # not-defined
+} # no-file
+}
+}
+"""
+    loaded = assert_as_annotated(text)
+    assert loaded.error_identities == ()
+    assert [each.name for each in loaded.config.vrrp.instances] == ["V"]
+    assert read(text.replace("track_file file {", "track_file other {"), SECURE).error_identities != ()
 
 
 def test_the_script_user_holds_for_scripts_below_it() -> None:

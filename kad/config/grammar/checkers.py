@@ -404,13 +404,19 @@ def _track_file(reading: Reading, frame: Frame, statement: Statement) -> object:
         return NOTHING
     name = statement.texts[1]
     if reading.definition("track_file", name) is None:
+        lost = ("track_file", name) in reading.lost
+        if lost:
+            frame.places["lost"] = statement
         reading.error(
             "not-defined",
-            f"no track_file '{name}' stands above; the line is ignored",
+            f"the track_file '{name}' cannot be used here; the line is ignored"
+            if lost
+            else f"no track_file '{name}' stands above; the line is ignored",
             frame,
             statement,
             1,
-            remedy=f"track_file {name} {{ file PATH }} above this virtual_server",
+            remedy="" if lost else f"track_file {name} {{ file PATH }} above this virtual_server",
+            machine=lost,
         )
         return NOTHING
     return name
@@ -463,6 +469,7 @@ def _close_file(reading: Reading, frame: Frame) -> object:
         frame.statement,
         CLOSING,
         remedy="track_file NAME",
+        machine="lost" in frame.places,
     )
     return NOTHING
 

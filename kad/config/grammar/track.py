@@ -100,6 +100,7 @@ def _close_file(reading: Reading, frame: Frame) -> object:
             CLOSING,
             machine=True,
         )
+        reading.lost.add(("track_file", frame.name))
         return NOTHING
     tracker = TrackFile(frame.name, path, **frame.fields)
     if reading.definition("track_file", frame.name) is None:
@@ -345,6 +346,7 @@ def _close_script(reading: Reading, frame: Frame) -> object:
             )
     command = command_of(argv, who) if who is not None else None
     if command is None:
+        reading.lost.add(("vrrp_script", frame.name))
         return NOTHING
     tracker = TrackScript(frame.name, command, **fields)
     if reading.definition("vrrp_script", frame.name) is None:
@@ -412,14 +414,7 @@ def _tracked(
             if isinstance(found, BfdInstance) and not found.events_to_vrrp:
                 found = None  # it says 'checker' and not 'vrrp'
             if found is None:
-                reading.error(
-                    "not-defined",
-                    f"no {kind} '{name}' is defined above this line; it is not followed",
-                    frame,
-                    statement,
-                    0,
-                    remedy="definitions come before their use",
-                )
+                _not_followed(reading, frame, statement, kind, (definition, name) in reading.lost)
                 return NOTHING
             default = (found.weight, _reversed(found))
         if any(item.name == name for item, _ in frame.items):
@@ -430,6 +425,20 @@ def _tracked(
 
     text = "name [weight N [" + " / ".join(options) + "]]"
     return Kind(text, read, "", str(-limit), str(limit))
+
+
+def _not_followed(reading: Reading, frame: Frame, statement: Statement, kind: str, lost: bool) -> None:
+    """``lost``: it is the machine that does not let it be, and no mistake here."""
+    what = "cannot be used here" if lost else "is defined above this line"
+    reading.error(
+        "not-defined",
+        f"{'the' if lost else 'no'} {kind} '{statement.texts[0]}' {what}; it is not followed",
+        frame,
+        statement,
+        0,
+        remedy="" if lost else "definitions come before their use",
+        machine=lost,
+    )
 
 
 def _reversed(tracker: TrackScript | TrackFile | TrackProcess | BfdInstance) -> bool:
