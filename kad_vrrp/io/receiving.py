@@ -51,6 +51,9 @@ class Receiver:
     ) -> None:
         name_size = _NAME6_SIZE if family == socket.AF_INET6 else 0
         self._buffers = BatchReader(_DATA_SIZE, name_size=name_size, control_size=_CONTROL_SIZES[family])
+        # Of each way only the kind, seconds and nanoseconds.
+        rest_size = self._buffers.way_size - name_size - _STAMP.size
+        self._stamps = struct.Struct(f"={name_size}x12xiQQ{rest_size}x")
         self._deliver = deliver
         self._patience_us = patience_us
         self._sources: dict[bytes, str] = {}
@@ -84,14 +87,13 @@ class Receiver:
         # The kernel's stamp is CLOCK_REALTIME.
         offset_us = now_us - realtime_us()
         earliest_us = now_us - WAKING_LIMIT_US - self._patience_us()
-        buffers, arrived = self._buffers, []
-        for at in range(buffers.name_size, count * buffers.way_size, buffers.way_size):
-            _, _, kind, seconds, nanoseconds = _STAMP.unpack_from(buffers.ways, at)
-            at_us = seconds * 1_000_000 + nanoseconds // 1000 + offset_us
+        ways, arrived = self._buffers.ways[: count * self._buffers.way_size], []
+        for kind, seconds, nanoseconds in self._stamps.iter_unpack(ways):
             if kind != SO_TIMESTAMPNS:
                 arrived.append(0)
-            else:
-                arrived.append(at_us if earliest_us < at_us <= now_us else min(0, at_us - now_us))
+                continue
+            at_us = seconds * 1_000_000 + nanoseconds // 1000 + offset_us
+            arrived.append(at_us if earliest_us < at_us <= now_us else min(0, at_us - now_us))
         return arrived
 
     def _events4(self, number: int, lengths: list[int]) -> list[AdvertReceived]:
