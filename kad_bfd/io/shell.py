@@ -88,18 +88,18 @@ class Shell:
         self.transports = Transports(self._lose_transport)
 
     def perform(self, action: Action) -> None:
-        """One action, now. The packets come first: there are the most of them."""
+        """One action, now. The packets come first: there are the most of them; then what is urgent."""
         match action:
             case SendPacket():
                 self.transports.send(action)
+            case Remember():
+                self._remember(action)
             case Publish():
                 self._publish(action)
             case Unpublish():
                 self._unpublish(action)
             case SessionChanged():
                 self._tell(action)
-            case Remember():
-                self._remember(action)
             case OpenTransport():
                 self._open_transport(action)
             case CloseTransport():

@@ -172,6 +172,8 @@ class Engine:
                 self._receive_delayed(event, now_us)
             case TimeReached():
                 self._on_time(now_us)
+            case BfdChanged() | ScriptEnded() | FileRead() | ProcessesCounted():
+                self._on_turned(self._context.trackers.handle(event, now_us), now_us)
             case LinkChanged():
                 former = self._context.links.get(event.name)
                 self._context.links[event.name] = event
@@ -199,8 +201,6 @@ class Engine:
                 self._on_plan_done(event, now_us)
             case NotifyDone():
                 self._on_notify_done(event, now_us)
-            case ScriptEnded() | FileRead() | ProcessesCounted() | BfdChanged():
-                self._on_turned(self._context.trackers.handle(event, now_us), now_us)
             case ClockSet():
                 self._context.realtime_ahead_us = event.realtime_ahead_us
             case ConfigurationChanged():

@@ -166,7 +166,7 @@ class Shell:
         )
 
     def perform(self, action: Action) -> None:
-        """One action, now. The adverts come first: there are the most of them."""
+        """One action, now. The adverts come first: there are the most of them; then what comes before one."""
         match action:
             case SendAdvert():
                 if self.transports.send(action):
@@ -178,6 +178,8 @@ class Shell:
             case Remember():
                 self.changed = True
                 self._remember(action)
+            case RememberObject():
+                self._write(object_key(action.key), action.record, action.key)
             case StateChanged():
                 self._tell(action)
             case Notify():
@@ -201,8 +203,6 @@ class Shell:
                 self._set_promote_secondaries(action)
             case Forget():
                 self._records.delete(action.instance)
-            case RememberObject():
-                self._write(object_key(action.key), action.record, action.key)
             case ForgetObject():
                 self._records.delete(object_key(action.key))
             case RunScript():
