@@ -308,8 +308,9 @@ class Lifecycle:
     def finish_endings(self, now_us: int) -> None:
         """Let go of what is done; stop when everything is."""
         registry = self._registry
-        if registry.leaving:
-            for instance in [instance for instance in registry.leaving if instance.finished]:
+        while finished := [instance for instance in registry.leaving if instance.finished]:
+            # Who had the same name after them may be done now as well.
+            for instance in finished:
                 registry.release(instance)
                 if not registry.named(instance.config.name):
                     self._context.emit(Forget(instance.config.name))

@@ -48,6 +48,8 @@ class Notices:
 
     def __init__(self) -> None:
         self.owed: list[OwedNotice] = []
+        self.held = False
+        """Somebody had the name before and owes something still: that counts as an earlier one of ours."""
         self.notified = ""
         self._mailed = ""
         """The state that was mailed last."""
@@ -80,8 +82,7 @@ class Notices:
         self.owed.append(OwedNotice(serial, state.value, priority))
         if len(self.owed) <= OWED_LIMIT:
             return None
-        given_up = self.owed[0]
-        self._ended.add(given_up.serial)
+        given_up = self._let_go()
         self._settle()
         return given_up
 
@@ -130,14 +131,23 @@ class Notices:
         self._ended.add(serial)
         return self._settle()
 
+    def release(self) -> bool:
+        """Nobody before this one owes anything any more. True when less is owed now."""
+        self.held = False
+        return self._settle()
+
     def _settle(self) -> bool:
         """Let go of what has ended, with everything before it."""
         before = len(self.owed)
-        while self.owed and self.owed[0].serial in self._ended:
-            serial = self.owed.pop(0).serial
-            self._ended.discard(serial)
-            self._started.discard(serial)
+        while not self.held and self.owed and self.owed[0].serial in self._ended:
+            self._let_go()
         return len(self.owed) < before
+
+    def _let_go(self) -> OwedNotice:
+        first = self.owed.pop(0)
+        self._ended.discard(first.serial)
+        self._started.discard(first.serial)
+        return first
 
 
 def notify_state(state: State) -> NotifyState:

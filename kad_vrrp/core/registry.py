@@ -116,12 +116,16 @@ class Registry:
             heir = living.get(gone.config.name)
             if heir is not None and gone.successor is None:
                 gone.successor, heir.predecessor = heir, gone
+                heir.notices.held = True
 
     def release(self, gone: Instance) -> None:
         """One that was removed is done with: those before and after it are neighbours now."""
         self.leaving.remove(gone)
-        if gone.successor is not None:
-            gone.successor.predecessor = gone.predecessor
+        heir = gone.successor
+        if heir is not None:
+            heir.predecessor = gone.predecessor
+            if heir.predecessor is None and heir.notices.release():
+                heir.remember()
         if gone.predecessor is not None:
             gone.predecessor.successor = gone.successor
 

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from kad.config.model.vrrp import NotifyScripts, SyncGroup, VirtualAddress, WantedState
-from kad_vrrp.core.events import NotifyDone, PlanDone, StopRequested
+from kad_vrrp.core.events import Event, NotifyDone, PlanDone, StopRequested
 from kad_vrrp.core.record import decode
 from tests.support.vrrp_host import NOTIFY, SECOND, Killed, instance, link
 from tests.support.vrrp_playbook import Playbook
@@ -233,3 +233,23 @@ def test_those_who_had_a_name_before_are_let_go_when_all_is_told() -> None:
     book.answer()
     assert book.engine.roster[0].predecessor is None
     assert [state for _, _, state in book.started][-4:] == ["DELETED"] * 3 + ["BACKUP"]
+
+
+def test_killed_while_who_had_the_name_before_is_told_of_still_the_last_word_is_of_who_has_it() -> None:
+    """Its script outlives the newcomer's: a later life runs both again, in order."""
+    book = Playbook(instance()).start_as_master()
+    book.hold_answers = True
+    book.reload(instance(virtual_router_id=61))
+
+    def outlives(answer: Event) -> bool:
+        deleted = [serial for _, serial, state in book.started if state == "DELETED"]
+        return isinstance(answer, NotifyDone) and answer.serial in deleted
+
+    while answers := [each for each in book.answers if not outlives(each)]:
+        book.answers.remove(answers[0])
+        book.tell(answers[0])
+    assert [state for _, _, state in book.started][-2:] == ["DELETED", "BACKUP"]
+    book.hold_answers = False
+    book.boot()
+    assert [state for _, _, state in book.started][-2:] == ["DELETED", "BACKUP"]
+    assert not book.engine.report().instances[0].owed_notifications
