@@ -241,6 +241,8 @@ def section(state: str, title: str) -> str:
 def test_state_has_the_same_lines_for_groups_and_trackers(both: dict[str, Dumps], title: str) -> None:
     ours, theirs = (section(both[label].state, title) for label in ("kad", "keepalived"))
     ours, theirs = (re.sub(r"/kad/|/keepalived/", "/", text) for text in (ours, theirs))
+    # A script is looked at while it runs now and then.
+    ours, theirs = (text.replace("State = running\n", "State = idle\n") for text in (ours, theirs))
     assert ours == theirs != ""
 
 

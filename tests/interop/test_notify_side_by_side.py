@@ -207,5 +207,9 @@ def test_working_directory_process_group_and_scheduling(both: Both) -> None:
     for ours, theirs in pairs(both):
         assert Path(ours.cwd).name.startswith("kd-") and Path(theirs.cwd).name.startswith("kd-")
         assert ours.leads_its_group and theirs.leads_its_group
-        assert (ours.nice, ours.policy) == (theirs.nice, theirs.policy) == (0, 0)
+        assert (
+            (ours.nice, ours.policy)
+            == (theirs.nice, theirs.policy)
+            == (os.getpriority(os.PRIO_PROCESS, 0), 0)
+        )
         assert ours.limits == theirs.limits

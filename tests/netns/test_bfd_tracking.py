@@ -90,7 +90,7 @@ def state(daemon: Kad) -> str:
     return entered[-1] if entered else ""
 
 
-def becomes(daemon: Kad, wanted: str, *, seconds: float = 10) -> None:
+def becomes(daemon: Kad, wanted: str, *, seconds: float = 30) -> None:
     poll(lambda: state(daemon) == wanted, lambda: f"{wanted}; it said\n{daemon.said()}", seconds=seconds)
 
 

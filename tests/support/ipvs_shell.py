@@ -12,7 +12,7 @@ from kad_check.core.actions import ChangeDestinations, ReplaceServices, Withdraw
 from kad_check.core.events import Event, ServicesDone
 from kad_check.core.ipvs_state import Destination, PoolState
 from kad_check.io.ipvs import Ipvs
-from tests.support.namespaces import Node
+from tests.support.namespaces import LEAST_PATIENCE_S, Node
 from tests.support.waiting import WaitingCore
 
 
@@ -77,6 +77,7 @@ class Shell:
     def until(self, condition: Callable[[], object], what: str, seconds: float = 30) -> None:
         """Turn the loop until it holds."""
         loop = self.driver.loop
+        seconds = max(seconds, LEAST_PATIENCE_S)
         limit = loop.time() + seconds
         met = False
 

@@ -34,6 +34,8 @@ T = TypeVar("T")
 _CLONE_NEWNET = 0x40000000
 _PAUSE_PER_LOOK = 3 if "KAD_GUEST" in os.environ else 0
 """In a guest looking is slow, and those who are looked at need the one processor too."""
+LEAST_PATIENCE_S = 180 if "KAD_GUEST" in os.environ else 0
+"""An emulated machine on a busy one takes minutes for what takes a second."""
 _libc = ctypes.CDLL(None, use_errno=True)
 _serial = itertools.count(1)
 
@@ -58,9 +60,10 @@ def needs_namespaces() -> None:
 
 
 def poll(
-    condition: Callable[[], T], what: str | Callable[[], str], *, seconds: float = 5.0, every: float = 0.005
+    condition: Callable[[], T], what: str | Callable[[], str], *, seconds: float = 15.0, every: float = 0.005
 ) -> T:
     """The first true value of ``condition``; fails the test when there is none within ``seconds``."""
+    seconds = max(seconds, LEAST_PATIENCE_S)
     limit = time.monotonic() + seconds
     while True:
         begun = time.monotonic()
