@@ -44,6 +44,9 @@ _BUILT_IN: Mapping[str, Mapping[str, int]] = {
     },
     SCOPES: {"global": 0, "universe": 0, "site": 200, "link": 253, "host": 254, "nowhere": 255},
 }
+_ROUTING_DAEMONS = {99: "openr", 186: "bgp", 187: "isis", 188: "ospf", 189: "rip", 192: "eigrp"}
+"""FRR's and others', as Linux's rtnetlink.h has them."""
+_PROTOCOL_NAMES = {number: name for name, number in _BUILT_IN[PROTOCOLS].items()} | _ROUTING_DAEMONS
 LARGEST = {
     TABLES: 0xFFFF_FFFF,
     PROTOCOLS: 255,
@@ -66,6 +69,12 @@ def c_integer(text: str) -> int | None:
         return int(text, base) if text.isascii() and text[:1].isdigit() and "_" not in text else None
     except ValueError:
         return None
+
+
+def protocol_name(number: int) -> str:
+    """Who sets routes of this protocol, for people: ``16 (dhcp)``, or the number alone."""
+    name = _PROTOCOL_NAMES.get(number)
+    return f"{number} ({name})" if name else str(number)
 
 
 class Names:

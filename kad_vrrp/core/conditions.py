@@ -57,7 +57,7 @@ def obstacle(
     if config.interface and link is None:
         return f"interface {config.interface} does not exist"
     if config.interface and not interface_up and not config.dont_track_primary:
-        return f"interface {config.interface} is down"
+        return f"interface {_down_one(config, links)} is down"
     if reason := _own_interface_obstacle(config, links, source):
         return reason
     for name, what in needed_interfaces(config).items():
@@ -72,6 +72,15 @@ def obstacle(
     if config.unicast and config.unicast_fault_no_peer and not config.unicast_peers:
         return "no unicast peer"
     return ""
+
+
+def _down_one(config: VrrpInstance, links: Mapping[str, LinkChanged]) -> str:
+    """Which of the two it is where there is a VMAC: the base, unless that is up and the other is not."""
+    base = links.get(config.interface)
+    own = links.get(config.vmac.name) if config.vmac is not None else None
+    if base is not None and base.up and own is not None and not own.up:
+        return own.name
+    return config.interface
 
 
 def _own_interface_obstacle(config: VrrpInstance, links: Mapping[str, LinkChanged], source: str) -> str:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from kad.addresses import INET
+from kad.config.iproute_names import protocol_name
 from kad.config.model.routing import PROTOCOL_MARK, Placing, Route, Rule
 from kad.kernel import routes, rules
 from kad.kernel.batch import Outcome, Request
@@ -150,7 +151,7 @@ class Routing:
     def _tell(self, entry: Object, key: object, heard: Message, *, replaced: bool) -> None:
         culprit = self._name(heard.port_id)
         if replaced:
-            culprit += f" with protocol {routes.protocol_of(heard.body)}"
+            culprit += f" with protocol {protocol_name(routes.protocol_of(heard.body))}"
             self._feed(RouteReplaced(entry, culprit))
         elif entry in self._adding:
             self._lost[entry] = culprit

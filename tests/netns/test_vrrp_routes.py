@@ -125,7 +125,7 @@ def test_a_replaced_route_is_set_again_and_nobody_steps_down(node: Node) -> None
         assert ours(node) == EVERYTHING - {"198.51.100.0/24"}
         poll(lambda: ours(node) == EVERYTHING, lambda: f"{ours(node)}; {kad.log()}")
         assert len(node.ip_json("route", "show", "198.51.100.0/24")) == 2, "theirs is left alone"
-        assert "was replaced by" in kad.log() and "with protocol 4" in kad.log()
+        assert "was replaced by" in kad.log() and "with protocol 4 (static)" in kad.log()
         assert kad.states() == ["BACKUP", "MASTER"]
 
 

@@ -99,11 +99,11 @@ def test_it_waits_for_its_interface() -> None:
 
 
 def test_it_is_down_when_either_is() -> None:
-    for down in (replace(ETH0, up=False), replace(vmac(), up=False)):
+    for name, down in (("eth0", replace(ETH0, up=False)), ("vrrp.51", replace(vmac(), up=False))):
         machine = Machine(instance(), ETH0, vmac())
         assert machine.state[0] == "BACKUP"
         machine.tell(down)
-        assert machine.state == ("FAULT", "interface eth0 is down")
+        assert machine.state == ("FAULT", f"interface {name} is down")
 
 
 def test_a_vmac_that_is_not_followed_may_be_down() -> None:
