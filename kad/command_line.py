@@ -60,7 +60,8 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "t", "config-test", _MAYBE, _CONFIG, "LOG",
-        "test the configuration and exit: 0 good, 4 cannot run, 5 errors, 6 scripts; "
+        "test the configuration and exit: 0 good, 2 an argument is missing, 4 cannot run, 5 "
+        "errors, 6 scripts without script security; "
         "messages go to stderr or are appended to LOG",
     ),
     Option("", "offline", _NO, _CONFIG, "", "with -t: judge the text alone, not this machine"),

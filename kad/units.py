@@ -3,3 +3,8 @@
 US_PER_MS = 1_000
 US_PER_SECOND = 1_000_000
 US_PER_CENTISECOND = 10_000
+
+
+def in_seconds(duration_us: int) -> str:
+    """For people: 3609375 is "3.609375 s"."""
+    return f"{duration_us / US_PER_SECOND:.6f}".rstrip("0").rstrip(".") + " s"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from kad.notify.policy import NotifyEvent, instance_line, lower_priority_commands
+from kad.units import in_seconds
 from kad_vrrp.core.actions import LogLevel, Notify, State
 from kad_vrrp.core.election import (
     BackupVerdict,
@@ -262,5 +263,5 @@ def _compare_interval(instance: Instance, heard: Advertisement) -> None:
     """Version 3 only: version 2 does not believe another interval at all (RFC 3768 §7.1)."""
     mine = instance.config.advert_int_us
     if heard.advert_int_us != mine:
-        text = f"advertisement interval mismatch with {heard.source}: ours {mine} us, "
-        instance.complain("interval", f"{text}received {heard.advert_int_us} us")
+        text = f"advertisement interval mismatch with {heard.source}: ours {in_seconds(mine)}, "
+        instance.complain("interval", f"{text}received {in_seconds(heard.advert_int_us)}")

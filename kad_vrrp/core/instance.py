@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from kad.config.model.vrrp import Tracking, VrrpInstance, WantedState
 from kad.notify.policy import NotifyState
+from kad.units import in_seconds
 from kad_vrrp.core import deletions, participation
 from kad_vrrp.core import record as records
 from kad_vrrp.core.actions import (
@@ -235,7 +236,9 @@ class Instance:
         adverts = self._leave_master(now_us, farewell=farewell)
         self.preempt_at_us = 0
         self.ready = self.dethroned = False
-        self.wait_for_master(wait_us, f"no advertisement for {wait_us} us", max(now_us, self.deaf_until_us))
+        self.wait_for_master(
+            wait_us, f"no advertisement for {in_seconds(wait_us)}", max(now_us, self.deaf_until_us)
+        )
         self._move(State.BACKUP, reason, now_us, adverts)
 
     def yield_to_master(self, reason: str, now_us: int) -> None:

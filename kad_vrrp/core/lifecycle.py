@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from kad.config.model.vrrp import Tracking, VrrpInstance
 from kad.notify.policy import group_line, instance_line
+from kad.units import in_seconds
 from kad_vrrp.core.actions import Forget, LogLevel, SetPromoteSecondaries, State, Stopped, WriteFifo
 from kad_vrrp.core.context import NEVER, Context, Ending
 from kad_vrrp.core.deadlines import Deadlines
@@ -205,7 +206,7 @@ class Lifecycle:
         restore(instance, record, silent_for_us, previous, now_us)
         text = f"({name}) going on as {record.state.value}"
         if record.state is State.MASTER:
-            text += f", silent for {silent_for_us} us"
+            text += f", silent for {in_seconds(silent_for_us)}"
         self._context.log(LogLevel.INFO, text)
         if source == name:
             del self._records[name]
