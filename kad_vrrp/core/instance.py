@@ -236,9 +236,8 @@ class Instance:
         adverts = self._leave_master(now_us, farewell=farewell)
         self.preempt_at_us = 0
         self.ready = self.dethroned = False
-        self.wait_for_master(
-            wait_us, f"no advertisement for {in_seconds(wait_us)}", max(now_us, self.deaf_until_us)
-        )
+        since_us = max(now_us, self.deaf_until_us)
+        self.wait_for_master(wait_us, f"no advertisement for {in_seconds(wait_us)}", since_us)
         self._move(State.BACKUP, reason, now_us, adverts)
 
     def yield_to_master(self, reason: str, now_us: int) -> None:
