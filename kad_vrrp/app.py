@@ -227,7 +227,7 @@ class VrrpChild:
         self._records.rehearse()
         if monotonic_us() < due_us - ACT_TAKES_US:
             self._loss_rehearsal.play()
-        self._driver.look_out(due_us + NEWS_TAKES_US)
+        self._driver.look_out(due_us + NEWS_TAKES_US, self._sessions.is_awake)
         self._driver.loop.call_later(REHEARSAL_GAP_S, self._set_up_a_loss)
 
     def _confirm(self) -> bool:

@@ -167,6 +167,10 @@ class BfdFeed:
         """False too for a session never heard of."""
         return self.view.is_up(session)
 
+    def is_awake(self) -> bool:
+        """Whether the BFD process is running. If it waits for a processor, it may be ours."""
+        return monotonic_us() - self._heartbeat.ticked_at_us < AWAKE_US
+
     def follow(self, sessions: frozenset[str]) -> None:
         """These are tracked now. None: the link is given up (there may be nobody at the other end)."""
         if not sessions:
@@ -228,5 +232,7 @@ class BfdFeed:
             self._timer = self._reactor.loop.call_later(max(0, due_us - now_us) / 1e6, self._look)
 
 
+AWAKE_US = 300
+"""A process that looks out for a deadline ticks several times in it."""
 LONGEST_WAIT_US = 1 << 40
 """A deadline further away is none."""

@@ -217,10 +217,14 @@ class Driver(Generic[E, A]):
         """
         self._rare, self._warm_up = rare_us, warm_up
 
-    def look_out(self, until_us: int) -> None:
-        """Something urgent may come until then (in :data:`EVE_US` and a little): do not sleep."""
+    def look_out(self, until_us: int, is_worth_it: Callable[[], bool]) -> None:
+        """Something urgent may come until then (in :data:`EVE_US` and a little): do not sleep.
+
+        ``is_worth_it``: not any more when it says no, which it is asked many times in a millisecond.
+        """
         if until_us < monotonic_us() + 2 * EVE_US:
             self._selector.look_out_until_us = until_us
+            self._selector.is_worth_it = is_worth_it
 
     def watch_lateness(self, limit_us: int, on_late: Callable[[], None]) -> None:
         """Have ``on_late`` called whenever the loop comes later than that to a deadline; 0: never."""

@@ -106,7 +106,8 @@ class TimerSelector(selectors.EpollSelector):
         self.is_urgent = False
         """Do not sleep until the deadline but look for a while, once: waking up takes its time."""
         self.look_out_until_us = 0
-        """Do not sleep before that time, whatever comes meanwhile."""
+        """Do not sleep before that time, whatever comes meanwhile, while :attr:`is_worth_it`."""
+        self.is_worth_it: Callable[[], bool] = lambda: True
         self.served: set[int] = {self.timer_fd}
         self.serve: Callable[[Events], bool] | None = None
         """Called instead of the event loop when nothing but ``served`` descriptors are ready; True: go on
@@ -175,9 +176,8 @@ class TimerSelector(selectors.EpollSelector):
             self.is_urgent = False
             return self._look(until_us)
         if self.look_out_until_us:
-            if monotonic_us() < self.look_out_until_us:
-                # Who has the news may need this very processor to tell it.
-                return self._look(min(until_us, self.look_out_until_us), yielding=True)
+            if monotonic_us() < self.look_out_until_us and self.is_worth_it():
+                return self._look(min(until_us, self.look_out_until_us))
             self.look_out_until_us = 0
         if not rest_until_us:
             return self._sleep(self._epoll.poll, until_us, _EVENTS)
@@ -192,7 +192,7 @@ class TimerSelector(selectors.EpollSelector):
         self.on_sleep(0)
         return events
 
-    def _look(self, until_us: int, *, yielding: bool = False) -> Events:
+    def _look(self, until_us: int) -> Events:
         if not self._armed_us:
             # No timer: its interrupt would only come in the way of who is awake.
             self._arm_for(_NEVER)
@@ -200,8 +200,6 @@ class TimerSelector(selectors.EpollSelector):
         for _ in range(LOOKS):
             if (events := poll(0, _EVENTS)) or monotonic_us() >= until_us:
                 return events
-            if yielding:
-                os.sched_yield()
         return []
 
     def _arm_for(self, at_us: int) -> None:

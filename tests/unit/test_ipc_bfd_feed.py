@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kad.ipc import bfd_view
-from kad.ipc.bfd_feed import BfdFeed, BfdPublisher, bfd_path
+from kad.ipc.bfd_feed import AWAKE_US, BfdFeed, BfdPublisher, bfd_path
 from kad.ipc.bfd_view import BfdLevel, BfdSnapshotRequest
 from kad.ipc.messages import Role
 from kad.ipc.near_link import ConnectingEnd
@@ -214,3 +214,12 @@ def test_without_sessions_to_follow_there_is_no_link(family: Family) -> None:
     assert len(subscriber.told) == 1
     subscriber.feed.follow(frozenset({"a"}))
     family.until(lambda: subscriber.feed.is_up("a"))
+
+
+def test_the_bfd_process_is_awake_while_it_ticks(family: Family) -> None:
+    feed = family.feed().feed
+    heartbeat = family.journal.heartbeat(Role.BFD)
+    heartbeat.tick(monotonic_us() + 1_000_000)
+    assert feed.is_awake()
+    heartbeat.tick(monotonic_us() - AWAKE_US)
+    assert not feed.is_awake()

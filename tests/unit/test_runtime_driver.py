@@ -528,7 +528,7 @@ def test_direct_news_goes_past_the_event_loop_and_may_call_for_it(direct: bool, 
     driver.add_reader(ours.fileno(), drain, direct=direct)
     theirs.send(b"news")
     if looking_out:
-        driver.look_out(monotonic_us() + 1_000)
+        driver.look_out(monotonic_us() + 1_000, lambda: True)
     start = monotonic_us()
     driver.run()
     assert done == ["act"]

@@ -134,6 +134,18 @@ def test_looking_out_ends_with_the_time_or_with_what_arrives(selector: TimerSele
         selector.unregister(one)
 
 
+def test_looking_out_ends_when_it_is_not_worth_it(selector: TimerSelector) -> None:
+    begun_us = monotonic_us()
+    answers = [True, True, False]
+    selector.deadline_us = begun_us + 20_000
+    selector.look_out_until_us = begun_us + 10_000_000
+    selector.is_worth_it = lambda: answers.pop(0)
+    while monotonic_us() < begun_us + 20_000:
+        selector.select(None)
+    assert not answers
+    assert selector.look_out_until_us == 0
+
+
 def test_an_urgent_wait_ends_with_what_arrives(selector: TimerSelector) -> None:
     one, other = socket.socketpair()
     with one, other:
