@@ -43,6 +43,10 @@ BATCH = 64
 ROUNDS = 16
 """Batches from one descriptor in one turn, at most: a flood may not keep the timers waiting."""
 
+FLOOD = 8
+"""Batches from one descriptor in one turn that nobody sends who has a right to speak there."""
+FLOOD_MEMORY_US = 1_000_000
+
 Drain = Callable[[], bool]
 """Reads at most :data:`BATCH` items; True when more may be waiting."""
 
@@ -122,9 +126,9 @@ class Driver(Generic[E, A]):
         """How long a packet at a patient descriptor may lie, so that others are read with it: waking up costs
         many times what reading one does."""
         self._may_rest = False
-        self._gathered = False
-        """The packets at hand have lain for so long."""
         self._last_read_us = 0
+        self._flooded_until_us = 0
+        """Until then no packet lies: sockets would overflow."""
         self._unfinished: list[Drain] = []
         self._rare: Callable[[], int] = lambda: NEVER_US
         self._rare_us = NEVER_US
@@ -251,8 +255,6 @@ class Driver(Generic[E, A]):
 
     def _serve(self, events: Events) -> bool:
         """A turn of packets and time alone. False: the event loop has something to see."""
-        if self.patience_us and self._lets_gather(events):
-            return True
         for descriptor, _ in events:
             drain = self._packets.get(descriptor)
             if drain is not None:
@@ -311,38 +313,22 @@ class Driver(Generic[E, A]):
             self._deadline_us = self._core.deadline_us
             self._rare_us = self._rare()
 
-    def _lets_gather(self, events: Events) -> bool:
-        """The first packet after a while is not read at once: whoever speaks now, others do as well.
-
-        Not on the eve of a rare deadline, whose time is not slept through.
-        """
-        if self._gathered:
-            self._gathered = False
-            return False
-        now_us, patient = monotonic_us(), self._selector.patient
-        alone = events and all(descriptor in patient for descriptor, _ in events)
-        if not alone or self._rare_us - now_us <= EVE_US:
-            return False
-        self._gathered = True
-        self._selector.rest_until_us = now_us + self.patience_us
-        return True
-
     def _rest(self, now_us: int) -> None:
         """Where packets come all the time, nobody has to be woken by the first one."""
         if now_us - self._last_read_us < self.patience_us * 5 // 4:
             self._selector.rest_until_us = now_us + self.patience_us
-            self._gathered = True
         self._last_read_us = now_us
 
     def _drain_rest(self) -> None:
         """Go round the descriptors that had more than a batch, fairly, and no further than the limit."""
-        for _ in range(ROUNDS - 1):
+        for number in range(ROUNDS - 1):
             if not self._unfinished:
                 return
+            if number == FLOOD:
+                self._flooded_until_us = monotonic_us() + FLOOD_MEMORY_US
             drains, self._unfinished = self._unfinished, []
             self._unfinished = [drain for drain in drains if drain()]
         # What is left keeps its descriptor readable: the next turn comes at once.
-        self._may_rest &= not self._unfinished
         self._unfinished = []
 
     def _arm(self) -> None:
@@ -357,9 +343,12 @@ class Driver(Generic[E, A]):
         if deadline_us > max(now_us, self._told_us):
             # A core still behind what it has just been told (it would turn for ever) is not alive.
             self._heartbeat.tick(now_us)
+        patience_us = self.patience_us if now_us >= self._flooded_until_us else 0
+        # The eve of a rare deadline is not slept through.
+        self._selector.gather_us = 0 if eve_us <= now_us else patience_us
         if self._again:
             deadline_us = now_us
-        elif self._may_rest and self.patience_us:
+        elif self._may_rest and patience_us:
             self._rest(now_us)
         self._may_rest = False
         self._selector.is_due = False

@@ -103,6 +103,9 @@ class TimerSelector(selectors.EpollSelector):
         self.rest_until_us = 0
         """Do not wake up before then for what is ``patient``, once: what arrives meanwhile is found all
         together. Everything else is waited for as ever."""
+        self.gather_us = 0
+        """Where nothing but what is ``patient`` ends a sleep, sleep on for so long: with one, others speak
+        too."""
         self.is_urgent = False
         """Do not sleep until the deadline but look for a while, once: waking up takes its time."""
         self.look_out_until_us = 0
@@ -180,7 +183,10 @@ class TimerSelector(selectors.EpollSelector):
                 return self._look(min(until_us, self.look_out_until_us))
             self.look_out_until_us = 0
         if not rest_until_us:
-            return self._sleep(self._epoll.poll, until_us, _EVENTS)
+            events = self._sleep(self._epoll.poll, until_us, _EVENTS)
+            if not self.gather_us or any(descriptor not in self.patient for descriptor, _ in events):
+                return events
+            rest_until_us = monotonic_us() + self.gather_us
         self._sleep(self._epoll_impatient.poll, min(until_us, rest_until_us), 1)
         # All of it: what is left for the next turn would lie for as long again.
         return self._epoll.poll(0, len(self.get_map()))

@@ -370,6 +370,35 @@ def test_the_first_packet_after_a_while_waits_for_those_that_follow() -> None:
     assert turns[False] < turns[True]
 
 
+@pytest.mark.parametrize("batches", [3, 12])
+def test_in_a_flood_no_packet_lies(batches: int) -> None:
+    """Full sockets lose packets, and the master's own may be among them."""
+    driver: Driver[str, str] = Driver(Recorder(), [].append, Ticks(), "time", idle_us=LONG_SLEEP_US)
+    packets = Packets(driver)
+    left = [True] * batches
+    read_us: list[int] = []
+
+    def drain() -> bool:
+        if left:
+            return left.pop()
+        packets.ours.recv(16)
+        read_us.append(monotonic_us())
+        if len(read_us) == 2:
+            driver.stop()
+            return False
+        driver.patience_us = LONG_SLEEP_US
+        packets.theirs.send(b"packet")
+        return False
+
+    driver.remove_reader(packets.ours.fileno())
+    driver.add_reader(packets.ours.fileno(), drain, patient=True)
+    packets.theirs.send(b"packet")
+    driver.run()
+    assert (read_us[1] - read_us[0] < LONG_SLEEP_US // 2) == (batches > 8)
+    driver.close()
+    packets.close()
+
+
 def test_a_deadline_is_met_while_resting() -> None:
     core = Recorder()
     driver, _, _ = make(core)
