@@ -32,7 +32,7 @@ def source_of(config: VrrpInstance, link: LinkChanged | None, virtual: frozenset
     """The address adverts come from; empty when there is none yet.
 
     Configured, or the interface's first that is not a virtual address; over IPv6 a link-local one
-    (RFC 9568 §5.1.2.1).
+    (RFC 9568 §5.1.2.1), but to unicast peers any will do where there is none.
     """
     if config.source_address:
         return config.source_address
@@ -40,7 +40,8 @@ def source_of(config: VrrpInstance, link: LinkChanged | None, virtual: frozenset
         return ""
     own = [a for a in link.addresses if family_of(a) == config.family and a not in virtual]
     if config.family == INET6:
-        own.sort(key=lambda address: not address.startswith(_LINK_LOCAL_PREFIX))
+        local = [address for address in own if address.startswith(_LINK_LOCAL_PREFIX)]
+        own = local or (own if config.unicast else [])
     return own[0] if own else ""
 
 

@@ -108,7 +108,8 @@ class Stage:
         self.lans = [network.bridge(f"lan{number}") for number in range(len(PREFIXES))]
         self.node, observer = network.node("node"), network.node("observer")
         for number, (lan, prefix) in enumerate(zip(self.lans, PREFIXES, strict=True)):
-            self.node.attach(lan, f"{prefix}.1/24", f"fe80::{number + 1}/64", name=f"eth{number}")
+            addresses = (f"{prefix}.1/24", f"2001:db8:{number}::1/64", f"fe80::{number + 1}/64")
+            self.node.attach(lan, *addresses, name=f"eth{number}")
             observer.attach(lan, f"{prefix}.9/24", name=f"eth{number}")
         (place / "value").write_text("0\n")
         (place / "readable").touch()
@@ -165,6 +166,7 @@ class Stage:
         poll(self.has_route, "the static route again", seconds=PATIENCE)
         self.weighs(-30)
         self.weighs(20)
+        self.sources()
         (self.place / "readable").unlink()
         self.becomes("FAULT", "READABLE")
         (self.place / "readable").touch()
@@ -195,6 +197,20 @@ class Stage:
         life.until_fault_s = time.monotonic() - cut
         self.lans[1].replug(self.node, "eth1")
         self.becomes("MASTER", "DELAYED")
+
+    def sources(self) -> None:
+        """IPv6 adverts come from a link-local address, of which two are there, or from nowhere."""
+        own = [
+            each
+            for each in self.node.addresses("eth0")
+            if each.startswith("fe80:") and "fe80::99/" not in each
+        ]
+        assert len(own) == 2
+        for each in own:
+            self.node.ip("-6", "addr", "del", each, "dev", "eth0")
+        self.becomes("FAULT", "SIX")
+        self.node.ip("-6", "addr", "add", "fe80::1/64", "dev", "eth0", "nodad")
+        self.becomes("MASTER", "SIX")
 
     def note(self, life: Life, started: float) -> None:
         for name, vrid in VRIDS.items():

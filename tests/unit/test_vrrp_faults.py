@@ -162,6 +162,23 @@ def test_ipv6_sends_from_a_link_local_address() -> None:
     book.run_for(4 * SECOND)
     assert sent[0].source == "fe80::1"
     assert sent[0].destination == "ff02::12"
+    book.set_link(type(cable)(**(_fields(cable) | {"addresses": ("2001:db8::7",)})))
+    assert book.engine.report().instances[0].fault == "no source address"
+
+
+def test_ipv6_unicast_may_send_from_any_address() -> None:
+    peers = (UnicastPeer("2001:db8::9"),)
+    addresses = (VirtualAddress("2001:db8::1", 64),)
+    six = instance(
+        family=6, unicast=True, unicast_peers=peers, multicast_group="", virtual_addresses=addresses
+    )
+    cable = link()
+    assert (
+        Playbook(six, links=[type(cable)(**(_fields(cable) | {"addresses": ("2001:db8::7",)}))])
+        .start()
+        .state()
+        == "BACKUP"
+    )
 
 
 def test_the_interface_of_a_tracked_address_counts_but_not_of_an_untracked_one() -> None:
