@@ -38,7 +38,7 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/unit tests/golden tests/property
+	$(BIN)/python -m pytest -q -n auto tests/unit tests/golden tests/property
 
 test: check
 	$(PYTEST) $(BESIDE) -n 3 -m 'not alone' tests/interop tests/netns tests/process

@@ -98,11 +98,11 @@ def test_second_acquire_is_refused_until_the_first_lets_go(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "content", ["", "\n", "garbage", "99999999\n", "1\n", "-5\n", "0", "1e9", "\0" * 40, f"{os.getpid()}\n"]
+    "content", ["", "\n", "garbage", "99999999\n", "1\n", "-5\n", "0", "1e9", "\0" * 40, "{own}\n"]
 )
 def test_stale_file_never_blocks(tmp_path: Path, content: str) -> None:
     path = tmp_path / "x.pid"
-    path.write_text(content)
+    path.write_text(content.replace("{own}", str(os.getpid())))
     file = PidFile.acquire(str(path))
     file.write(5)
     assert path.read_text() == "5\n"
