@@ -141,6 +141,7 @@ def test_alerts_reach_a_mail_server_whatever_dies_meanwhile(node: Node, tmp_path
         poll(lambda: of_instance("Stopping", "node-2") in box.subjects[before:], "the last alert", seconds=5)
 
 
+@pytest.mark.alone
 def test_a_mail_server_that_never_answers_delays_nothing(node: Node) -> None:
     with ExitStack() as stack:
         with node.entered():
@@ -156,7 +157,7 @@ def test_a_mail_server_that_never_answers_delays_nothing(node: Node) -> None:
                 "a hundred adverts",
             )[sent:]
             mean_us = (adverts[-1].time_us - adverts[0].time_us) / (len(adverts) - 1)
-            assert 19_000 < mean_us < 40_000, "a wait for the server would be seconds"
+            assert 19_000 < mean_us < 22_000
             assert daemon.stop(seconds=5) == 0
             assert "Traceback" not in daemon.said()
 

@@ -29,6 +29,7 @@ def test_start_and_orderly_stop() -> None:
         assert stops[-1] == "control", "status can be asked until the end"
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("role", ROLES)
 def test_killed_child_is_back_and_nobody_else_notices(role: str) -> None:
     with Family().start_ready() as family:
@@ -39,8 +40,7 @@ def test_killed_child_is_back_and_nobody_else_notices(role: str) -> None:
             took_us.append(started["took_us"])
             assert (started["life"], started["generation"]) == (life, 1)
             family.wait(lambda: family.states().get(role) == "RUNNING")
-        # At once: the shortest pause before a restart is a second. How long it takes is for the bench.
-        assert min(took_us) < 500_000
+        assert min(took_us) < 20_000
         assert {other: family.child(other) for other in others} == others
         assert not [event for event in family.events() if event["what"] in ("term", "stopped")]
         # The pid file says who it is now.
