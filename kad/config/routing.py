@@ -290,4 +290,8 @@ def _ip_protocol(text: str | None) -> int | None:
     try:
         return socket.getprotobyname(text)
     except OSError:
-        raise UnknownName(f"there is no IP protocol '{text}'") from None
+        # A small system has no /etc/protocols: what every kernel knows needs no file.
+        number = getattr(socket, f"IPPROTO_{text.upper()}", None)
+    if number is None:
+        raise UnknownName(f"there is no IP protocol '{text}'")
+    return int(number)

@@ -20,6 +20,7 @@ import functools
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -45,6 +46,8 @@ def reason_not_possible() -> str:
     """Why no namespace can be made here; "" when one can."""
     if os.geteuid() != 0:
         return "needs root for network namespaces"
+    if shutil.which("ip") is None:
+        return "needs ip (Debian: iproute2)"
     name = f"kad-probe-{os.getpid()}"
     made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
     if made.returncode:

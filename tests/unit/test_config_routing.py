@@ -196,6 +196,15 @@ def test_tunnels() -> None:
     )
 
 
+def test_protocols_of_a_rule_need_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> int:
+        raise OSError(f"no /etc/protocols, where {name} could be")
+
+    monkeypatch.setattr("socket.getprotobyname", absent)
+    assert one_rule("from 10.0.0.1 table 5 preference 1 ipproto sctp").ip_protocol == 132
+    assert read("static_rules {\nfrom 10.0.0.1 table 5 preference 1 ipproto nowhere\n}").diagnostics
+
+
 def test_every_word_of_a_rule() -> None:
     rule = one_rule(
         "not from 10.0.0.0/8 to 192.0.2.0/24 lookup 300 preference 0x20 tos 4 fwmark 0x1/0xff realms 1/2"
