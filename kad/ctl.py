@@ -275,6 +275,7 @@ def _service_rows(services: Sequence[VirtualServerStatus], now: float) -> list[l
         notes = ["suspended: its address is not here"] if service.suspended else []
         if service.sorry_in_use:
             notes.append(f"sorry server {service.sorry_server} serves")
+        notes += _label(service.snmp_name)
         state = "UP" if service.has_quorum else "NO QUORUM"
         weight = f"{service.weight} (quorum {service.quorum})"
         rows.append(
@@ -296,13 +297,16 @@ def _service_rows(services: Sequence[VirtualServerStatus], now: float) -> list[l
             counted = (
                 [""] * 2 if server.kernel_weight is None else [str(server.active), str(server.connections)]
             )
-            rows.append(
-                [f"  {server.name}", state, age, str(server.weight), placed, *counted, server.problem]
-            )
+            problem = "; ".join([*filter(None, [server.problem]), *_label(server.snmp_name)])
+            rows.append([f"  {server.name}", state, age, str(server.weight), placed, *counted, problem])
         if len(service.real_servers) > len(shown):
             more = f"  and {len(service.real_servers) - len(shown)} more"
             rows.append([more, *[""] * (len(rows[0]) - 1)])
     return rows
+
+
+def _label(snmp_name: str) -> list[str]:
+    return [f"labelled {snmp_name}"] if snmp_name else []
 
 
 def _session_rows(sessions: Sequence[BfdSessionStatus], now: float) -> list[list[str]]:

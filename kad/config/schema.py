@@ -137,9 +137,9 @@ class Row(Struct, frozen=True):
         return self.field or self.name
 
 
-def acting(rows: tuple[Row, ...], *, but: tuple[str, ...] = ()) -> tuple[Row, ...]:
-    """The same rows as ones that kad acts on, all but those named."""
-    return tuple(row if row.name in but else structs.replace(row, acts=True) for row in rows)
+def acting(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """The same rows as ones that kad acts on."""
+    return tuple(structs.replace(row, acts=True) for row in rows)
 
 
 class Block:

@@ -78,6 +78,7 @@ class RealServerStatus(Struct, frozen=True):
     inactive: int = 0
     connections: int = 0
     """Ever since IPVS has it."""
+    snmp_name: str = ""
 
 
 class VirtualServerStatus(Struct, frozen=True):
@@ -95,6 +96,7 @@ class VirtualServerStatus(Struct, frozen=True):
     real_servers: tuple[RealServerStatus, ...] = ()
     services: tuple[ServiceReport, ...] = ()
     """What the kernel has counted, in its own terms: as ``ipvsadm -Ln --stats``."""
+    snmp_name: str = ""
 
 
 class BfdSessionStatus(Struct, frozen=True):
@@ -248,6 +250,7 @@ def _virtual_server_status(server: VirtualServerReport, clocks: Clocks) -> Virtu
         sorry_in_use=server.sorry_in_use,
         real_servers=tuple(_real_server_status(each, clocks) for each in server.real_servers),
         services=server.services,
+        snmp_name=server.snmp_name,
     )
 
 
@@ -264,6 +267,7 @@ def _real_server_status(server: RealServerReport, clocks: Clocks) -> RealServerS
         active=server.active,
         inactive=server.inactive,
         connections=server.connections,
+        snmp_name=server.snmp_name,
     )
 
 

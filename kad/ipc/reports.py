@@ -281,6 +281,8 @@ class RealServerReport(Struct, frozen=True, omit_defaults=True):
     inactive: int = 0
     connections: int = 0
     """Since it was put into the kernel."""
+    snmp_name: str = ""
+    """What the configuration labels it."""
     checkers: tuple[CheckerReport, ...] = ()
 
 
@@ -299,6 +301,8 @@ class VirtualServerReport(Struct, frozen=True, omit_defaults=True):
     """ha_suspend: none of its addresses is on this node."""
     sorry_server: str = ""
     sorry_in_use: bool = False
+    snmp_name: str = ""
+    """What the configuration labels it."""
     real_servers: tuple[RealServerReport, ...] = ()
     services: tuple[ServiceReport, ...] = ()
     """What the kernel says of them; as of ``CheckReport.counted_at_us``."""

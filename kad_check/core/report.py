@@ -24,6 +24,7 @@ def report_of(pool: Pool) -> VirtualServerReport:
         suspended=pool.suspended,
         sorry_server=server_name(sorry, config) if sorry is not None else "",
         sorry_in_use=pool.sorry_in_use,
+        snmp_name=config.snmp_name,
         real_servers=tuple(map(_server, pool.servers.values())),
     )
 
@@ -40,6 +41,7 @@ def _server(server: RealServerState) -> RealServerReport:
         configured_weight=server.config.weight,
         kernel_weight=placed.weight if placed is not None else None,
         refused=server.refused,
+        snmp_name=server.config.snmp_name,
         checkers=tuple(map(_checker, server.checkers)),
     )
 

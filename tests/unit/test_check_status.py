@@ -6,6 +6,7 @@ import msgspec
 
 from kad import ctl
 from kad.control.status import Clocks, DaemonStatus, services_of
+from kad.dumps.service_data import check_text
 from kad.ipc.messages import Role, StatusReport
 from kad.ipc.reports import CheckReport
 from tests.support.check_host import CheckHost, only_down
@@ -55,6 +56,24 @@ def test_a_server_that_is_down_says_why_and_who_serves_instead() -> None:
         "TCP_CHECK: refused"
     )
     assert lines[at + 2].startswith("[192.0.2.11]:tcp:80 UP")
+
+
+def test_labels_are_shown_and_a_reload_that_changes_them_asks_nothing_of_the_kernel() -> None:
+    labelled = TEXT.replace("quorum 2", "quorum 2\nsnmp_name shop").replace(
+        "TCP_CHECK", "snmp_name A\nTCP_CHECK", 1
+    )
+    host = CheckHost(read(labelled).config.check)
+    host.start()
+    host.run(2, only_down(""))
+    kernel, told = host.kernel, host.fifo() + "".join(host.logged()).encode()
+    lines = [" ".join(line.split()) for line in shown(host.engine.report()).splitlines()]
+    ends = [line.rpartition("labelled ")[2] for line in lines if "labelled" in line]
+    assert ends == ["shop", "A"]
+    dump = check_text(host.engine.report())
+    assert dump.count("snmp_name = ") == 2 and "   snmp_name = A\n" in dump
+    host.reload(read(labelled.replace("snmp_name A", "snmp_name B")).config.check)
+    assert "labelled B" in shown(host.engine.report())
+    assert (host.kernel, host.fifo() + "".join(host.logged()).encode()) == (kernel, told)
 
 
 def test_a_kernel_without_ipvs_is_said() -> None:

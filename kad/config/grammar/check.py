@@ -101,7 +101,6 @@ def _close_real_server(reading: Reading, frame: Frame) -> object:
     return NOTHING
 
 
-_NOT_YET = ("snmp_name",)
 _DEFAULT_VS = "the virtual server's"
 
 REAL_SERVER = Block(
@@ -135,9 +134,10 @@ REAL_SERVER = Block(
         Row("delay_loop", PERIOD, "Time between checks.", "delay_loop_us", default=_DEFAULT_VS),
         Row("smtp_alert", boolean(), "Mail when it goes up or down.", default="the global one, else on"),
         Row("virtualhost", VIRTUALHOST, "Host header of requests to it.", repeat=Repeat.LAST_SAID),
-        Row("snmp_name", word("name", soft=True), "Its label in SNMP.", repeat=Repeat.LAST_SAID),
+        Row("snmp_name", word("name", soft=True),
+            "Its label in `kadctl status` and dumps; SNMP itself is not served.", repeat=Repeat.LAST_SAID),
         *CHECKER_ROWS,
-    ), but=_NOT_YET),
+    )),
     open=_open_real_server,
     close=_close_real_server,
     model=RealServer,
@@ -423,7 +423,8 @@ VIRTUAL_SERVER = Block(
         Row("smtp_alert", boolean(), "Mail when the quorum is won or lost.",
             default="the global one, else off"),
         Row("virtualhost", VIRTUALHOST, "Host header of requests to its servers.", repeat=Repeat.LAST_SAID),
-        Row("snmp_name", word("name", soft=True), "Its label in SNMP.", repeat=Repeat.LAST_SAID),
+        Row("snmp_name", word("name", soft=True),
+            "Its label in `kadctl status` and dumps; SNMP itself is not served.", repeat=Repeat.LAST_SAID),
         Row("alpha", flag(), "Servers are down until a check has succeeded."),
         Row("omega", flag(), "At shutdown, run the notifies for servers and quorum going down."),
         Row("quorum_up", script(), "Run when the quorum is won.", repeat=Repeat.FIRST),
@@ -441,7 +442,7 @@ VIRTUAL_SERVER = Block(
             "How packets reach the sorry server.", "sorry_forwarding", default="the virtual server's"),
         Row("real_server", opens(REAL_SERVER), "A server that clients are sent to.", "real_servers",
             repeat=Repeat.ADD),
-    ), but=_NOT_YET),
+    )),
     open=_open_virtual_server,
     close=_close_virtual_server,
     model=VirtualServer,
