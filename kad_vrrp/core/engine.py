@@ -118,7 +118,7 @@ class Engine:
     def settled(self) -> bool:
         """Whether the kernel has answered everything: the generation counts as applied."""
         registry = self._registry
-        if registry.leaving or self._statics.in_flight:
+        if registry.leaving or registry.dissolved or self._statics.in_flight:
             return False
         return not any(i.holdings.in_flight for i in registry.instances)
 
@@ -333,9 +333,7 @@ class Engine:
         instance = self._registry.owing(event.instance, event.serial)
         if instance is not None:
             instance.on_notify_done(event.serial)
-        group = self._registry.groups.get(event.instance)
-        if group is not None:
-            group.on_notify_done(event.serial)
+        self._registry.on_group_notified(event.instance, event.serial)
         self._lifecycle.finish_endings(now_us)
 
 

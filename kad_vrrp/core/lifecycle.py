@@ -132,7 +132,7 @@ class Lifecycle:
                 if former.name not in self._registry.groups:
                     removed = SyncGroup(former, self._context)
                     removed.recall()
-                    removed.dissolve()
+                    self._registry.dissolve(removed)
             self._context.trackers.configure(event, now_us, first=True)
             self._statics.start(event.statics, event.previous_statics)
             self._context.records.forget_former()
@@ -324,7 +324,8 @@ class Lifecycle:
             self._unanswered.pop()
         if self._statics.in_flight:
             return
-        if not self._unfinished and not any(group.notices.owed for group in registry.groups.values()):
+        groups = (*registry.groups.values(), *registry.dissolved.values())
+        if not self._unfinished and not any(group.notices.owed for group in groups):
             self._finish_stop(now_us)
         elif not self._unanswered and self._limit == self._plans_overdue:
             self._wait(now_us + STOP_NOTIFY_LIMIT_US, self._finish_stop)

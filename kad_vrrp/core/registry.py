@@ -29,6 +29,8 @@ class Registry:
         self.leaving: list[Instance] = []
         """Removed by a reload, until the kernel and their scripts are done."""
         self.groups: dict[str, SyncGroup] = {}
+        self.dissolved: dict[str, SyncGroup] = {}
+        """Removed by a reload, until their scripts have ended."""
         self.with_routes: list[Instance] = []
         """Those that have routes or rules."""
         self.renamed = False
@@ -71,21 +73,36 @@ class Registry:
         affected: set[Instance] = set()
         for config in configs:
             members = [by_name[name] for name in config.members if name in by_name]
-            group = old.pop(config.name, None) or SyncGroup(config, self._context)
+            former = old.pop(config.name, None) or self.dissolved.pop(config.name, None)
+            group = former or SyncGroup(config, self._context)
             self.groups[config.name] = group
             if (group.config, group.members) != (config, members):
                 group.configure(config, members)
                 affected.update(members)
         for group in old.values():
-            group.dissolve()
-        for instance, former in zip(instances, before, strict=True):
+            self.dissolve(group)
+        for instance, former_group in zip(instances, before, strict=True):
             group_tracking = instance.group.config.tracking if instance.group is not None else Tracking()
             unweighted = unweighted_interfaces(instance.config)
             tracking = merged(instance.config.tracking, group_tracking, unweighted)
-            if tracking != instance.tracking or instance.group is not former:
+            if tracking != instance.tracking or instance.group is not former_group:
                 instance.follow(tracking)
                 affected.add(instance)
         return [instance for instance in instances if instance in affected]
+
+    def dissolve(self, group: SyncGroup) -> None:
+        """A reload has removed it; it stays here for as long as it owes something."""
+        if group.dissolve():
+            self.dissolved[group.config.name] = group
+
+    def on_group_notified(self, name: str, serial: int) -> None:
+        """A script of a sync group has ended."""
+        group = self.groups.get(name) or self.dissolved.get(name)
+        if group is None:
+            return
+        group.on_notify_done(serial)
+        if name in self.dissolved and not group.notices.owed:
+            self.dissolved.pop(name).forget()
 
     def following(self, what: Followed) -> list[Instance]:
         return self._by_followed.get(what, [])

@@ -82,12 +82,21 @@ class SyncGroup:
         self._awaiting &= kept
         self._changed = True
 
-    def dissolve(self) -> None:
+    def dissolve(self) -> bool:
         """A reload no longer has it. What it owes is told now, for nobody could say it later: even before
-        what its members have to tell.
+        what its members have to tell. True: scripts have been started, and it is owed until they end.
         """
         self._context.actions.extend(self.notices.start(self.config, self._context.audience))
         self.configure(self.config, [])
+        self.state = State.INIT
+        if self.notices.owed:
+            self._remember()
+            return True
+        self._records.forget(self.key)
+        return False
+
+    def forget(self) -> None:
+        """It was dissolved, and owes nothing any more."""
         self._records.forget(self.key)
 
     def recall(self) -> None:

@@ -359,8 +359,44 @@ def test_a_group_that_a_reload_removes_has_told_everything(killed_at: int | None
     book.hold_answers = False
     if killed_at is not None:
         book.boot()
+    book.answer()
     assert ("G", "MASTER") in told(book)
     assert not [key for key in book.objects if key.startswith("group")]
+
+
+def a_group_removed_while_its_script_runs() -> Book:
+    book = Book(member(0), member(1))
+    book.boot()
+    book.hold_answers = True
+    book.run_for(5 * SECOND)
+    book.sync_groups, book.previous_sync_groups = (), book.sync_groups
+    book.reload(*book.configs)
+    assert ("G", "MASTER") in told(book)
+    assert not book.engine.settled
+    return book
+
+
+def test_what_a_removed_group_said_is_said_again_after_a_kill() -> None:
+    """Asked for is not carried out: the process may die before its script has begun."""
+    book = a_group_removed_while_its_script_runs()
+    book.hold_answers = False
+    book.boot()
+    book.answer()
+    assert told(book).count(("G", "MASTER")) == 2
+    assert book.engine.settled
+    assert not [key for key in book.objects if key.startswith("group")]
+
+
+def test_a_group_that_comes_back_still_owes_what_it_owed() -> None:
+    book = a_group_removed_while_its_script_runs()
+    book.sync_groups, book.previous_sync_groups = book.previous_sync_groups, ()
+    book.reload(*book.configs)
+    book.hold_answers = False
+    book.boot()
+    book.answer()
+    assert told(book).count(("G", "MASTER")) >= 2
+    assert book.engine.settled
+    assert [key for key in book.objects if key.startswith("group")] == ["group G"]
 
 
 def told(book: Book) -> list[tuple[str, str]]:
