@@ -6,6 +6,7 @@ Nothing heavy is imported before it is clear that the daemon is to run: ``kad -t
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -160,8 +161,6 @@ def _open_log(path: str) -> TextIO:
 
 
 def _load(line: CommandLine, out: TextIO) -> Loaded:
-    import gc
-
     # The process lives for one reading, and the reader bounds its memory.
     gc.disable()
     from kad.config.load import load
@@ -210,6 +209,8 @@ def _run(line: CommandLine) -> int:
     from kad.supervisor import signals
 
     signals.block()
+    # What is imported stays: a fifth of the time of importing would go into looking for garbage among it.
+    gc.disable()
     from kad.control.names import with_configured_names
     from kad.errors import in_words
     from kad.runtime.process import Options, close_descriptors_except

@@ -11,6 +11,7 @@ import msgspec
 from kad.config.model.vrrp import VrrpConfiguration, VrrpSettings
 from kad.config.slices import decode_vrrp
 from kad.errors import ExitStatus
+from kad.garbage import collector_paused
 from kad.ipc.bfd_feed import BfdFeed
 from kad.ipc.child_link import ChildLink
 from kad.ipc.mastership import MastershipPublisher
@@ -60,7 +61,9 @@ def preimport() -> None:
 
 def main(context: ChildContext) -> int:
     """The whole life of the child; the exit status."""
-    return VrrpChild(context).run()
+    with collector_paused():
+        child = VrrpChild(context)
+    return child.run()
 
 
 class VrrpChild:
@@ -120,7 +123,7 @@ class VrrpChild:
             context,
             self._driver,
             on_prepare=prepare,
-            on_apply=self._apply,
+            on_apply=self._apply_whole,
             on_status=self._reporting.ask,
         )
 
@@ -154,6 +157,11 @@ class VrrpChild:
 
     def _send_mail(self, letter: Letter) -> None:
         self._link.alert(self._settings.mail, self._settings.router_id, letter)
+
+    def _apply_whole(self, generation: int, slice_: Mapping[str, bytes]) -> None:
+        """With a thousand instances tens of thousands of objects come of it that are no garbage."""
+        with collector_paused():
+            self._apply(generation, slice_)
 
     def _apply(self, generation: int, slice_: Mapping[str, bytes]) -> None:
         previous: VrrpConfiguration = VrrpConfiguration()

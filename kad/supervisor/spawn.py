@@ -89,7 +89,7 @@ def open_packet_socket() -> int:
 
 def freeze() -> None:
     """What exists now belongs to all processes: no collection touches its pages, so they stay shared."""
-    gc.collect()
+    # Importing leaves next to no garbage; looking for it would take as long as importing a child does.
     gc.disable()
     gc.freeze()
 

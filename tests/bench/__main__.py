@@ -31,6 +31,7 @@ for count, start, factor in ((1, 200, 0.0), (100, 220, 2.5), (1020, 400, 1.5)):
         f"masters-{count}",
         partial(m.masters, count=count),
         ("start", f"start -> all {count} advertise", "ms", f"<= {start}", at_most(start)),
+        ("worst", f"  … the worst of {m.STARTS}", "ms", "", None),
         (
             "cpu",
             f"vrrp cpu, {count} masters at 1 s",

@@ -33,6 +33,7 @@ from tests.support.namespaces import Node, wait_until
 LOOK_SECONDS = 20.0
 """How long processor time is looked at."""
 PARSE_LIMIT_SECONDS = 150.0
+STARTS = 5
 MANY = """
 $ROUTER= \\
     track_file value-${BOND}-${VLAN}-${ID} { \\
@@ -57,20 +58,38 @@ Values = dict[str, float]
 
 
 def masters(program: Program, count: int) -> Values:
-    """Start, processor time and memory of ``count`` masters (owners) at 1 s."""
-    with cables() as (one, two), Watch(two) as watch, program(one, many(count, priority=255)) as daemon:
-        started = now_us()
-        watch.wait_for_all(count, 20)
-        first = [series[0].time_us for series in watch.adverts().values()]
-        values = {"start": (max(first) - started) / 1000}
-        settle(watch, daemon)
-        values["cpu"] = processor_per_minute(daemon.vrrp_pid(), LOOK_SECONDS)
-        family = [daemon.pid, *descendants(daemon.pid)]
-        values["memory"] = proportional_memory(family) / 1e6
-        started_stop = time.monotonic()
-        daemon.stop()
-        values["stop"] = (time.monotonic() - started_stop) * 1000
-        return values
+    """Start, processor time and memory of ``count`` masters (owners) at 1 s.
+
+    Several starts: the first, after a while of something else, may have to read the program from the disk.
+    """
+    text = many(count, priority=255)
+    starts = []
+    for _ in range(STARTS - 1):
+        with cables() as (one, two), Watch(two) as watch, program(one, text) as daemon:
+            starts.append(start_of(watch, count))
+            daemon.kill_all()
+    with cables() as (one, two), Watch(two) as watch, program(one, text) as daemon:
+        starts.append(start_of(watch, count))
+        return {"start": median(starts), "worst": max(starts), **running(watch, daemon)}
+
+
+def start_of(watch: Watch, count: int) -> float:
+    """From now until all have advertised; ms."""
+    started = now_us()
+    watch.wait_for_all(count, 20)
+    return (max(series[0].time_us for series in watch.adverts().values()) - started) / 1000
+
+
+def running(watch: Watch, daemon: Daemon) -> Values:
+    """What it costs once it runs, and how long it takes to stop."""
+    settle(watch, daemon)
+    values = {"cpu": processor_per_minute(daemon.vrrp_pid(), LOOK_SECONDS)}
+    family = [daemon.pid, *descendants(daemon.pid)]
+    values["memory"] = proportional_memory(family) / 1e6
+    started_stop = time.monotonic()
+    daemon.stop()
+    values["stop"] = (time.monotonic() - started_stop) * 1000
+    return values
 
 
 def settle(watch: Watch, daemon: Daemon) -> None:
