@@ -35,7 +35,7 @@ def early_window_us(advert_int_us: int) -> int:
     return min(LONGEST_EARLY_US, advert_int_us // 64)
 
 
-LONGEST_PATIENCE_US = 62_500
+LONGEST_PATIENCE_US = 125_000
 """No packet lies longer than this on purpose."""
 
 
@@ -45,7 +45,7 @@ def reading_patience_us(advert_int_us: int, skew_us: int) -> int:
     No deadline is judged before they are read, and all count from their arrival. The soonest that one of them
     can make anything due is the skew time, after a farewell: it is read in half of that.
     """
-    return min(LONGEST_PATIENCE_US, advert_int_us // 16, skew_us // 2)
+    return min(LONGEST_PATIENCE_US, advert_int_us // 8, skew_us // 2)
 
 
 class Intervals(Struct, frozen=True):

@@ -63,6 +63,6 @@ def test_no_packet_lies_until_it_makes_something_due(version: int, priority: int
     """The soonest that a packet makes due is the skew time."""
     skew_us = skew_time_us(version, priority, interval_us)
     patience_us = reading_patience_us(interval_us, skew_us)
-    assert patience_us <= min(skew_us / 2, interval_us / 16, 62_500)
-    if priority <= 200 and version == 3:
-        assert patience_us == min(interval_us // 16, 62_500)
+    assert patience_us <= min(skew_us / 2, interval_us / 8, 125_000)
+    if priority <= 100 and version == 3:
+        assert patience_us == min(interval_us // 8, 125_000)
