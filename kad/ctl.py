@@ -47,10 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PermissionError as error:
         return _fail(f"{error.filename or 'the run directory'}: {error.strerror}; kadctl needs root")
     except BrokenPipeError:
-        # Whoever read us has gone; Python is not to complain of it a second time at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        # Whoever read us has gone.
+        _give_up_output()
         return 1
     except (KadError, OSError) as error:
+        _give_up_output()
         return _fail(in_words(error))
     except KeyboardInterrupt:
         return 130
@@ -79,6 +80,12 @@ def _parser() -> argparse.ArgumentParser:
         "--force", action="store_true", help="accept new errors in the text, as keepalived does"
     )
     return parser
+
+
+def _give_up_output() -> None:
+    """Python tries once more at the end to write what could not be written; it is not to complain then."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _fail(text: str) -> int:
