@@ -19,6 +19,7 @@ from kad.ipc.messages import Generation, Role
 from kad.ipc.reports import ProcessReport
 from kad.notify.policy import Letter
 from kad.runtime import logs
+from kad.runtime.clock import monotonic_us
 from kad.runtime.driver import Driver
 from kad.runtime.heartbeat import Phase
 from kad.runtime.process import ChildContext
@@ -28,6 +29,9 @@ from kad_check.core.events import ConfigurationChanged, Event, StopRequested, Ti
 from kad_check.io.sessions import Sessions
 from kad_check.io.shell import Shell
 
+ADDRESSES_PATIENCE_US = 2_000_000
+"""How long the VRRP process may take to give its addresses back when there is no supervisor to see to it."""
+ADDRESSES_PAUSE_S = 0.005
 LEAVING_PATIENCE_S = 1.0
 """How long the last scripts may take to start once everything is withdrawn."""
 
@@ -146,7 +150,22 @@ class CheckChild:
         logs.info("Stopping")
         # The BFD process stops as well, and that is no fault of any server's.
         self._sessions.close()
-        self._driver.feed(StopRequested())
+        self._withdraw(monotonic_us() + ADDRESSES_PATIENCE_US)
+
+    def _withdraw(self, until_us: int) -> None:
+        """Services go after the addresses they stand behind. The supervisor sees to that; when it is dead,
+        the kernel has told everybody at once.
+        """
+        orphaned = os.getppid() != self._context.supervisor_pid
+        if orphaned and self._addresses_are_held() and monotonic_us() < until_us:
+            self._driver.loop.call_later(ADDRESSES_PAUSE_S, self._withdraw, until_us)
+        else:
+            self._driver.feed(StopRequested())
+
+    def _addresses_are_held(self) -> bool:
+        vrrp = self._context.journal.heartbeat(Role.VRRP)
+        alive = vrrp.pid and os.path.exists(f"/proc/{vrrp.pid}")
+        return bool(alive) and vrrp.phase is not Phase.WITHDRAWN
 
     def _leave(self) -> None:
         """Everything is withdrawn. Scripts that wait for their turn get it, for a bounded time."""

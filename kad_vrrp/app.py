@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from kad.config.model.vrrp import VrrpConfiguration, VrrpSettings
+from kad.config.model.vrrp import VrrpConfiguration, VrrpSettings, WantedState
 from kad.config.slices import decode_vrrp
 from kad.errors import ExitStatus
 from kad.garbage import collector_paused
@@ -50,6 +50,9 @@ ACT_TAKES_US = 500
 ROUND_GAP_S = 0.02
 REHEARSAL_GAP_S = 0.5
 """Before the next loss is set up to be rehearsed: what has nearly come may come now, and needs our time."""
+SERVICES_PATIENCE_US = 3_000_000
+"""How long an address owner may wait for the services behind its addresses: as others listen, by default."""
+SERVICES_PAUSE_S = 0.005
 LEAVING_PATIENCE_S = 1.0
 """How long the last frames and scripts may take to start once everything is withdrawn."""
 
@@ -85,6 +88,8 @@ class VrrpChild:
         self._of_birth = configuration if context.generation is not None else None
         """Until it is applied, first of all: with a thousand instances decoding takes a while."""
         self._is_the_start = context.incarnation == 1
+        waits = needs_services(context, configuration)
+        self._services_until_us = monotonic_us() + SERVICES_PATIENCE_US if waits else 0
         found = self._records.load()
         self._left_running = runs_of(found)
         self._followed = ""
@@ -147,6 +152,9 @@ class VrrpChild:
 
     def _begin(self) -> None:
         """Every link has been told: the engine may have its configuration."""
+        if self._awaits_services() and not self._stopping:
+            self._driver.loop.call_later(SERVICES_PAUSE_S, self._begin)
+            return
         self._link.start()
         if self._stopping:
             # Told to stop before there was anything: what a former life left is withdrawn all the same.
@@ -154,6 +162,13 @@ class VrrpChild:
                 self._driver.feed(StopRequested())
             return
         self._heartbeat.phase = Phase.READY
+
+    def _awaits_services(self) -> bool:
+        """At the daemon's start, for who is MASTER at once: an address held without its services refuses what
+        is sent to it. keepalived's processes start side by side.
+        """
+        check = self._context.journal.heartbeat(Role.CHECK)
+        return check.phase is not Phase.READY and monotonic_us() < self._services_until_us
 
     def _send_mail(self, letter: Letter) -> None:
         self._link.alert(self._settings.mail, self._settings.router_id, letter)
@@ -274,6 +289,7 @@ class VrrpChild:
 
     def _leave(self) -> None:
         """Everything is withdrawn. Frames and scripts that wait for their turn get it, for a bounded time."""
+        self._heartbeat.phase = Phase.WITHDRAWN
         keeps = self._context.withdraw or self._context.options.keep_vips_at_stop
         if keeps:
             self._leave_when_out()
@@ -308,6 +324,19 @@ class VrrpChild:
             return report
         found = f"the packet filter is not in place: {error}"
         return msgspec.structs.replace(report, error="; ".join(filter(None, (found, report.error))))
+
+
+def needs_services(context: ChildContext, configuration: VrrpConfiguration) -> bool:
+    """Whether an instance will be MASTER at the start without listening, and there are services."""
+    generation = context.generation
+    if (
+        context.incarnation > 1
+        or context.withdraw
+        or generation is None
+        or Role.CHECK not in generation.roles
+    ):
+        return False
+    return any(i.is_owner and i.wanted_state is WantedState.MASTER for i in configuration.instances)
 
 
 def followed_sessions(configuration: VrrpConfiguration) -> frozenset[str]:

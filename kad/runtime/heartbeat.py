@@ -12,6 +12,8 @@ class Phase(IntEnum):
     PREPARING = 1
     READY = 2
     STOPPING = 3
+    WITHDRAWN = 4
+    """What it held is given back; only its own end is left."""
 
 
 class Heartbeat:
@@ -60,7 +62,7 @@ class Heartbeat:
     @property
     def phase(self) -> Phase:
         value = self._words[self._PHASE]
-        return Phase(value) if value <= Phase.STOPPING else Phase.STARTING
+        return Phase(value) if value <= Phase.WITHDRAWN else Phase.STARTING
 
     @phase.setter
     def phase(self, value: Phase) -> None:

@@ -32,6 +32,8 @@ LONGEST_DELAY_US = 60 * US_PER_SECOND
 ABORT_GRACE_US = 100 * US_PER_MS
 """From SIGABRT (faulthandler writes where it stood) to SIGKILL."""
 WITHDRAW_LIMIT_US = 2 * US_PER_SECOND
+STARVED_FACTOR = 5
+"""How often one that is leaving is given its time when it was not let run: what it holds goes with it."""
 CONFIGURATION_EXITS = frozenset({int(ExitStatus.MISSING_ARGUMENT), int(ExitStatus.CANNOT_RUN)})
 
 WITH_LAST_WORDS = frozenset(
@@ -98,7 +100,9 @@ class Hung(Struct, frozen=True):
 
 
 class TimePassed(Struct, frozen=True):
-    """The deadline may have come."""
+    """The deadline may have come. ``starved``: it was to be killed, but has hardly been let run."""
+
+    starved: bool = False
 
 
 Event = (
@@ -195,6 +199,9 @@ class Child:
         self._forked_at_us = 0
         self._restart_at_us: int | None = None
         self._kill_at_us: int | None = None
+        self.patience_us = 0
+        """How long it was given for what it is to be killed after."""
+        self._chances = 0
         self._sentence = ""
 
     @property
@@ -242,14 +249,15 @@ class Child:
             case Exited():
                 return self._exited(event.code, now_us)
             case WithdrawForked():
-                self.withdraw_pid, self._kill_at_us = event.pid, now_us + WITHDRAW_LIMIT_US
+                self.withdraw_pid = event.pid
+                self._limit(WITHDRAW_LIMIT_US, now_us)
                 return []
             case WithdrawExited():
                 return self._withdraw_exited(now_us)
             case Hung():
                 return self._hung(event, now_us)
             case TimePassed():
-                return self._time_passed(now_us)
+                return self._time_passed(now_us, starved=event.starved)
             case _:
                 assert_never(event)
 
@@ -267,7 +275,7 @@ class Child:
         actions = self._enter(State.STOPPING, now_us, "told to stop")
         self._restart_at_us = None
         if self.pid:
-            self._kill_at_us = now_us + wait_us
+            self._limit(wait_us, now_us)
             # One that somebody stopped is to leave in order too.
             return [*actions, Kill(self.pid, signal.SIGTERM), Kill(self.pid, signal.SIGCONT)]
         if self.withdraw_pid:
@@ -332,9 +340,13 @@ class Child:
             return [Kill(self.pid, signal.SIGABRT)]
         return [Kill(self.pid, signal.SIGKILL)]
 
-    def _time_passed(self, now_us: int) -> list[Action]:
+    def _time_passed(self, now_us: int, *, starved: bool = False) -> list[Action]:
         deadline_us = self.deadline_us
         if deadline_us is None or now_us < deadline_us:
+            return []
+        if starved and self._chances and self._kill_at_us is not None:
+            self._chances -= 1
+            self._kill_at_us = now_us + self.patience_us
             return []
         if self._kill_at_us is not None:
             self._kill_at_us = None
@@ -342,6 +354,10 @@ class Child:
             return [Kill(self.pid or self.withdraw_pid, signal.SIGKILL)]
         self._restart_at_us = None
         return self._fork()
+
+    def _limit(self, patience_us: int, now_us: int) -> None:
+        self._kill_at_us = now_us + patience_us
+        self.patience_us, self._chances = patience_us, STARVED_FACTOR - 1
 
     # Steps -----------------------------------------------------------------------------------------------
 

@@ -145,7 +145,7 @@ class HangWatch:
     def is_still(self, ticks: int, phase: Phase, now_us: int) -> bool:
         """Whether the counter stood still since the last look: then observe the process, :meth:`judge`."""
         if ticks == self._ticks and phase == self._phase:
-            return phase != Phase.STOPPING
+            return phase < Phase.STOPPING
         if self._ticks is None and self._patience is not None:
             self._limit_us = self._usual_us * self._patience.factor(now_us)
         self._ticks, self._phase = ticks, phase

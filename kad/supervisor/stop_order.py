@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from kad.ipc.messages import Role, SupervisorSettings
-from kad.supervisor.child import WITHDRAW_LIMIT_US, Child, State
+from kad.supervisor.child import STARVED_FACTOR, WITHDRAW_LIMIT_US, Child, State
 
 CONTROL_WAIT_US = 1_000_000
 """How long control may take to leave, after all the others have."""
@@ -25,7 +25,8 @@ def patience_us(role: Role, settings: SupervisorSettings) -> int:
 
 def longest_us(settings: SupervisorSettings) -> int:
     """How long a stop may take altogether."""
-    return sum(patience_us(roles[0], settings) for roles in _ORDER) + WITHDRAW_LIMIT_US + _MARGIN_US
+    starved_us = (STARVED_FACTOR - 1) * settings.child_wait_us + STARVED_FACTOR * WITHDRAW_LIMIT_US
+    return sum(patience_us(roles[0], settings) for roles in _ORDER) + starved_us + _MARGIN_US
 
 
 def leaving(children: Mapping[Role, Child]) -> Iterator[Role]:

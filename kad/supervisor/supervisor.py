@@ -160,7 +160,7 @@ class Supervisor:
         for role, child in self._children.items():
             deadline_us = child.deadline_us
             if deadline_us is not None and deadline_us <= now_us:
-                self._tell(role, TimePassed())
+                self._tell(role, TimePassed(starved=role in WITHDRAWING and self._watches.is_starved(child)))
         if self._look_at_us <= now_us:
             self._look(now_us)
         if self._manager.watchdog_period_us and self._alive_at_us <= now_us:
@@ -283,6 +283,8 @@ class Supervisor:
 
     def _state_changed(self, child: Child, change: StateChanged) -> None:
         self._table_is_stale = True
+        if change.new == State.STOPPING:
+            self._watches.begin_leaving(child)
         if change.new == State.STOPPED:
             self._pid_files.remove(child.role)
         text = f"{child.role}: {change.old} → {change.new}: {change.reason}"

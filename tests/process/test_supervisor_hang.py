@@ -132,6 +132,23 @@ def test_child_throttled_by_its_cgroup_is_logged_and_let_be() -> None:
 
 
 @pytest.mark.root
+def test_one_that_is_starved_at_its_stop_is_not_killed_for_it() -> None:
+    """What it holds would stay, and the services behind it go."""
+    with cgroup("leave") as group, Family({"settings": {"child_wait_us": 600_000}}).start_ready() as family:
+        family.command("vrrp", "burn 100")
+        family.wait_for("command", "vrrp")
+        (group / "cpu.cfs_period_us").write_text("100000")
+        (group / "cpu.cfs_quota_us").write_text("1000")
+        (group / "tasks").write_text(str(family.child("vrrp")))
+        family.signal(signal.SIGTERM)
+        family.wait_for_log("does not get to leave: it is starved")
+        assert not family.events("term", "check")
+        (group / "cpu.cfs_quota_us").write_text("-1")
+        assert family.exit_status() == 0
+        assert family.events("stopped", "vrrp") and not family.events("withdraw")
+
+
+@pytest.mark.root
 def test_child_starved_by_a_real_time_hog_is_logged_and_let_be() -> None:
     """The kernel leaves ordinary processes a twentieth; the child needs 100 ms of it between two ticks."""
     with Family().start_ready() as family:

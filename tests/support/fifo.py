@@ -22,6 +22,11 @@ class Reader:
             self._data += os.read(self._descriptor, 65536)
         return self._data
 
+    def forget(self) -> None:
+        """All that was written so far."""
+        assert self.data is not None
+        self._data = b""
+
     def close(self) -> None:
         os.close(self._descriptor)
 

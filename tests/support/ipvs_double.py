@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
 import threading
@@ -27,7 +29,7 @@ from typing import Any, Self
 from kad.kernel import encoder
 from kad.kernel.batch import RequestQueue
 from kad.kernel.ipvs import Command
-from tests.support.daemon import Kad
+from tests.support.daemon import Kad, Keepalived
 from tests.support.namespaces import Node
 
 FAMILY = 33
@@ -55,6 +57,9 @@ class Table:
         self.services: dict[tuple[bytes, ...], _Service] = {}
         self.asked: Counter[Command] = Counter()
         self.lock = threading.Lock()
+        self.open = threading.Event()
+        """While it is clear nothing is answered."""
+        self.open.set()
 
     def answer(self, request: encoder.Message) -> Iterator[Reply]:
         if request.kind == CONTROLLER:
@@ -63,6 +68,7 @@ class Table:
             yield _verdict(0)
             return
         command = Command(request.body[0])
+        self.open.wait()
         with self.lock:
             self.asked[command] += 1
             if request.flags & encoder.NLM_F_DUMP == encoder.NLM_F_DUMP:
@@ -70,6 +76,10 @@ class Table:
                     body = bytes((command, 1, 0, 0)) + encoder.nested(kind, _packed(found))
                     yield FAMILY, encoder.NLM_F_MULTI, body
                 yield encoder.NLMSG_DONE, encoder.NLM_F_MULTI, struct.pack("=i", 0)
+            elif command is Command.GET_INFO:
+                information = encoder.u32(1, 0x010201) + encoder.u32(2, 4096)
+                yield FAMILY, 0, bytes((Command.SET_INFO, 1, 0, 0)) + information
+                yield _verdict(0)
             elif command is Command.GET_CONFIG:
                 timeouts = b"".join(
                     encoder.u32(kind, value) for kind, value in ((4, 900), (5, 120), (6, 300))
@@ -78,6 +88,11 @@ class Table:
                 yield _verdict(0)
             else:
                 yield _verdict(self._change(command, request.body))
+
+    def lines(self) -> list[str]:
+        """What ``ipvsadm -Sn`` would say, sorted."""
+        with self.lock:
+            return sorted(line for each in self.services.values() for line in _lines(each))
 
     def _dump(self, command: Command, body: bytes) -> Iterator[tuple[int, Attributes]]:
         if command is Command.GET_SERVICE:
@@ -111,6 +126,42 @@ class Table:
         else:
             return _change_destination(service, command, _nested(body, DESTINATION))
         return 0
+
+
+def _lines(service: _Service) -> Iterator[str]:
+    found = service.attributes
+    family = int.from_bytes(found[1], sys.byteorder)
+    if 5 in found:
+        name = f"-f {int.from_bytes(found[5], sys.byteorder)}" + (" -6" if family == socket.AF_INET6 else "")
+    else:
+        kind = {6: "-t", 17: "-u", 132: "--sctp-service"}[int.from_bytes(found[2], sys.byteorder)]
+        name = f"{kind} {_place(family, found[3], found[4])}"
+    flags, mask = struct.unpack("=II", found[7])
+    words = [f"-A {name} -s {found[6].decode().rstrip(chr(0))} flags {flags & mask & ~2:#x}"]
+    if flags & 1:
+        words.append(f"-p {int.from_bytes(found[8], sys.byteorder)} -M {found[9].hex()}")
+    if 11 in found:
+        words.append(f"--pe {found[11].decode().rstrip(chr(0))}")
+    yield " ".join(words)
+    for each in service.destinations.values():
+        family_of = int.from_bytes(each.get(11, found[1]), sys.byteorder)
+        method, weight, upper, lower = (int.from_bytes(each[kind], sys.byteorder) for kind in (3, 4, 5, 6))
+        words = [f"-a {name} -r {_place(family_of, each[1], each[2])} method {method & 7} -w {weight}"]
+        words += [f"-x {upper} -y {lower}"] if upper or lower else []
+        if method & 7 == 2 and int.from_bytes(each.get(13, b""), sys.byteorder):
+            port, checksums = (
+                int.from_bytes(each.get(kind, b""), order)
+                for kind, order in ((14, "big"), (15, sys.byteorder))
+            )
+            # Only GUE has a port; what a request leaves out is nothing to the kernel.
+            words.append(f"tunnel {each[13][0]} {port if each[13][0] == 1 else 0} {checksums}")
+        yield " ".join(words)
+
+
+def _place(family: int, address: bytes, port: bytes) -> str:
+    length = 16 if family == socket.AF_INET6 else 4
+    shown = socket.inet_ntop(family, address[:length])
+    return f"{f'[{shown}]' if length == 16 else shown}:{int.from_bytes(port, 'big')}"
 
 
 def _change_destination(service: _Service, command: Command, attributes: Attributes) -> int:
@@ -213,6 +264,31 @@ def _datagrams(sequence: int, replies: Iterator[Reply]) -> Iterator[bytes]:
             waiting = b""
     if waiting:
         yield waiting
+
+
+# keepalived -------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def redirection() -> str:
+    """The compiled library for LD_PRELOAD; empty where nothing compiles it."""
+    made = Path(tempfile.mkdtemp(prefix="kr-")) / "ipvs_redirect.so"
+    source = Path(__file__).with_suffix("").parent / "ipvs_redirect.c"
+    try:
+        subprocess.run(
+            ["cc", "-shared", "-fPIC", "-O2", "-o", made, source, "-ldl"], check=True, capture_output=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return str(made)
+
+
+class KeepalivedWithIpvs(Keepalived):
+    """keepalived in a namespace, beside a table."""
+
+    def __init__(self, ipvs: IpvsDouble, node: Node, text: str, *options: str) -> None:
+        words = ("env", f"LD_PRELOAD={redirection()}", f"IPVS_DOUBLE={ipvs.path}")
+        super().__init__(node, text, *options, wrapper=words)
 
 
 # In the daemon ----------------------------------------------------------------------------------------------

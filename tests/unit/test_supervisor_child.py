@@ -12,6 +12,7 @@ from kad.errors import ExitStatus
 from kad.ipc.messages import Role
 from kad.supervisor.child import (
     ABORT_GRACE_US,
+    STARVED_FACTOR,
     WITHDRAW_LIMIT_US,
     Action,
     Child,
@@ -244,6 +245,24 @@ def test_stop_that_takes_too_long() -> None:
     assert life.tell(Exited(-9)) == [ForkWithdraw(1)]
     assert "did not stop in time" in life.child.last_exit
     assert life.withdraw() == []
+    assert life.child.state == State.STOPPED
+
+
+def test_one_that_is_not_let_run_is_given_its_time_to_leave_again_but_not_for_ever() -> None:
+    life = Life()
+    life.start()
+    life.tell(Stop(5 * S))
+    for _ in range(STARVED_FACTOR - 1):
+        life.now_us += 5 * S
+        assert life.tell(TimePassed(starved=True)) == []
+        assert life.child.deadline_us == life.now_us + 5 * S
+    life.now_us += 5 * S
+    assert life.tell(TimePassed(starved=True)) == [Kill(101, signal.SIGKILL)]
+    assert life.tell(Exited(-9)) == [ForkWithdraw(1)]
+    life.tell(WithdrawForked(9_000))
+    life.now_us += WITHDRAW_LIMIT_US
+    assert life.tell(TimePassed(starved=True)) == []
+    assert life.tell(WithdrawExited(0)) == []
     assert life.child.state == State.STOPPED
 
 
