@@ -57,8 +57,8 @@ LEAVING_PATIENCE_S = 1.0
 """How long the last frames and scripts may take to start once everything is withdrawn."""
 
 
-def preimport() -> None:
-    """Before the first fork: what every life of the child is faster for."""
+def warm_up() -> None:
+    """What a life is faster for that begins where one was killed."""
     rehearse()
 
 

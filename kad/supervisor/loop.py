@@ -17,7 +17,7 @@ from kad.runtime.rundir import RunDirectory, RunDirectoryInUse
 from kad.runtime.systemd import ServiceManager
 from kad.supervisor import signals
 from kad.supervisor.daemonise import Starter, daemonise
-from kad.supervisor.spawn import ENTRIES, freeze, load_entries
+from kad.supervisor.spawn import ENTRIES, Mains
 from kad.supervisor.supervisor import Supervisor
 
 SECOND_DAEMON = "stop that one, or give this one -p, -r, -c, -b and --run-dir of its own"
@@ -74,16 +74,9 @@ def _supervise(options: Options, entries: Mapping[Role, str], starter: Starter) 
     raise_nofile_limit()
     become_subreaper()
     journal = Journal.create()
-    wanted = _wanted(options, entries)
-    mains = load_entries({Role.CONTROL: wanted.pop(Role.CONTROL)})
-
-    def load_the_others() -> None:
-        mains.update(load_entries(wanted))
-        freeze()
-
+    mains = Mains(_wanted(options, entries))
     queue = signals.SignalQueue()
-    supervisor = Supervisor(options, mains, run_directory, pid_file, journal, queue, manager, starter)
-    return supervisor.run(meanwhile=load_the_others)
+    return Supervisor(options, mains, run_directory, pid_file, journal, queue, manager, starter).run()
 
 
 def _wanted(options: Options, entries: Mapping[Role, str]) -> dict[Role, str]:

@@ -8,7 +8,6 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from types import ModuleType
 from typing import NoReturn
 
 from kad.errors import ExitStatus
@@ -52,26 +51,46 @@ PREIMPORTS = (
 upgrade or a removal of the files on disk must not reach a daemon that runs."""
 
 
-def load_entries(entries: Mapping[Role, str]) -> dict[Role, Main]:
-    """Import every role's module and what they import late.
+class Mains:
+    """Where each role begins, imported when it is first needed or when there is time (:meth:`complete`).
 
-    A module may have a ``preimport()`` of its own, called here, for what it would import later. Raises
-    ImportError, AttributeError.
+    Raises ImportError, AttributeError.
     """
-    for name in PREIMPORTS:
-        importlib.import_module(name)
-    mains: dict[Role, Main] = {}
-    for role, entry in entries.items():
-        module_name, _, function = entry.partition(":")
-        module = importlib.import_module(module_name)
-        _preimport(module)
-        mains[role] = getattr(module, function)
-    return mains
+
+    def __init__(self, entries: Mapping[Role, str]) -> None:
+        for name in PREIMPORTS:
+            importlib.import_module(name)
+        self._entries = dict(entries)
+        self._loaded: dict[Role, Main] = {}
+        self._cold: list[Main] = []
+
+    def __getitem__(self, role: Role) -> Main:
+        if role not in self._loaded:
+            module_name, _, function = self._entries[role].partition(":")
+            self._loaded[role] = main = getattr(importlib.import_module(module_name), function)
+            self._cold.append(main)
+            freeze()
+        return self._loaded[role]
+
+    def load_one(self) -> bool:
+        """The next role that is missing. False: there is none."""
+        missing = [role for role in self._entries if role not in self._loaded]
+        if missing:
+            self[missing[0]]
+        return bool(missing)
+
+    def complete(self) -> None:
+        """One step of what is left to do: a role to load, or its module to warm up for the lives to come."""
+        if not self.load_one() and self._cold:
+            _warm_up(self._cold.pop())
+            freeze()
 
 
-def _preimport(module: ModuleType) -> None:
-    if hasattr(module, "preimport"):
-        module.preimport()
+def _warm_up(main: Main) -> None:
+    """A role's module may have a ``warm_up()``: what lives that begin suddenly are faster for."""
+    module = sys.modules[main.__module__]
+    if hasattr(module, "warm_up"):
+        module.warm_up()
 
 
 def open_packet_socket() -> int:
@@ -115,7 +134,7 @@ def _run(main: Main, context: ChildContext, kept: Iterable[int]) -> NoReturn:
         begin_life(context)
         if context.await_turn is not None:
             # What that touches is this process's own from now on: the turn begins with fewer page faults.
-            _preimport(sys.modules[main.__module__])
+            _warm_up(main)
             context.await_turn()
         status = main(context)
     except SystemExit as error:

@@ -10,7 +10,6 @@ import contextlib
 import os
 import select
 import signal
-from collections.abc import Callable, Mapping
 from typing import assert_never
 
 from kad.errors import ExitStatus, in_words
@@ -63,8 +62,8 @@ from kad.supervisor.dump_signals import DumpSignals
 from kad.supervisor.pid_files import PidFiles
 from kad.supervisor.reload import Generations, ReloadRequests
 from kad.supervisor.signals import FORWARDED, SignalInfo, SignalQueue
-from kad.supervisor.spare import SPARED, Spare
-from kad.supervisor.spawn import Main, fork_child, open_packet_socket
+from kad.supervisor.spare import CALM_US, SPARED, Spare
+from kad.supervisor.spawn import Mains, fork_child, open_packet_socket
 from kad.supervisor.stop_order import CONTROL_WAIT_US, leaving, longest_us, patience_us
 from kad.supervisor.watches import Watches
 
@@ -80,7 +79,7 @@ class Supervisor:
     def __init__(
         self,
         options: Options,
-        mains: Mapping[Role, Main],
+        mains: Mains,
         run_directory: RunDirectory,
         pid_file: PidFile,
         journal: Journal,
@@ -112,16 +111,15 @@ class Supervisor:
         self._dump_signals = DumpSignals()
         self._exit_status: int | None = None
         self._told_ready = False
+        self._ready_at_us = 0
         self._table_is_stale = True
 
     # The loop --------------------------------------------------------------------------------------------
 
-    def run(self, meanwhile: Callable[[], None]) -> int:
-        """``meanwhile`` is called while the first control process reads the configuration: it loads what the
-        other children are made of into the mapping this was given.
-        """
+    def run(self) -> int:
         self._tell(Role.CONTROL, Start())
-        meanwhile()
+        # While that reads the configuration; the other roles are for fewer hosts, and can wait.
+        self._mains.load_one()
         while not self._is_over():
             self._wait()
             signals = self._signals.read()
@@ -196,12 +194,13 @@ class Supervisor:
         self._journal.heartbeat(role).begin(action.incarnation)
         context = self._context(child, action.incarnation)
         context.hold_preemption = action.hold_preemption
+        main = self._mains[role]
         try:
             if role == Role.CONTROL:
                 self._channel = Channel()
                 context.control_fd = self._channel.theirs.fileno()
             pid = self._spare.send(context) if role == SPARED else 0
-            pid = pid or fork_child(self._mains[role], context, self._kept(role))
+            pid = pid or fork_child(main, context, self._kept(role))
         except OSError as error:
             self._close_channel(role)
             self._tell(role, ForkFailed(str(error), withdraw=False))
@@ -215,6 +214,11 @@ class Supervisor:
 
     def _kept(self, role: Role) -> list[int]:
         return [self._run_directory.held(), *self._pid_files.descriptors(role)]
+
+    def _load_more(self, now_us: int) -> None:
+        """What no child has needed yet: a reload may want it, and the files on disk may be others by then."""
+        if self._told_ready and now_us - self._ready_at_us >= CALM_US:
+            self._mains.complete()
 
     def _make_spare(self, now_us: int) -> None:
         child = self._children[SPARED]
@@ -303,6 +307,7 @@ class Supervisor:
             if hung is not None:
                 self._tell(role, hung)
         self._tell_ready()
+        self._load_more(now_us)
         self._make_spare(now_us)
         control = self._children[Role.CONTROL]
         if self._channel is None and control.alive and now_us - self._deaf_since_us > CONTROL_WAIT_US:
@@ -317,6 +322,7 @@ class Supervisor:
             return
         if all(self._children[role].been_ready for role in (Role.CONTROL, *generation.roles)):
             self._told_ready = True
+            self._ready_at_us = monotonic_us()
             self._manager.ready(f"generation {generation.number}")
             self._starter.tell(ExitStatus.OK)
 

@@ -49,6 +49,7 @@ class Watched(Kad):
 
     def __init__(self, node: Node, outside: Path) -> None:
         self.outside = outside
+        self._imported = 0
         super().__init__(node, "")
         self.config = outside / "daemon.conf"
 
@@ -65,6 +66,11 @@ class Watched(Kad):
     def imports(self) -> list[str]:
         return (self.outside / "imports").read_text().splitlines()
 
+    def settled(self) -> bool:
+        """Has nothing been imported since it was last asked?"""
+        before, self._imported = self._imported, len(self.imports())
+        return self._imported == before
+
     def role(self, role: str) -> int:
         """The process of that role, found by its name: files may not tell it."""
         for pid in self.children():
@@ -79,7 +85,8 @@ class Watched(Kad):
         return told.read_text().split() if told.exists() else []
 
 
-def text(outside: Path, *addresses: str) -> str:
+def text(outside: Path, *addresses: str, alone: bool = False) -> str:
+    """``alone``: VRRP and nothing else."""
     script = outside / "notify.sh"
     script.write_text(f'#!/bin/sh\necho "$3" >> {outside}/told\n')
     script.chmod(0o755)
@@ -90,6 +97,8 @@ def text(outside: Path, *addresses: str) -> str:
         addresses=[f"{address}/24" for address in addresses],
         extra=[f"notify {script}"],
     )
+    if alone:
+        return configuration(own)
     server = f"virtual_server {VIP} 80 {{\nreal_server 192.0.2.2 80 {{\nTCP_CHECK {{\n}}\n}}\n}}\n"
     neighbour = "bfd_instance peer {\nneighbor_ip 192.0.2.2\nsource_ip 192.0.2.1\n}\n"
     return configuration(own, server, neighbour)
@@ -161,6 +170,40 @@ def live_through_it(kad: Watched, keepalived: Keepalived) -> None:
     assert not node.holds(SECOND_VIP)
 
 
+def cover_up(kad: Watched) -> None:
+    """The installation and Python's own library are there no longer."""
+    library = Path(sys.base_prefix) / "lib"
+    for covered in (ROOT, library):
+        argv = ["nsenter", "-t", str(kad.pid), "-m", "mount", "-t", "tmpfs", "none", str(covered)]
+        subprocess.run(argv, check=True)
+    assert os.listdir(f"/proc/{kad.pid}/root{library}") == []
+
+
+def test_what_only_a_reload_needs_is_there_before(pair: tuple[Watched, Keepalived]) -> None:
+    """A start loads what it needs; the rest follows at once, and later files on disk do not matter."""
+    if shutil.which("nsenter") is None:
+        pytest.skip("needs nsenter")
+    kad, _ = pair
+    kad.configure(text(kad.outside, VIP, alone=True))
+    kad.start()
+    poll(lambda: kad.node.holds(VIP), "mastery")
+
+    def loaded() -> bool:
+        names = {line.split()[1] for line in kad.imports()}
+        return names >= {"kad_check.app", "kad_bfd.app"}
+
+    poll(loaded, "the other roles")
+    poll(kad.settled, "the end of the imports", every=0.3)
+    before = kad.imports()
+    cover_up(kad)
+    kad.configure(text(kad.outside, VIP))
+    kad.reload()
+    all_live(kad)
+    poll(lambda: {p.role for p in status_of(kad).processes if p.state == "RUNNING"} >= set(ROLES), "RUNNING")
+    assert kad.stop() == 0
+    assert kad.imports() == before
+
+
 def test_running_from_files_that_were_moved_away(pair: tuple[Watched, Keepalived]) -> None:
     """The installation and Python's own library are covered up; nothing is imported after READY."""
     if shutil.which("nsenter") is None:
@@ -169,11 +212,7 @@ def test_running_from_files_that_were_moved_away(pair: tuple[Watched, Keepalived
     start(kad, keepalived)
     before = kad.imports()
     assert any("kad_vrrp.app" in line for line in before), "imports are noted"
-    library = Path(sys.base_prefix) / "lib"
-    for covered in (ROOT, library):
-        argv = ["nsenter", "-t", str(kad.pid), "-m", "mount", "-t", "tmpfs", "none", str(covered)]
-        subprocess.run(argv, check=True)
-    assert os.listdir(f"/proc/{kad.pid}/root{library}") == []
+    cover_up(kad)
     live_through_it(kad, keepalived)
     assert kad.imports() == before, "nothing was imported after READY"
 

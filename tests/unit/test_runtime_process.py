@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from kad.runtime import process
 from kad.runtime.journal import Area, Journal
 from kad.runtime.process import ChildContext, Options, become_child, begin_life, crash_file, die
 from kad.supervisor import signals
-from kad.supervisor.spawn import PREIMPORTS, _run, load_entries
+from kad.supervisor.spawn import PREIMPORTS, Mains, _run
 
 
 @pytest.fixture
@@ -240,8 +241,25 @@ def test_nofile_limit_is_raised_and_the_inherited_one_is_known() -> None:
     assert (inherited_soft, inherited_hard) == resource.getrlimit(resource.RLIMIT_NOFILE)
 
 
-def test_preimports_exist() -> None:
-    assert load_entries({}) == {}
+def test_roles_are_loaded_when_they_are_needed_or_there_is_time() -> None:
+    entries = {Role.CONTROL: "colorsys:rgb_to_yiq", Role.VRRP: "quopri:encode", Role.CHECK: "wave:open"}
+    names = ("encodings.idna", "colorsys", "quopri", "wave")
+
+    def act() -> list[list[bool]]:
+        for name in names:
+            sys.modules.pop(name, None)
+        mains = Mains(entries)
+        found = []
+        for step in (lambda: None, lambda: mains[Role.VRRP], mains.complete, mains.complete, mains.complete):
+            step()
+            found.append([name in sys.modules for name in names])
+        assert mains[Role.VRRP].__module__ == "quopri"
+        return found
+
+    needed = [True, False, True, False]
+    one_more, all_of_them = [True, True, True, False], [True] * 4
+    loaded = [[True, False, False, False], needed, one_more, all_of_them, all_of_them]
+    assert in_fork(act) == (0, loaded)
     assert "encodings.idna" in PREIMPORTS
 
 

@@ -227,6 +227,6 @@ def main(context: ChildContext) -> int:
     return Fake(context).live()
 
 
-def preimport() -> None:
-    """What this module would import late."""
+def warm_up() -> None:
+    """What would be loaded late."""
     ctypes.CDLL(None)
