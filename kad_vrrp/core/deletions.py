@@ -61,7 +61,15 @@ def on_time(instance: Instance, now_us: int) -> None:
 def _give_way(instance: Instance, now_us: int) -> None:
     """keepalived's answer to a deletion: step down, and stand again after the skew time."""
     loss = instance.guard.stepping_down(now_us)
-    instance.enter_backup(loss, now_us, instance.intervals.skew_us, farewell=True)
+    if instance.group is not None:
+        instance.group.stand_again(instance, loss, now_us)
+    else:
+        stand_again(instance, loss, now_us)
+
+
+def stand_again(instance: Instance, reason: str, now_us: int) -> None:
+    """Leave MASTER to whoever is there, and come back after the skew time where nobody is."""
+    instance.enter_backup(reason, now_us, instance.intervals.skew_us, farewell=True)
     instance.expiry_reason = "coming back after a deletion"
 
 

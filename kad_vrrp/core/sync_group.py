@@ -18,6 +18,7 @@ from kad.config.model.vrrp import SyncGroup as GroupConfig
 from kad.config.model.vrrp import WantedState
 from kad.notify.policy import NotifyState
 from kad_vrrp.core.actions import GroupChanged, LogLevel, State
+from kad_vrrp.core.deletions import stand_again
 from kad_vrrp.core.notices import Notices, notify_state
 from kad_vrrp.core.record import OwedNotice
 
@@ -165,6 +166,18 @@ class SyncGroup:
         if member.ending is None and not self._ending:
             self._moves.append((member, old))
             self._bring_together(now_us)
+
+    def stand_again(self, leader: Instance, reason: str, now_us: int) -> None:
+        """A master gives way and no other has spoken: as with keepalived all say farewell, and are back after
+        their skew times, instead of leaving their networks to wait for their silence.
+        """
+        self._moving = True
+        stand_again(leader, reason, now_us)
+        for other in self.members:
+            if other.state is State.MASTER:
+                stand_again(other, f"{leader.config.name} in its sync group gives way", now_us)
+        self._moving = False
+        self._bring_together(now_us)
 
     def heard_master(self, member: Instance, now_us: int) -> None:
         """A member that is not MASTER believes another router to be: the others are not to be either."""

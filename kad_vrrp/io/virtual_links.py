@@ -22,6 +22,9 @@ FIRST_RETRY_S = 0.05
 LONGEST_RETRY_S = 30.0
 CALM_S = 60.0
 """After so long without one, the next retry is quick again."""
+SOURCE_POLL_S = 0.002
+SOURCE_POLLS = 50
+"""How long to wait for word of the address that adverts leave from."""
 _BASE_SETTINGS = ("arp_ignore", "arp_filter")
 _REVERSE_PATH = "rp_filter"
 
@@ -78,6 +81,8 @@ class VirtualLinks:
         """Those that may be there by our doing, wanted or not any more."""
         self._bases: dict[str, tuple[int, int]] = {}
         """Interfaces that are there: index and master."""
+        self._addresses: dict[str, tuple[str, ...]] = {}
+        """What adverts may leave from, by interface."""
         self._retry: asyncio.TimerHandle | None = None
         self._retry_s = FIRST_RETRY_S
         self._retried_at = -CALM_S
@@ -132,6 +137,7 @@ class VirtualLinks:
             return
         known = self._bases.get(event.name)
         self._bases[event.name] = event.index, event.master
+        self._addresses[event.name] = event.addresses
         if known == (event.index, event.master) or event.name in self._wanted:
             return
         above = [link for link in self._wanted.values() if link.base == event.name]
@@ -141,6 +147,7 @@ class VirtualLinks:
 
     def _lost(self, name: str) -> None:
         self._bases.pop(name, None)
+        self._addresses.pop(name, None)
         self._sysctls.forget(interface_setting(name, key) for key in (*_BASE_SETTINGS, _REVERSE_PATH))
         link = self._wanted.get(name)
         if link is not None and not self._closing:
@@ -162,11 +169,28 @@ class VirtualLinks:
             self._thread.run(lambda: failures.update(link_maker.raise_(able)), finish)
 
         def finish() -> None:
-            self._catch_up()
+            self._await_sources([link for link in links if link.name not in failures], judge, SOURCE_POLLS)
+
+        def judge() -> None:
             self._judge(links, failures)
             done()
 
         self._thread.run(lambda: failures.update(link_maker.make(links)), made)
+
+    def _await_sources(self, links: list[VirtualLink], done: Done, polls: int) -> None:
+        """The kernel tells of a new IPv6 address milliseconds later: without it an instance would begin with
+        a FAULT. ``done`` when all are known, or cannot be expected any more.
+        """
+        self._catch_up()
+        awaited = [link for link in links if link.mac and link.has_ipv6 and link.link_local]
+        if polls and any(not self._has_source(link) for link in awaited if link.name in self._bases):
+            self._loop.call_later(SOURCE_POLL_S, self._await_sources, links, done, polls - 1)
+        else:
+            done()
+
+    def _has_source(self, link: VirtualLink) -> bool:
+        wanted = link.source or "fe80:"
+        return any(address.startswith(wanted) for address in self._addresses.get(link.name, ()))
 
     def _judge(self, links: list[VirtualLink], failures: dict[str, str]) -> None:
         for link in links:

@@ -98,6 +98,27 @@ def test_links_and_settings_are_keepaliveds(lan: Lan) -> None:
     assert set(ours) == {"vrrp.51", "named", "vrrp.53", "vrrp1.53", "vrrp.54", "vrrp6.51"}
 
 
+def test_over_ipv6_it_begins_without_a_fault(lan: Lan) -> None:
+    """The kernel says a little later that the VMAC has the address that adverts leave from."""
+    names = range(1, 6)
+    text = configuration(
+        *(
+            vrrp_instance(
+                f"V{n}",
+                vrid=n,
+                version=3,
+                advert_int=0.2,
+                extra=("use_vmac",),
+                addresses=(f"fe80::{n}00", f"2001:db8::{n}/64"),
+            )
+            for n in names
+        )
+    )
+    with Kad(lan.node("kad", 1), text) as kad:
+        kad.wait_for("Entering MASTER STATE", times=len(names))
+        assert kad.count("FAULT") == 0, kad.said()
+
+
 @pytest.mark.parametrize("version", [2, 3])
 def test_mastership_moves_both_ways_with_the_mac(lan: Lan, version: int) -> None:
     needs_keepalived()

@@ -11,7 +11,7 @@ import pytest
 from kad.config.model.script import ScriptCommand
 from kad.config.model.track import TrackScript
 from kad.config.model.vrrp import SyncGroup, TrackedItem, Tracking, VirtualAddress, VrrpInstance, WantedState
-from kad_vrrp.core.events import StopRequested
+from kad_vrrp.core.events import AddressDeleted, StopRequested
 from tests.support.vrrp_host import HANGS, NOTIFY, SECOND, Killed, instance, link
 from tests.support.vrrp_playbook import Playbook
 
@@ -155,6 +155,31 @@ def test_one_that_yields_takes_the_others_without_farewell() -> None:
     # Nothing more is heard: the whole group comes back.
     book.run_for(5 * SECOND)
     assert book.states() == "MASTER MASTER"
+
+
+def test_a_deletion_makes_all_say_farewell_and_stand_again_after_their_skew_times() -> None:
+    book = masters()
+    book.kernel.discard(("eth0", "10.0.0.100", 24))
+    book.tell(AddressDeleted("eth0", "10.0.0.100", 24))
+    book.run_for(1000)
+    assert [move for move in book.moves() if not move.startswith("tell")] == [
+        "A BACKUP",
+        "farewell A",
+        "B BACKUP",
+        "farewell B",
+        "G BACKUP",
+    ]
+    assert book.kernel == set()
+    # The longer of the two: B's.
+    book.run_for(156 * SECOND // 256 - 2000)
+    assert book.states() == "BACKUP BACKUP"
+    book.run_for(2000)
+    assert book.states() == "MASTER MASTER"
+    assert [move for move in book.moves() if not move.startswith("tell")] == [
+        "B MASTER",
+        "A MASTER",
+        "G MASTER",
+    ]
 
 
 def test_owners_become_master_together_at_once() -> None:
