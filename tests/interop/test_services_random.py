@@ -1,0 +1,45 @@
+"""Random virtual servers under keepalived and kad, beside tables that answer as the kernel does.
+
+The same with the real one is done in the virtual machine. More of them, by hand: KAD_SEEDS=100-120.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.dialogues import Tls
+from tests.support.ipvs_double import IpvsDouble, KadWithIpvs, KeepalivedWithIpvs, redirection
+from tests.support.keepalived import needs_keepalived
+from tests.support.lvs import Farm
+from tests.support.lvs_trial import Side, Trial
+from tests.support.namespaces import Network
+
+pytestmark = [pytest.mark.root, pytest.mark.interop]
+
+
+def seeds() -> list[int]:
+    first, _, last = os.environ.get("KAD_SEEDS", "1").partition("-")
+    return list(range(int(first), int(last or first) + 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", seeds())
+def test_the_same_tables_and_the_same_told(seed: int, network: Network, tmp_path: Path) -> None:
+    needs_keepalived()
+    if not redirection():
+        pytest.skip("no C compiler for what has keepalived ask the table (make packages)")
+    tmp_path.chmod(0o755)
+    tls = Tls(tmp_path)
+    with contextlib.ExitStack() as stack:
+        farm = stack.enter_context(contextlib.closing(Farm()))
+
+        def make(label: str, place: Path) -> Side:
+            kind = KadWithIpvs if label == "kad" else KeepalivedWithIpvs
+            ipvs, node = stack.enter_context(IpvsDouble()), network.node(label)
+            return Side(node, place, kind(ipvs, node, ""), ipvs.table.lines, farm, tls)
+
+        assert Trial(seed, tmp_path, make, size=8).run() == []
