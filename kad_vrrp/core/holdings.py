@@ -254,14 +254,15 @@ class Holdings:
     # The journal ---------------------------------------------------------------------------------------
 
     def recorded(self) -> tuple[bytes, bytes, bytes]:
-        """(digest of the list, bits of ours, bits of foreign). A plan's additions in flight count as ours."""
+        """(digest of the list, bits of ours, bits of foreign). A plan's additions in flight count as ours.
+
+        Of what was another's too: it may have gone meanwhile, and a life that is killed now cannot know
+        whether it was we who added it. Better an address too few than one on two nodes.
+        """
+        adding = set(self._adding)
         ours = {entry for entry, whose in self.held.items() if whose is Holding.OURS}
         foreign = {entry for entry, whose in self.held.items() if whose is Holding.FOREIGN}
-        return (
-            self._digest,
-            to_bits(self.entries, ours | (set(self._adding) - foreign)),
-            to_bits(self.entries, foreign),
-        )
+        return self._digest, to_bits(self.entries, ours | adding), to_bits(self.entries, foreign - adding)
 
     def restore(self, named: bytes, ours: bytes | None, foreign: bytes, former: tuple[Entry, ...]) -> None:
         """Take over what a record says is held, which may be about the list of the generation before.

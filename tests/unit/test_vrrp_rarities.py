@@ -28,6 +28,25 @@ def test_a_foreign_address_that_went_while_backup_is_set_by_the_next_master() ->
     assert book.addresses == VIPS
 
 
+def test_a_foreign_address_set_anew_by_a_life_that_was_killed_at_once_goes_with_mastery() -> None:
+    """Whether it was that life's or the other's nobody can know: an address too few is the lesser evil."""
+    book = Playbook(instance())
+    book.boot()
+    book.kernel.add(("eth0", "10.0.0.100", 24))
+    book.run_for(4 * SECOND)
+    book.hear(200)
+    assert book.addresses == ["10.0.0.100"], "it was there before"
+    book.kernel.clear()
+    book.hold_answers = True
+    book.run_for(5 * SECOND)
+    assert book.addresses == VIPS
+    book.hold_answers = False
+    book.boot()
+    assert book.state() == "MASTER"
+    book.hear(200)
+    assert book.addresses == []
+
+
 def test_a_refused_address_that_a_record_says_is_there_is_removed() -> None:
     book = Playbook(instance()).start_as_master()
     book.refuses.add("10.0.0.100")
