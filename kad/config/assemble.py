@@ -26,7 +26,10 @@ def _known(model: type[Struct]) -> frozenset[str]:
 
 
 def assemble(model: type[_S], fields: dict[str, Any], **required: Any) -> _S:
-    """``model`` from raw fields. ``a.b`` fills field b of the Struct a; unknown names are left out."""
+    """``model`` from raw fields. ``a.b`` fills field b of the Struct a; unknown names are left out.
+
+    What equals a default becomes the default itself: slices leave out those, and nothing else, quickly.
+    """
     known = _known(model)
     plain: dict[str, Any] = {}
     nested: dict[str, dict[str, Any]] = {}
@@ -41,4 +44,5 @@ def assemble(model: type[_S], fields: dict[str, Any], **required: Any) -> _S:
     base = defaults(model)
     for head, inner in nested.items():
         plain[head] = msgspec.structs.replace(plain.get(head, base[head]), **inner)
-    return model(**{**plain, **required})
+    plain.update(required)
+    return model(**{name: value for name, value in plain.items() if name not in base or value != base[name]})

@@ -7,9 +7,11 @@ from kad.config.model.vrrp import VrrpInstance
 
 def needed_interfaces(config: VrrpInstance) -> dict[str, str]:
     """Interfaces of what is tracked, and what that is; keepalived tracks them with weight 0 too."""
-    both = config.virtual_addresses + config.excluded_addresses
-    own = config.vmac.name if config.vmac is not None else ""
-    needed = {a.interface: "virtual address" for a in both if a.interface and not a.no_track}
+    needed: dict[str, str] = {}
+    for addresses in (config.virtual_addresses, config.excluded_addresses):
+        for address in addresses:
+            if address.interface and not address.no_track:
+                needed[address.interface] = "virtual address"
     for route in config.virtual_routes:
         # Not those of next hops: a route with one of them gone still leads somewhere.
         if route.interface and not route.no_track:
@@ -19,7 +21,9 @@ def needed_interfaces(config: VrrpInstance) -> dict[str, str]:
             needed.update((name, "virtual rule") for name in rule.interfaces if name not in needed)
     for name in config.static_interfaces:
         needed.setdefault(name, "static item")
-    return {name: what for name, what in needed.items() if name != own}
+    if needed and config.vmac is not None:
+        needed.pop(config.vmac.name, None)
+    return needed
 
 
 def unweighted_interfaces(config: VrrpInstance) -> frozenset[str]:

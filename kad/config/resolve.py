@@ -493,7 +493,6 @@ class InstanceResolver:
 
 def tracking_of(fields: dict[str, Any]) -> Tracking:
     """The items of all ``track_*`` blocks of an instance or group."""
-    found = {}
-    for name in Tracking.__struct_fields__:
-        found[name] = tuple(item for block in fields.get(name, ()) for item, _ in block)
+    kinds = [name for name in Tracking.__struct_fields__ if name in fields]
+    found = {name: tuple(item for block in fields[name] for item, _ in block) for name in kinds}
     return Tracking(**found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -34,6 +34,8 @@ from kad.config.static_tracking import with_static_interfaces
 from kad.config.tree import Statement
 from kad.config.virtual_links import place
 from kad.errors import ExitStatus
+
+_Notifying = TypeVar("_Notifying", VrrpInstance, SyncGroup)
 
 
 def finish(reading: Reading, root: Frame) -> VrrpConfiguration:
@@ -350,20 +352,9 @@ def _vetted(
         if (command := _track_script(reading, vetting, script.name, script.command)) is not None
     )
     names = {script.name for script in scripts}
-    instances = tuple(
-        msgspec.structs.replace(
-            instance,
-            notify=_notify(vetting, instance.notify, frame),
-            tracking=_without_scripts(instance.tracking, names),
-        )
-        for instance, frame in resolved
-    )
+    instances = tuple(_with_usable(vetting, instance, frame, names) for instance, frame in resolved)
     sync_groups = tuple(
-        msgspec.structs.replace(
-            group,
-            notify=_notify(vetting, group.notify, frame),
-            tracking=_without_scripts(group.tracking, names),
-        )
+        _with_usable(vetting, group, frame, names)
         for group, frame in zip(configuration.sync_groups, groups, strict=True)
     )
     for name in ("notify_fifo_script", "vrrp_notify_fifo_script"):
@@ -374,6 +365,15 @@ def _vetted(
     return msgspec.structs.replace(
         configuration, scripts=scripts, instances=instances, sync_groups=sync_groups
     )
+
+
+def _with_usable(vetting: Vetting, one: _Notifying, frame: Frame, scripts: set[str]) -> _Notifying:
+    """The same with the scripts that will run; ``scripts``: those to follow."""
+    notify = _notify(vetting, one.notify, frame)
+    tracking = _without_scripts(one.tracking, scripts)
+    if notify is one.notify and tracking is one.tracking:
+        return one
+    return msgspec.structs.replace(one, notify=notify, tracking=tracking)
 
 
 def _without_scripts(tracking: Tracking, names: set[str]) -> Tracking:
@@ -424,4 +424,4 @@ def _notify(vetting: Vetting, scripts: NotifyScripts, frame: Frame) -> NotifyScr
                 machine=True,
                 status=ExitStatus.OK,
             )
-    return msgspec.structs.replace(scripts, **changed)
+    return msgspec.structs.replace(scripts, **changed) if changed else scripts

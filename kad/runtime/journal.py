@@ -70,7 +70,7 @@ class Stamp(Struct, frozen=True):
 # A chunk: kind u64 | bytes of the value
 # An area's first page: magic u64 | slots u64 | slot size u64 | slots ever used u64, twice
 _AREA_HEADER = Layout("<QQQQQ")
-_HIGH_WATER_AT = (24, 32)
+_HIGH_WATER_AT = 24
 _WORD = Layout("<Q")
 _CELL = Layout("<QQQ")
 _COPY = Layout("<QIIIHH")
@@ -81,6 +81,8 @@ _KIND_FREE, _KIND_HEAD, _KIND_CHUNK = 0, 0x44414548, 0x4B4E4843
 _CELL_CHECK = 0x5354_414D_505F_4F4B
 _CELLS_AT = _WORD.size
 _COPIES_AT = _CELLS_AT + 2 * _CELL.size
+_NO_STAMPS = bytes(2 * _CELL.size)
+_NO_COPY = bytes(_COPY.size)
 
 
 class _Head:
@@ -165,11 +167,7 @@ class Records:
             self._free.extend(reversed(head.chunks))
             head.chunks = chunks
             return True
-        head = self._create_head()
-        self._write_copy(head, encoded, value, content, len(chunks))
-        head.chunks = chunks
-        self._store(self._at(head.slot), _WORD.pack(_KIND_HEAD))
-        self._heads[key] = head
+        self._heads[key] = self._create_head(encoded, value, content, chunks)
         return True
 
     def rehearse(self) -> None:
@@ -317,23 +315,20 @@ class Records:
             self._store(self._at(slot), _WORD.pack(_KIND_CHUNK) + part)
         return b"".join(map(_INDEX.pack, chunks)), chunks
 
-    def _create_head(self) -> _Head:
-        """A slot of kind FREE with empty stamps and copies: it counts once its kind is HEAD."""
-        slot = self._take_slot()
-        at = self._at(slot) + _CELLS_AT
-        self._store(at, bytes(2 * _CELL.size))
-        for copy in (0, 1):
-            self._store(self._at(slot) + _COPIES_AT + copy * self._copy_size, bytes(_COPY.size))
-        return _Head(slot, copy=1, sequence=0, chunks=[])
+    def _create_head(self, key: bytes, value: bytes, content: bytes, chunks: list[int]) -> _Head:
+        """A record in a slot of its own, which counts once its kind is HEAD."""
+        head = _Head(self._take_slot(), copy=0, sequence=1, chunks=chunks)
+        head.stamp_cell = 0
+        copy = _pack_copy(head.slot, head.sequence, key, value, content, len(chunks))
+        at = self._at(head.slot)
+        self._store(at + _CELLS_AT, _NO_STAMPS + copy.ljust(self._copy_size, b"\0") + _NO_COPY)
+        self._store(at, _WORD.pack(_KIND_HEAD))
+        return head
 
     def _write_copy(self, head: _Head, key: bytes, value: bytes, content: bytes, chunk_count: int) -> None:
         number, sequence = head.copy ^ 1, head.sequence + 1
         at = self._at(head.slot) + _COPIES_AT + number * self._copy_size
-        # A value in place is covered by the copy's own checksum.
-        value_crc = zlib.crc32(value) if chunk_count else 0
-        checked = (len(value), value_crc, len(key), chunk_count)
-        crc = _copy_crc(sequence, head.slot, *checked, key + content)
-        packed = _COPY.pack(sequence, crc, *checked) + key + content
+        packed = _pack_copy(head.slot, sequence, key, value, content, chunk_count)
         # The sequence number goes last, so that a copy in the making is plainly none.
         self._store(at, bytes(_SEQUENCE_SIZE))
         self._store(at + _SEQUENCE_SIZE, packed[_SEQUENCE_SIZE:])
@@ -353,8 +348,7 @@ class Records:
             self._header_ok = True
         self._high_water = slot + 1
         # Two words, the greater counts: a kill inside one of them cannot hide slots in use.
-        for word_at in _HIGH_WATER_AT:
-            self._store(word_at, _WORD.pack(self._high_water))
+        self._store(_HIGH_WATER_AT, _WORD.pack(self._high_water) * 2)
         return slot
 
     def _store(self, at: int, data: bytes) -> None:
@@ -363,6 +357,13 @@ class Records:
 
     def _at(self, slot: int) -> int:
         return PAGE + slot * self._area.slot_size
+
+
+def _pack_copy(slot: int, sequence: int, key: bytes, value: bytes, content: bytes, chunk_count: int) -> bytes:
+    # A value in place is covered by the copy's own checksum.
+    checked = (len(value), zlib.crc32(value) if chunk_count else 0, len(key), chunk_count)
+    named = key + content
+    return _COPY.pack(sequence, _copy_crc(sequence, slot, *checked, named), *checked) + named
 
 
 def _copy_crc(

@@ -11,7 +11,6 @@ AddressDeleted. (IPv6 losses carry no request's number; there is no such collate
 from __future__ import annotations
 
 import errno
-from collections import Counter
 from collections.abc import Callable, Iterable
 from struct import Struct as Layout
 
@@ -59,6 +58,7 @@ from kad_vrrp.io.routing import Routing
 FOREVER = 0xFFFFFFFF
 _CACHE_INFO = Layout("=IIII")
 _ADD_FLAGS = NLM_F_CREATE | NLM_F_EXCL
+_MARK = u8(IFA_PROTO, PROTOCOL_MARK)
 _ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENXIO})
 
 
@@ -113,8 +113,8 @@ class Addresses:
         """Those of ``_held`` that somebody else had set before us."""
         self._static: set[tuple[str, bytes, int]] = set()
         """Interface, address and prefix length of the static ones."""
-        self._removing: Counter[AddressKey] = Counter()
-        self._adding: Counter[AddressKey] = Counter()
+        self._removing: dict[AddressKey, int] = {}
+        self._adding: dict[AddressKey, int] = {}
         self.table = LinkTable(self._is_virtual)
         self.monitor = LinkMonitor(self.table, self._on_news, receive_buffer=receive_buffer)
         self.requests = RequestQueue()
@@ -192,13 +192,13 @@ class Addresses:
         key = AddressKey(index, packed(entry.address), entry.prefix_length)
         plan.steps.append(_Step(entry, adding, _request(key, entry, adding=adding), key))
         if adding:
-            self._adding[key] += 1
+            self._adding[key] = self._adding.get(key, 0) + 1
             self._held[key] = entry
             present = self.table.address(key)
             if present is not None and present.protocol != PROTOCOL_MARK:
                 self._foreign.add(key)
         else:
-            self._removing[key] += 1
+            self._removing[key] = self._removing.get(key, 0) + 1
             self._let_go(key)
 
     def _finish(self, plan: _Plan, outcomes: list[Outcome]) -> None:
@@ -331,7 +331,7 @@ class Addresses:
         self.requests.submit([Request(RTM_NEWADDR, _ADD_FLAGS, loss.address.body)], weigh)
 
 
-def _decrease(counter: Counter[AddressKey], key: AddressKey) -> None:
+def _decrease(counter: dict[AddressKey, int], key: AddressKey) -> None:
     counter[key] -= 1
     if counter[key] <= 0:
         del counter[key]
@@ -370,7 +370,7 @@ def addition(key: AddressKey, entry: AddressEntry) -> bytes:
     if entry.preferred_lifetime != FOREVER:
         lifetimes = _CACHE_INFO.pack(entry.preferred_lifetime, FOREVER, 0, 0)
         parts.append(attribute(IFA_CACHEINFO, lifetimes))
-    parts.append(u8(IFA_PROTO, PROTOCOL_MARK))
+    parts.append(_MARK)
     return address_body(_family(key), key.prefix_length, entry.flags, entry.scope, key.index, b"".join(parts))
 
 
