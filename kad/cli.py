@@ -211,6 +211,9 @@ def _run(line: CommandLine) -> int:
     signals.block()
     # What is imported stays: a fifth of the time of importing would go into looking for garbage among it.
     gc.disable()
+    from kad.runtime.readahead import fetch_modules
+
+    fetch_modules()
     from kad.control.names import with_configured_names
     from kad.errors import in_words
     from kad.runtime.process import Options, close_descriptors_except
