@@ -279,6 +279,21 @@ class _Service:
                 )
                 self.fields["sorry_inhibit"] = inhibit
 
+    def _judge_thresholds(self, servers: list[Frame]) -> None:
+        """keepalived says nothing, and is refused by the kernel."""
+        for frame in servers:
+            upper, lower = (frame.fields.get(name, 0) for name in ("upper_threshold", "lower_threshold"))
+            if lower > upper:
+                self.reading.warning(
+                    "thresholds",
+                    f"lthreshold {lower} is above uthreshold {upper}: IPVS takes no such server",
+                    frame,
+                    frame.places["lower_threshold"],
+                    1,
+                    remedy=f"a uthreshold of {lower} or more",
+                    status=ExitStatus.OK,
+                )
+
     def _adjust_quorum(self, servers: list[Frame]) -> None:
         """A quorum above what the servers can reach would never be won."""
         total = sum(self._weight(server) for server in servers)
@@ -380,6 +395,7 @@ class _Service:
         self._adjust_forwarding(servers)
         self._adjust_sorry_server(servers)
         self._adjust_quorum(servers)
+        self._judge_thresholds(servers)
         scripts.vet(self.frame, servers)
         return VirtualServer(
             group_index=group_index,

@@ -26,7 +26,8 @@ HASHING = ("sh", "mh")
 TUNNELS = ("TUN", "TUN type gue port 6080 nocsum", "TUN type gue port 6080 remcsum", "TUN type gre csum")
 METHODS = ("NAT", "DR", *TUNNELS)
 TOLD = '#!/bin/sh\necho "$@" >>{place}/told\n'
-CHECK = "#!/bin/sh\n[ -e {place}/dead-$1 ] && exit 1\nexit $2\n"
+CHECK = "#!/bin/sh\n[ -e {place}/dead-$1 ] && exit 1\n"
+CHECK += "[ -e {place}/status-$1 ] && exit $(cat {place}/status-$1)\nexit $2\n"
 
 
 class Target(Struct, frozen=True, order=True):
@@ -64,6 +65,10 @@ class Service:
     six: bool
     has_port: bool
     port: int
+    address: str = ""
+    """Its own, where it has one that ha_suspend looks for."""
+    is_suspended: bool = False
+    """Asks for ha_suspend, and has its address elsewhere."""
     group: str = ""
     method: str = "NAT"
     protocol: str = ""
@@ -89,6 +94,14 @@ class RandomSite:
         self._random = Random(seed)
         self._place = place
         self._next = 1
+        self._settings = [
+            words
+            for words, chance in (
+                ("rs_init_notifies", 0.3),
+                ("checker_log_all_failures true", 0.2),
+            )
+            if self._random.random() < chance
+        ]
         self.services = [self._service() for _ in range(size)]
 
     # What comes of it ------------------------------------------------------------------------------------
@@ -96,7 +109,9 @@ class RandomSite:
     def text(self) -> str:
         parts = [
             "global_defs {\n router_id test\n script_user root\n enable_script_security\n"
-            f" lvs_notify_fifo {self._place}/pipe\n}}"
+            f" lvs_notify_fifo {self._place}/pipe\n",
+            *self._settings,
+            "}",
         ]
         for target in sorted(t for t in self.targets if t.kind == "file"):
             parts.append(f"track_file {target.address} {{\n file {self._place}/{target.address}\n}}")
@@ -112,16 +127,19 @@ class RandomSite:
     def addresses(self) -> set[str]:
         """Those that have to be here: of real servers, and of whom their checkers turn to."""
         own = {server.address for service in self.services for server in service.servers}
-        return own | {t.address for t in self.targets if t.kind != "file"}
+        here = {s.address for s in self.services if s.address and not s.is_suspended}
+        return own | here | {t.address for t in self.targets if t.kind != "file"}
 
-    def alive(self, answering: set[Target]) -> dict[str, int]:
-        """By virtual server as the log names it: how many servers are up."""
+    def alive(self, answering: set[Target]) -> dict[int, int]:
+        """By virtual server, as they stand in the file, but for suspended ones: how many servers are up."""
         found = {}
-        for service in self.services:
+        for number, service in enumerate(self.services):
+            if service.is_suspended:
+                continue
             up = 0
             for server in {each.key: each for each in reversed(service.servers)}.values():
                 up += all(c.target in answering and not c.hopeless for c in server.checks)
-            found[service.head.removeprefix("virtual_server ")] = up
+            found[number] = up
         return found
 
     # Changing it -----------------------------------------------------------------------------------------
@@ -186,6 +204,8 @@ class RandomSite:
             service.has_port = kind == "group"
             service.port = port if kind == "group" else 0
             service.group = f"virtual_server_group G{n} {{\n{self._group(service, kind)}\n}}"
+        elif random.random() < 0.15:
+            service.address, service.is_suspended = vip, random.random() < 0.5
         self._resettle(service)
         for last in range(1, random.choice((1, 2, 2, 3, 3, 4)) + 1):
             service.servers.append(self._server(service, last))
@@ -224,6 +244,8 @@ class RandomSite:
         add(f"lvs_method {service.method}")
         if service.inhibits:
             add("inhibit_on_failure")
+        if service.address:
+            add("ha_suspend")
         self._persistence(service)
         self._quorum(service)
         for words, chance in (
@@ -307,8 +329,9 @@ class RandomSite:
         found = []
         for words, chance in (
             (f"weight {random.choice((0, 1, 2, 3, 7))}", 0.5),
-            (f"uthreshold {random.choice((0, 50, 100))}", 0.2),
-            (f"lthreshold {random.choice((0, 10, 40))}", 0.2),
+            (f"uthreshold {random.choice((50, 100))}", 0.15),
+            # The kernel takes none that is above the other.
+            (f"uthreshold 60\nlthreshold {random.choice((0, 10, 40))}", 0.15),
             (f"inhibit_on_failure {random.choice(('', 'true', 'false'))}", 0.15),
             (f"alpha {random.choice(('', 'true', 'false'))}", 0.1),
             ("retry 1", 0.2), ("delay_before_retry 1", 0.2), ("connect_timeout 1.5", 0.2),
@@ -333,7 +356,8 @@ class RandomSite:
     ) -> tuple[Check, ...]:
         random = self._random
         kinds = ["tcp"] * 4 + ["http", "http", "tls", "smtp", "udp", "dns", "ping", "script", "file"]
-        wanted = random.sample(kinds, random.choice((0, 1, 1, 1, 1, 2, 2, 3)))
+        # Whose last check goes is up, and keepalived then forgets that the sorry server serves.
+        wanted = random.sample(kinds, random.choice((1 if former else 0, 1, 1, 1, 1, 2, 2, 3)))
         used = {c.target.port * 2 + (c.target.kind in DATAGRAMS): c.target.kind for c in former}
         return tuple(self._check(kind, service, address, port, used) for kind in wanted)
 
@@ -347,7 +371,6 @@ class RandomSite:
             for words, chance in (
                 (f"retry {random.choice((0, 1, 2))}", 0.7), ("delay_before_retry 1", 0.7),
                 ("warmup 1", 0.7), ("delay_loop 1", 0.2), ("log_all_failures true", 0.2),
-                (f"alpha {random.choice(('true', 'false'))}", 0.1),
             )
             if random.random() < chance
         ]  # fmt: skip
@@ -363,7 +386,8 @@ class RandomSite:
             status = random.choice((5, 12)) if dynamic else 0
             words = [f'misc_path "{self._place}/check.sh {address} {status}"', "misc_timeout 5"]
             words += ["misc_dynamic"] if dynamic else []
-            return Check(_block("MISC_CHECK", words + schedule), Target("script", address))
+            target = Target("dynamic" if dynamic else "script", address)
+            return Check(_block("MISC_CHECK", words + schedule), target)
         where, at, lines = self._place_of(kind, service, address, port, used)
         words = [*lines, *schedule, "connect_timeout 2"]
         keyword = {"tcp": "TCP", "smtp": "SMTP", "dns": "DNS", "udp": "UDP", "ping": "PING"}.get(kind)

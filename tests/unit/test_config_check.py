@@ -317,6 +317,12 @@ def test_only_nat_changes_a_port(method: str, real: str, finding: str, port: int
     assert only_server(text).real_servers[0].port == port
 
 
+@pytest.mark.parametrize("lines", ["lthreshold 5  # thresholds/0", "uthreshold 9\n lthreshold 9"])
+def test_a_lower_threshold_above_the_upper_one_is_said(lines: str) -> None:
+    upper = 9 if "uthreshold" in lines else 0
+    assert only_server(service("", lines)).real_servers[0].upper_threshold == upper
+
+
 def test_a_mark_has_no_port() -> None:
     text = """
 virtual_server fwmark 7 {
