@@ -59,6 +59,8 @@ class BatchReader:
         self.ways = memoryview(bytearray(max(1, BATCH * self.way_size)))
         self._iovecs = (_Iovec * BATCH)()
         self._messages = (_Message * BATCH)()
+        self._written = 0
+        """Bytes of the headers that the kernel wrote to last."""
         self._prepare()
         self._template = bytes(self._messages)
         self._headers = memoryview(self._messages).cast("B")
@@ -70,11 +72,13 @@ class BatchReader:
         Raises OSError; BlockingIOError: there is nothing.
         """
         # The kernel writes lengths into the headers.
-        self._headers[:] = self._template
+        written = self._written
+        self._headers[:written] = self._template[:written]
         count = _libc.recvmmsg(descriptor, self._messages, min(limit, BATCH), 0, None)
         if count < 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
+        self._written = count * _STRIDE
         return self._words[_LENGTH_AT : count * _STRIDE // 4 : _STRIDE // 4].tolist()
 
     def _prepare(self) -> None:

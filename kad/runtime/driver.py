@@ -217,7 +217,8 @@ class Driver(Generic[E, A]):
 
         Code that has not run for seconds runs several times slower; where a deadline is both rare and urgent,
         a rehearsal just before it is worth a wake-up. What is left of the time is not slept through. Other
-        deadlines may come before that one. ``rare_us``: :data:`NEVER_US` where there is none.
+        deadlines of the core may come before that one, which is one of them. ``rare_us``: :data:`NEVER_US`
+        where there is none.
         """
         self._rare, self._warm_up = rare_us, warm_up
 
@@ -282,7 +283,8 @@ class Driver(Generic[E, A]):
         self._arm()
 
     def _judge_time(self) -> None:
-        self._drain_rest()
+        if self._unfinished:
+            self._drain_rest()
         deadline_us = self._core.deadline_us
         now_us = monotonic_us()
         if deadline_us is not None and deadline_us <= now_us:
@@ -294,7 +296,9 @@ class Driver(Generic[E, A]):
         elif (planned_us := self._selector.deadline_us) is not None and now_us - planned_us > LATE_WAKE_US:
             # What was due has moved by what was read just now; we stood still all the same.
             self.lateness.count(now_us - planned_us)
-        self._rare_us = rare_us = self._rare()
+        # What is rare is one of the core's deadlines: none comes before the first of all.
+        is_far = deadline_us is not None and deadline_us > now_us + self._idle_us + EVE_US
+        self._rare_us = rare_us = NEVER_US if is_far else self._rare()
         if LEAST_EVE_US <= rare_us - now_us <= EVE_US and rare_us != self._warmed_up_for_us:
             self._warmed_up_for_us = rare_us
             self._warm_up()

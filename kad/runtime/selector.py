@@ -36,6 +36,11 @@ finds it as warm as if it ran all the time."""
 _EVENTS = 64
 """Ready descriptors taken at a time; the others stay ready."""
 
+_COARSE_US = 10_000
+"""From here on a rest may be a part of a millisecond shorter."""
+_STALE_PART = 3
+"""A timer is set anew for a time that is later by this part of the sleep it was set for."""
+
 Events = list[tuple[int, int]]
 Ready = list[tuple[selectors.SelectorKey, int]]
 
@@ -121,7 +126,10 @@ class TimerSelector(selectors.EpollSelector):
         self.patient: set[int] = set()
         """What a rest does not wait for."""
         self._epoll_impatient = select.epoll()
-        self._armed_us = _NEVER
+        self._armed_us = self._stale_us = _NEVER
+        """When the timer goes off, 0: it has; and from where on a later time is worth setting it anew."""
+        self._room = _EVENTS
+        """For everything that may be ready at once."""
         # The pair is what asyncio keeps with a key: no reader and no writer yet.
         self.register(self.timer_fd, selectors.EVENT_READ, (None, None))
 
@@ -130,6 +138,7 @@ class TimerSelector(selectors.EpollSelector):
     ) -> selectors.SelectorKey:
         """What is patient is in ``patient`` before."""
         key = super().register(fileobj, events, data)
+        self._room = max(_EVENTS, len(self.get_map()))
         if key.fd not in self.patient:
             self._epoll_impatient.register(key.fd, _mask(events))
         return key
@@ -156,10 +165,11 @@ class TimerSelector(selectors.EpollSelector):
             until_us = monotonic_us() + int(timeout * 1_000_000) + 1
         while True:
             events = self._wait(until_us)
-            if not self.serve or not self.served.issuperset([descriptor for descriptor, _ in events]):
+            ready = dict(events).keys()
+            if not self.serve or not ready <= self.served:
                 return self._timer_last(super().select(0))
-            if any(descriptor == self.timer_fd for descriptor, _ in events):
-                self._armed_us = 0
+            if self.timer_fd in ready:
+                self._armed_us = self._stale_us = 0
             if not self.serve(events) or (until_us != _NEVER and until_us <= monotonic_us()):
                 return []
 
@@ -170,8 +180,8 @@ class TimerSelector(selectors.EpollSelector):
         os.close(self.timer_fd)
 
     def _wait(self, until_us: int) -> Events:
-        if self.deadline_us is not None:
-            until_us = min(until_us, self.deadline_us)
+        if self.deadline_us is not None and self.deadline_us < until_us:
+            until_us = self.deadline_us
         if self.is_due:
             self.is_due, until_us = False, 0
         rest_until_us, self.rest_until_us = self.rest_until_us, 0
@@ -182,21 +192,28 @@ class TimerSelector(selectors.EpollSelector):
             if monotonic_us() < self.look_out_until_us and self.is_worth_it():
                 return self._look(min(until_us, self.look_out_until_us))
             self.look_out_until_us = 0
-        if not rest_until_us:
-            events = self._sleep(self._epoll.poll, until_us, _EVENTS)
-            if not self.gather_us or any(descriptor not in self.patient for descriptor, _ in events):
-                return events
-            rest_until_us = monotonic_us() + self.gather_us
-        self._sleep(self._epoll_impatient.poll, min(until_us, rest_until_us), 1)
-        # All of it: what is left for the next turn would lie for as long again.
-        return self._epoll.poll(0, len(self.get_map()))
-
-    def _sleep(self, poll: Callable[[float, int], Events], until_us: int, count: int) -> Events:
         self._arm_for(until_us)
         self.on_sleep(self._armed_us)
-        events = poll(-1, count)
+        if rest_until_us:
+            events = self._rest(rest_until_us - monotonic_us())
+        else:
+            events = self._epoll.poll(-1, _EVENTS)
+            if self.gather_us:
+                # If it was other news, that is no rest.
+                events = self._rest(self.gather_us)
         self.on_sleep(0)
         return events
+
+    def _rest(self, rest_us: int) -> Events:
+        """Until then, or until there is other news (the timer's, too)."""
+        if rest_us >= _COARSE_US:
+            # The kernel counts it in milliseconds, and needs half as much time as for setting the timer anew.
+            self._epoll_impatient.poll(rest_us // 1000 / 1000, 1)
+        elif rest_us > 0:
+            self._arm_for(monotonic_us() + rest_us)
+            self._epoll_impatient.poll(-1, 1)
+        # All of it: what is left for the next turn would lie for as long again.
+        return self._epoll.poll(0, self._room)
 
     def _look(self, until_us: int) -> Events:
         if not self._armed_us:
@@ -210,11 +227,12 @@ class TimerSelector(selectors.EpollSelector):
 
     def _arm_for(self, at_us: int) -> None:
         at_us = max(at_us, 1)  # 0 disarms a timerfd
-        # Armed for earlier is armed well enough: every packet moves a deadline later, and one wake-up in vain
-        # at the old time costs less than a system call for each.
-        if at_us < self._armed_us or self._armed_us == 0:
+        # Armed for earlier is armed well enough: every packet moves a deadline later, and a system call for
+        # each would cost more than one now and then, before the old time comes.
+        if at_us < self._armed_us or at_us > self._stale_us:
             _arm(self.timer_fd, at_us if at_us != _NEVER else 0)
             self._armed_us = at_us
+            self._stale_us = at_us + (at_us - monotonic_us()) // _STALE_PART
 
     def _timer_last(self, ready: Ready) -> Ready:
         timer = self.get_key(self.timer_fd)
@@ -222,7 +240,7 @@ class TimerSelector(selectors.EpollSelector):
             if key is timer:
                 del ready[index]
                 # Setting it anew also takes back the expiry, so the descriptor is never read.
-                self._armed_us = 0
+                self._armed_us = self._stale_us = 0
                 break
         ready.append((timer, selectors.EVENT_READ))
         return ready

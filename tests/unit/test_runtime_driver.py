@@ -493,6 +493,21 @@ def test_what_is_rare_is_warmed_up_for_once_and_before_it_is_due(rare: bool, bef
     assert all(at_us - EVE_US <= moment <= due_us for moment in warmed_up)
 
 
+def test_what_is_due_after_the_longest_sleep_is_not_asked_whether_it_is_rare() -> None:
+    asked: list[int] = []
+    core = Recorder()
+    driver, _, _ = make(core)
+    driver.prepare(lambda: asked.append(monotonic_us()) or core.deadline_us or NEVER_US, lambda: None)
+    begun_us = monotonic_us()
+    core.deadline_us = begun_us + 3 * IDLE_WAKE_US
+    core.on_time = lambda now_us: driver.stop()
+    driver.run()
+    # Once at the beginning.
+    assert all(at_us > begun_us + 2 * IDLE_WAKE_US - 2 * EVE_US for at_us in asked[1:])
+    assert len(asked) > 1, "and when it is near it is"
+    driver.close()
+
+
 def warmed_up_for(*, rare: bool, before_us: int) -> tuple[int, int, list[int]]:
     """When something was due, when it was done, and when it was warmed up for."""
     core = Recorder()

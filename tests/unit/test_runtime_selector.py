@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from kad.runtime.clock import monotonic_us
-from kad.runtime.selector import TimerSelector
+from kad.runtime.selector import Events, TimerSelector
 
 
 @pytest.fixture
@@ -169,7 +169,8 @@ def test_a_rest_is_for_what_is_patient_alone(selector: TimerSelector) -> None:
         start_us = monotonic_us()
         selector.rest_until_us = start_us + 20_000
         selector.select(None)
-        assert monotonic_us() >= start_us + 20_000
+        # The kernel counts it in milliseconds.
+        assert monotonic_us() >= start_us + 19_000
         selector.rest_until_us = monotonic_us() + 60_000_000
         teller.send(b"x")
         assert {key.fileobj for key, _ in selector.select(None)} >= {packets, news}
@@ -182,6 +183,74 @@ def test_a_rest_is_for_what_is_patient_alone(selector: TimerSelector) -> None:
         selector.unregister(news)
         selector.unregister(packets)
         assert monotonic_us() - start_us < 30_000_000
+
+
+@pytest.mark.parametrize("gather_us", [5_000_000, 60_000_000])
+def test_other_news_does_not_wait_for_packets_to_gather(selector: TimerSelector, gather_us: int) -> None:
+    packets, sender = socket.socketpair()
+    news, teller = socket.socketpair()
+    with packets, sender, news, teller:
+        selector.serve = lambda _: False
+        selector.patient.add(packets.fileno())
+        selector.register(packets, selectors.EVENT_READ, (None, None))
+        selector.register(news, selectors.EVENT_READ, (None, None))
+        selector.gather_us = gather_us
+        start_us = monotonic_us()
+        teller.send(b"x")
+        assert {key.fileobj for key, _ in selector.select(None)} >= {news}
+        sender.send(b"x")
+        assert {key.fileobj for key, _ in selector.select(None)} >= {news, packets}
+        news.recv(1)
+        selector.deadline_us = monotonic_us() + 1_000
+        assert {key.fileobj for key, _ in selector.select(None)} >= {packets}
+        assert monotonic_us() - start_us < gather_us
+        selector.unregister(news)
+        selector.unregister(packets)
+
+
+@pytest.mark.parametrize("gather_us", [500, 30_000])
+def test_packets_gather_for_as_long_as_they_may_lie(selector: TimerSelector, gather_us: int) -> None:
+    packets, sender = socket.socketpair()
+    found: list[int] = []
+    with packets, sender:
+        selector.served.add(packets.fileno())
+        selector.patient.add(packets.fileno())
+        selector.register(packets, selectors.EVENT_READ, (None, None))
+        selector.serve = lambda events: found.append(len(events)) is not None
+        selector.gather_us = gather_us
+        for _ in range(3):
+            sender.send(b"x")
+            start_us = monotonic_us()
+            selector.select(None)
+            # The kernel counts long waits in milliseconds.
+            assert monotonic_us() - start_us >= gather_us - (1_000 if gather_us > 1_000 else 0)
+        assert len(found) == 3
+        selector.unregister(packets)
+
+
+def test_a_deadline_that_moves_on_and_on_wakes_nobody(selector: TimerSelector) -> None:
+    """Every packet moves it; the timer follows now and then, before its old time comes."""
+    one, two = socket.socketpair()
+    with one, two:
+        ready: list[int] = []
+
+        def serve(events: Events) -> bool:
+            ready.extend(descriptor for descriptor, _ in events)
+            return False
+
+        selector.serve = serve
+        selector.served.add(one.fileno())
+        selector.register(one, selectors.EVENT_READ, (None, None))
+        two.send(b"x")
+        start_us = monotonic_us()
+        for turn in range(20):
+            selector.deadline_us = start_us + 60_000_000 + turn * 10_000_000
+            selector.select(None)
+        assert ready == [one.fileno()] * 20
+        # Not for every step, and never left behind for longer than a part of the way.
+        assert selector.deadline_us is not None
+        assert start_us + 60_000_000 < selector._armed_us <= selector.deadline_us
+        selector.unregister(one)
 
 
 def test_an_urgent_deadline_is_not_rested_away(selector: TimerSelector) -> None:
