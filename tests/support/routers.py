@@ -36,9 +36,13 @@ class Frr:
         self.processes: dict[str, subprocess.Popen[str]] = {}
 
     def __enter__(self) -> Frr:
-        for daemon in self.daemons:
-            self.start(daemon)
-        poll(lambda: "eth0" in self.ask("show interface brief"), "zebra to know eth0", seconds=15)
+        try:
+            for daemon in self.daemons:
+                self.start(daemon)
+            poll(lambda: "eth0" in self.ask("show interface brief"), "zebra to know eth0", seconds=15)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -50,7 +54,7 @@ class Frr:
         config = self.directory / f"{daemon}.conf"
         config.touch()
         words = ["-f", config, "-i", self.directory / f"{daemon}.pid", "-z", self.directory / "zserv.api"]
-        if daemon == "bfdd":
+        if daemon == "bfdd" and self.has_control_socket():
             words += ["--bfdctl", self.directory / "bfdd.sock"]
         argv = [str(FRR_DAEMONS / daemon), *map(str, words), "--vty_socket", str(self.directory)]
         with (self.directory / f"{daemon}.log").open("a") as log:
@@ -59,6 +63,10 @@ class Frr:
                 [*argv, "-u", "frr", "-g", "frr"], stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
         poll((self.directory / f"{daemon}.vty").exists, f"{daemon} to listen", seconds=15)
+
+    def has_control_socket(self) -> bool:
+        """FRR 10 has none any more, and bfdd refuses the option."""
+        return "--bfdctl" in self.node.run([str(FRR_DAEMONS / "bfdd"), "--help"]).stdout
 
     def kill(self, daemon: str) -> None:
         process = self.processes[daemon]
