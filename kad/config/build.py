@@ -107,7 +107,8 @@ def _enter(reading: Reading, parent: Frame, row: Row, block: Block, statement: S
             remedy=f"{statement.texts[0]} {{ … }}",
         )
     else:
-        read_statements(reading, frame, statement.block)
+        inside = _early_first(block, statement.block) if block.has_early else statement.block
+        read_statements(reading, frame, inside)
     return block.close(reading, frame) if block.close is not None else frame
 
 

@@ -171,6 +171,7 @@ class Block:
         parameters: int = 0,
     ) -> None:
         self.path = path
+        self.has_early = any(row.early for row in rows)
         """As in docs/keywords.md: ``vrrp_instance/authentication``."""
         self.rows = rows
         self.item = item

@@ -18,6 +18,7 @@ from kad_vrrp.core.events import AdvertReceived
 from kad_vrrp.core.familiar import familiar_packet
 from kad_vrrp.core.packet import Advertisement, DropReason, PacketError, judge
 from kad_vrrp.core.priority import OWNER, REDUCED_OWNER
+from kad_vrrp.core.stall import gives_up_mastery
 from kad_vrrp.core.timers import VERSION_3
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def hear(instance: Instance, event: AdvertReceived, now_us: int) -> bool:
         now_us=now_us,
     )
     instance.stats.advert_rcvd += 1
-    if instance.state is State.MASTER:
+    # What came meanwhile is read before anything is sent: it is not to be answered as a master.
+    if instance.state is State.MASTER and not gives_up_mastery(instance, now_us):
         _hear_as_master(instance, advertisement, now_us)
     else:
         _hear_as_backup(instance, advertisement, event, now_us)

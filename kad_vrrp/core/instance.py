@@ -36,7 +36,7 @@ from kad_vrrp.core.memory import record_of
 from kad_vrrp.core.notices import Notices, notify_state
 from kad_vrrp.core.priority import OWNER, effective_priority
 from kad_vrrp.core.resources import entries_of, entry_of
-from kad_vrrp.core.stall import listens_again
+from kad_vrrp.core.stall import gives_up_mastery, listens_again
 from kad_vrrp.core.stats import Statistics
 from kad_vrrp.core.sync_group import SyncGroup
 from kad_vrrp.core.timers import early_window_us, intervals
@@ -341,9 +341,7 @@ class Instance:
     def _advertise(self, now_us: int) -> None:
         """The regular advert. The schedule is absolute: a late or early one does not move the next."""
         config = self.config
-        if self.transmitter.is_past_mastery(now_us):
-            waits = self.intervals.master_down_us
-            self.enter_backup("our adverts are so late that another is master by now", now_us, waits)
+        if gives_up_mastery(self, now_us):
             return
         self._send(now_us)
         next_us = self.timer_us + config.advert_int_us

@@ -37,3 +37,12 @@ def heard_at(instance: Instance, age_us: int, now_us: int) -> int:
     if age_us > instance.intervals.master_down_us:
         raise PacketError(DropReason.STALE, f"it arrived {age_us} us ago")
     return now_us - age_us if instance.state is State.BACKUP else now_us
+
+
+def gives_up_mastery(instance: Instance, now_us: int) -> bool:
+    """timer_expired_backup: so late that one of that priority is master by now, for good."""
+    past = instance.transmitter.is_past_mastery(now_us)
+    if past:
+        waits_us = instance.intervals.master_down_us
+        instance.enter_backup("our adverts are so late that another is master by now", now_us, waits_us)
+    return past

@@ -98,6 +98,20 @@ def test_links_and_settings_are_keepaliveds(lan: Lan) -> None:
     assert set(ours) == {"vrrp.51", "named", "vrrp.53", "vrrp1.53", "vrrp.54", "vrrp6.51"}
 
 
+def test_names_begin_as_asked_for(lan: Lan) -> None:
+    needs_keepalived()
+    text = configuration(
+        vmac(),
+        vrrp_instance("VI_Y", vrid=54, addresses=("198.51.100.4/24 dev eth1 use_vmac",)),
+        vrrp_instance("VI_6", version=3, extra=("use_vmac",), addresses=("fe80::99", "2001:db8::100/64")),
+        settings=("vmac_prefix floating", "vmac_addr_prefix single"),
+    )
+    theirs, _ = seen(lan, Keepalived, text)
+    ours, _ = seen(lan, Kad, text)
+    assert ours == theirs
+    assert set(ours) == {"floating.51", "floating6.51", "single.54"}
+
+
 def test_over_ipv6_it_begins_without_a_fault(lan: Lan) -> None:
     """The kernel says a little later that the VMAC has the address that adverts leave from."""
     names = range(1, 6)

@@ -332,6 +332,19 @@ def test_timer_expired_backup_gives_way_when_far_too_late() -> None:
     assert patient.state() == "MASTER"
 
 
+def test_timer_expired_backup_leaves_it_to_the_router_that_is_heard_first() -> None:
+    """Packets that came meanwhile are read before the timer that is overdue."""
+    book = Playbook(instance(timer_expired_backup=90, nopreempt=True, priority=150)).start_as_master()
+    book.now_us += 3 * SECOND + 166 * SECOND // 256
+    book.hear(90)
+    assert book.state() == "BACKUP"
+    assert [line for line in book.lines() if line.startswith("advert")] == []
+    for _ in range(10):
+        book.run_for(SECOND)
+        book.hear(90)
+    assert book.state() == "BACKUP"
+
+
 def test_after_a_long_silence_speak_listen_then_announce() -> None:
     book = Playbook(instance()).start_as_master()
     book.run_for(6 * SECOND)

@@ -618,6 +618,8 @@ GLOBAL_ROWS: tuple[Row, ...] = (
         "set_supplementary_groups",
         boolean(),
         "Scripts also get the supplementary groups of their user.",
+        # That of script_user too, wherever in the block it stands.
+        early=True,
         roles=ALL,
         acts=True,
     ),
