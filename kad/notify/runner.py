@@ -18,7 +18,8 @@ import signal
 import subprocess
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from kad.config.model.script import ScriptCommand
 from kad.runtime.process import inherited_nofile
@@ -149,8 +150,7 @@ class ScriptStarter:
         return start_process(command, self._theirs)
 
 
-@dataclass(slots=True)
-class _Notification:
+class _Notification(Struct):
     """The commands of one transition. ``left`` counts those that have not ended."""
 
     instance: str
@@ -159,8 +159,7 @@ class _Notification:
     left: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Command:
+class _Command(Struct, frozen=True):
     """One command of a notification, and its place there."""
 
     notification: _Notification

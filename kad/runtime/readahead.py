@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.machinery import PathFinder
 
-OWN = ("kad", "kad_vrrp", "kad_check", "kad_bfd")
-LIBRARY = ("asyncio", "email", "json")
-"""Packages of Python's own library, the rest of which is used by others too."""
+PACKAGES = ("kad", "kad_vrrp", "kad_check", "kad_bfd", "asyncio", "email", "json", "msgspec", "zmq")
+"""Where most of it lies. The rest of Python's own library is used by others too."""
 _COMPILED = "__pycache__"
+_EXTENSION = ".so"
 
 
 def fetch_modules() -> None:
     """Costs nothing worth mentioning where they are in memory, and nobody waits for the disk here."""
-    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
-    first = os.path.join(root, "kad", "supervisor", _COMPILED, f"loop.{sys.implementation.cache_tag}.pyc")
+    own = os.path.dirname(os.path.dirname(__file__))
+    first = os.path.join(own, "supervisor", _COMPILED, f"loop.{sys.implementation.cache_tag}.pyc")
     if is_cold(first):
-        library = os.path.dirname(os.__file__)
-        fetch([os.path.join(root, name) for name in OWN] + [os.path.join(library, name) for name in LIBRARY])
+        specs = [PathFinder.find_spec(name) for name in PACKAGES]
+        fetch([place for spec in specs if spec for place in spec.submodule_search_locations or ()])
 
 
 def is_cold(path: str) -> bool:
@@ -44,8 +45,9 @@ def fetch(directories: list[str]) -> None:
     """Have all compiled modules below read into memory."""
     for top in directories:
         for directory, _, names in os.walk(top):
-            if os.path.basename(directory) == _COMPILED:
-                for name in names:
+            is_compiled = os.path.basename(directory) == _COMPILED
+            for name in names:
+                if is_compiled or name.endswith(_EXTENSION):
                     _ask_for(os.path.join(directory, name))
 
 

@@ -16,7 +16,6 @@ import signal
 import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
@@ -47,8 +46,7 @@ class RunRecord(Struct, frozen=True, array_like=True):
     started: int
 
 
-@dataclass(slots=True)
-class _Run:
+class _Run(Struct):
     script: str
     serial: int
     pid: int
