@@ -22,6 +22,7 @@ from kad.runtime.clock import monotonic_us
 from kad.runtime.driver import Driver
 from kad.runtime.heartbeat import Phase
 from kad.runtime.process import ChildContext
+from kad.runtime.processors import shorten_slice
 from kad_bfd.core.actions import Action, SendPacket
 from kad_bfd.core.engine import Engine
 from kad_bfd.core.events import ConfigurationChanged, Event, StopRequested, TimeReached
@@ -73,6 +74,7 @@ class BfdChild:
         )
 
     def run(self) -> int:
+        shorten_slice()
         self._driver.loop.add_signal_handler(signal.SIGTERM, self._stop)
         self._shell.attach(self._driver)
         self._driver.prepare(self._next_loss_us, self._rouse)

@@ -25,6 +25,7 @@ from kad.runtime.driver import LONG_SLEEP_US, Driver
 from kad.runtime.heartbeat import Phase
 from kad.runtime.journal import Records, Stamp
 from kad.runtime.process import ChildContext, Options
+from kad.runtime.processors import shorten_slice
 from kad_vrrp.core.actions import Action, SendAdvert
 from kad_vrrp.core.context import EngineSettings
 from kad_vrrp.core.engine import Engine
@@ -133,6 +134,7 @@ class VrrpChild:
         )
 
     def run(self) -> int:
+        shorten_slice()
         self._driver.loop.add_signal_handler(signal.SIGTERM, self._stop)
         self._shell.attach(self._driver, self._pipes_found)
         self._shell.addresses.expect_statics(statics_of(self._of_birth or VrrpConfiguration()))
@@ -246,8 +248,9 @@ class VrrpChild:
     def _rehearse_a_loss(self, due_us: int) -> None:
         if not self._loss_rehearsal.is_ready:
             return
-        self._loss_rehearsal.play()
-        self._records.rehearse()
+        if monotonic_us() < due_us - ACT_TAKES_US:
+            self._loss_rehearsal.play()
+            self._records.rehearse()
         if monotonic_us() < due_us - ACT_TAKES_US:
             self._loss_rehearsal.play()
         self._driver.look_out(due_us + NEWS_TAKES_US, self._sessions.is_awake)

@@ -24,9 +24,12 @@ from kad.ipc.messages import Role
 from kad.ipc.near_link import AcceptingEnd, ConnectingEnd
 from kad.runtime.clock import monotonic_us
 from kad.runtime.process import ChildContext
+from kad.runtime.processors import kept_away
 
 RETRY_US = 20_000
 """Between two attempts to tell a subscriber that does not read."""
+
+_NOBODY = -1
 
 
 def bfd_path(run_directory: str) -> str:
@@ -39,6 +42,8 @@ class _Subscriber:
 
     def __init__(self, identity: bytes) -> None:
         self.identity = identity
+        pid = identity.rpartition(b".")[2]
+        self.pid = int(pid) if pid.isdigit() else _NOBODY
         self.sequence = 0
         """Of the last message sent to it."""
         self.is_dirty = True
@@ -91,9 +96,15 @@ class BfdPublisher:
         return False
 
     def rouse(self, due_us: int) -> None:
-        """A session may be lost in a moment: the way there is gone once for nobody."""
-        for subscriber in self._subscribers.values():
-            self._end.send(subscriber.identity, BfdEve(due_us))
+        """A session may be lost in a moment: the VRRP process goes the way there once for nobody.
+
+        It looks out for the news as this process does for the loss: on one processor each would be in the
+        other's way.
+        """
+        subscriber = self._subscribers.get(Role.VRRP)
+        if subscriber is not None:
+            with kept_away(subscriber.pid):
+                self._end.send(subscriber.identity, BfdEve(due_us))
 
     def close(self) -> None:
         self._end.close()

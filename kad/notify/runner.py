@@ -23,6 +23,7 @@ from msgspec import Struct
 
 from kad.config.model.script import ScriptCommand
 from kad.runtime.process import inherited_nofile
+from kad.runtime.processors import restore_slice
 from kad.runtime.tuning import inherited_nice, inherited_realtime_limit
 
 RUNNING_LIMIT = 512
@@ -118,6 +119,7 @@ def _give_back(pid: int) -> None:
             resource.prlimit(pid, resource.RLIMIT_RTTIME, inherited_realtime_limit)
         if os.getpriority(os.PRIO_PROCESS, 0) != inherited_nice:
             os.setpriority(os.PRIO_PROCESS, pid, inherited_nice)
+        restore_slice(pid)
 
 
 def let_exec_reset_signals() -> None:

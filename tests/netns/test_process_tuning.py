@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from kad.runtime.processors import SHORT_SLICE_US
 from tests.support.daemon import Kad, proportional_memory
 from tests.support.keepalived import configuration, vrrp_instance
 from tests.support.namespaces import Network, Node, poll
+from tests.support.slices import needs_slices, slice_us
 
 pytestmark = pytest.mark.root
 
@@ -85,6 +87,41 @@ def test_a_process_is_as_it_was_asked_to_be_and_as_it_was_after_a_reload(node: N
         assert daemon.count("Entering MASTER STATE") == 1
 
 
+SESSION = "bfd_instance peer {\nneighbor_ip 192.0.2.2\nsource_ip 192.0.2.1\n}\n"
+
+
+def test_vrrp_and_bfd_run_in_short_slices_and_scripts_do_not(node: Node, tmp_path: Path) -> None:
+    needs_slices()
+    script = tmp_path / "script"
+    script.write_text(
+        f"#!/bin/sh\necho $$ > {tmp_path}/new\nmv {tmp_path}/new {tmp_path}/pid\nexec sleep 1000\n"
+    )
+    script.chmod(0o755)
+    tmp_path.chmod(0o755)
+    usual_us = slice_us(os.getpid())
+    instance = vrrp_instance(version=3, advert_int=0.1, extra=(f"notify_master {script}",))
+    lasting = ["script_user root", "vrrp_priority -5"]
+
+    def text(*settings: str) -> str:
+        return configuration(SESSION, instance, settings=[*lasting, *settings])
+
+    with Kad(node, text()) as daemon:
+        daemon.wait_for("Entering MASTER STATE")
+        pid = daemon.vrrp_pid()
+        assert slice_us(pid) == slice_us(daemon._pid_of("bfd")) == SHORT_SLICE_US < usual_us
+        assert slice_us(daemon.pid) == usual_us
+        poll((tmp_path / "pid").exists, "the script")
+        started = int((tmp_path / "pid").read_text())
+        poll(lambda: slice_us(started) == usual_us, "the usual slice of the script")
+        daemon.configure(text("vrrp_rt_priority 7"))
+        daemon.reload_surely()
+        assert os.sched_getscheduler(pid) != os.SCHED_OTHER
+        daemon.configure(text())
+        daemon.reload_surely()
+        assert os.sched_getscheduler(pid) == os.SCHED_OTHER
+        assert slice_us(pid) == SHORT_SLICE_US, "after real-time priority as before it"
+
+
 def test_locked_memory_is_no_more_memory(node: Node) -> None:
     taken = []
     for settings in ([], ["vrrp_no_swap"]):
@@ -113,9 +150,8 @@ def test_the_environment_can_still_be_read(node: Node) -> None:
 
 def test_the_bfd_process_is_tuned_by_its_own_words(node: Node) -> None:
     settings = ["bfd_priority -3", "bfd_process_name sessions"]
-    session = "bfd_instance peer {\nneighbor_ip 192.0.2.2\nsource_ip 192.0.2.1\n}\n"
     text = configuration(
-        session,
+        SESSION,
         vrrp_instance(version=3, advert_int=0.1),
         settings=settings,
     )

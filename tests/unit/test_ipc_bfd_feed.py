@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import Struct
 
 from kad.ipc import bfd_view
 from kad.ipc.bfd_feed import AWAKE_US, BfdFeed, BfdPublisher, bfd_path
-from kad.ipc.bfd_view import BfdLevel, BfdSnapshotRequest
+from kad.ipc.bfd_view import BfdEve, BfdLevel, BfdMessage, BfdSnapshotRequest
+from kad.ipc.link import child_identity
 from kad.ipc.messages import Role
 from kad.ipc.near_link import ConnectingEnd
 from kad.runtime.clock import monotonic_us
@@ -223,3 +227,66 @@ def test_the_bfd_process_is_awake_while_it_ticks(family: Family) -> None:
     assert feed.is_awake()
     heartbeat.tick(monotonic_us() - AWAKE_US)
     assert not feed.is_awake()
+
+
+class Listener:
+    """A process that does nothing, and what it would have been told."""
+
+    def __init__(self, family: Family, role: Role) -> None:
+        self.process = subprocess.Popen(["sleep", "1000"])
+        self.pid = self.process.pid
+        self.usual = self.processors
+        self.received: list[BfdMessage] = []
+        self.end: ConnectingEnd[BfdMessage] = ConnectingEnd(
+            family.reactor,
+            bfd_path(str(family.directory)),
+            BfdMessage,
+            identity=child_identity(role, 1, self.pid),
+            on_message=self.received.append,
+        )
+
+    @property
+    def processors(self) -> set[int]:
+        """Those it may run on."""
+        return os.sched_getaffinity(self.pid)
+
+    def close(self) -> None:
+        self.end.close()
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def vrrp(family: Family) -> Iterator[Listener]:
+    made = Listener(family, Role.VRRP)
+    if len(made.usual) < 2:
+        made.close()
+        pytest.skip("there is one processor only")
+    yield made
+    made.close()
+
+
+def test_on_the_eve_of_a_loss_vrrp_alone_is_told_and_wakes_up_elsewhere(
+    family: Family, vrrp: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher = family.publisher()
+    check = Listener(family, Role.CHECK)
+    family.until(lambda: vrrp.received and check.received)
+    told: list[tuple[object, int]] = []
+    send = publisher._end.send
+
+    def noting(peer: bytes, message: Struct) -> bool:
+        told.append((message, len(vrrp.processors)))
+        return send(peer, message)
+
+    monkeypatch.setattr(publisher._end, "send", noting)
+    eve = BfdEve(monotonic_us())
+    publisher.rouse(eve.due_us)
+    assert told == [(eve, len(vrrp.usual) - 1)], "check has nothing to prepare"
+    assert vrrp.processors == vrrp.usual
+    family.until(lambda: vrrp.received[1:] == [eve])
+    check.close()
+
+
+def test_without_vrrp_nobody_is_told_of_an_eve(family: Family) -> None:
+    family.publisher().rouse(monotonic_us())
