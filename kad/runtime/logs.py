@@ -26,6 +26,8 @@ from kad.runtime.process import Options
 
 QUEUE_LIMIT = 2_000
 """Lines waiting for the writer."""
+HELD_LIMIT = 64
+"""Lines that are held back from it, at most."""
 LINE_LIMIT = 2_000
 """Bytes of one line; longer ones are cut. A pipe that can take 4096 takes it whole."""
 DEVICE = "/dev/log"
@@ -188,6 +190,7 @@ class Log:
         self._direct = direct
         self._dropped = 0
         self._queue: SimpleQueue[_Line | None] = SimpleQueue()
+        self._held: list[_Line] | None = None
         self._thread: threading.Thread | None = None
         if not direct:
             self._thread = threading.Thread(target=self._carry, name="log", daemon=True)
@@ -199,11 +202,26 @@ class Log:
             self._write(_Line(severity, text))
         elif self._queue.qsize() >= QUEUE_LIMIT:
             self._dropped += 1
+        elif self._held is not None and len(self._held) < HELD_LIMIT:
+            self._held.append(_Line(severity, text))
         else:
+            self.release()
             self._queue.put(_Line(severity, text))
+
+    def hold(self) -> None:
+        """Do not wake the writer for what comes from now on."""
+        if self._held is None and not self._direct:
+            self._held = []
+
+    def release(self) -> None:
+        """Have it write what was held."""
+        held, self._held = self._held, None
+        for line in held or ():
+            self._queue.put(line)
 
     def close(self, patience_s: float = CLOSE_PATIENCE_S) -> None:
         """Let the writer finish, for a bounded time."""
+        self.release()
         if self._thread is None:
             self._sinks.close()
             return
@@ -254,6 +272,18 @@ def debug(text: str) -> None:
     """Only with -D. Like keepalived's detailed messages it has the ordinary priority."""
     if _log is None or _log.detail:
         _put(Severity.INFO, text)
+
+
+def hold() -> None:
+    """Until :func:`release` lines only get their time: a writer at work competes with what is urgent."""
+    if _log is not None:
+        _log.hold()
+
+
+def release() -> None:
+    """Write what was held, and what comes."""
+    if _log is not None:
+        _log.release()
 
 
 def close(patience_s: float = CLOSE_PATIENCE_S) -> None:

@@ -40,6 +40,8 @@ from kad_bfd.core.events import (
 from kad_bfd.core.packet import Diagnostic, State
 from kad_bfd.io.sockets import Arrived, Listeners, Transports
 
+ACT_TAKES_S = 0.001
+"""What subscribers need until a loss is acted on, most often."""
 CAUSE_LIMIT = 64
 """Transitions kept for the status of all sessions together."""
 
@@ -178,6 +180,9 @@ class Shell:
                 # Before the log has its say. Of many at once the rest goes together, at the end of the turn.
                 self._has_told = True
                 self.publisher.flush()
+                # Its writer would be woken on the processor on which the subscriber is at work now.
+                logs.hold()
+                self._driver.loop.call_later(ACT_TAKES_S, logs.release)
 
     def _unpublish(self, action: Unpublish) -> None:
         self.published.pop(action.session, None)

@@ -244,3 +244,35 @@ def test_nothing_anywhere(capfd: pytest.CaptureFixture[str]) -> None:
     logs.error("unheard")
     logs.close(5)
     assert capfd.readouterr().err == ""
+
+
+def test_what_is_held_is_written_later_in_order_and_with_its_time(device: Device) -> None:
+    logs.open(Role.BFD, Options())
+    device.socket.settimeout(0.1)
+    before = time.time()
+    logs.hold()
+    logs.info("first")
+    logs.hold()
+    logs.info("second")
+    assert logs._log is not None and logs._log._held is not None
+    assert [before <= line.time_us / 1e6 + 1e-6 <= time.time() for line in logs._log._held] == [True, True]
+    with pytest.raises(TimeoutError):
+        device.line()
+    device.socket.settimeout(5)
+    logs.release()
+    logs.info("third")
+    assert [device.line().rpartition(" ")[2] for _ in range(3)] == ["first", "second", "third"]
+    logs.release()
+
+
+def test_no_more_than_so_many_lines_are_held_and_none_at_the_end(device: Device) -> None:
+    logs.open(Role.BFD, Options())
+    logs.hold()
+    for number in range(logs.HELD_LIMIT + 1):
+        logs.info(f"line {number}")
+    assert device.line().endswith("line 0")
+    logs.hold()
+    logs.info("the last")
+    logs.close(5)
+    said = [device.line() for _ in range(logs.HELD_LIMIT + 1)]
+    assert said[-1].endswith("the last")
