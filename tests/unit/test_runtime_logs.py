@@ -15,6 +15,7 @@ import pytest
 from kad.ipc.messages import Role
 from kad.runtime import logs
 from kad.runtime.process import Options
+from tests.support.namespaces import poll
 
 QUIET = Options(log_syslog=False)
 
@@ -265,14 +266,17 @@ def test_what_is_held_is_written_later_in_order_and_with_its_time(device: Device
     logs.release()
 
 
-def test_no_more_than_so_many_lines_are_held_and_none_at_the_end(device: Device) -> None:
-    logs.open(Role.BFD, Options())
+def test_no_more_than_so_many_lines_are_held_and_none_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    logs.open(None, Options(log_syslog=False, log_file=str(path)))
     logs.hold()
     for number in range(logs.HELD_LIMIT + 1):
         logs.info(f"line {number}")
-    assert device.line().endswith("line 0")
+    poll(lambda: path.read_text().count("\n") > logs.HELD_LIMIT, "all lines")
     logs.hold()
     logs.info("the last")
     logs.close(5)
-    said = [device.line() for _ in range(logs.HELD_LIMIT + 1)]
+    said = path.read_text().splitlines()
+    numbers = [int(line.split()[-1]) for line in said[:-1]]
+    assert numbers == list(range(logs.HELD_LIMIT + 1))
     assert said[-1].endswith("the last")
