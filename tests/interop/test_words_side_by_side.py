@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import signal
+import socket
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from tests.support.adverts import Sender, advert
 from tests.support.capture import Advert, Capture
 from tests.support.control import status_of
 from tests.support.daemon import Daemon, Kad, Keepalived
@@ -20,6 +26,8 @@ pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.slow]
 
 BOTH = pytest.mark.parametrize("kind", [Keepalived, Kad])
 VIP = "192.0.2.100"
+PIDFD_GETFD = 438
+libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass
@@ -41,6 +49,14 @@ def lan(network: Network) -> Iterator[Lan]:
         node.attach(bridge, f"192.0.2.{number}/24", f"fe80::{number}/64", name="eth0")
     with Capture(nodes["observer"], "eth0") as wire:
         yield Lan(nodes["one"], nodes["two"], wire)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Where every user may look, and only root write."""
+    with tempfile.TemporaryDirectory(prefix="kt-words-") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
 
 
 def block(*extra: str, **fields: object) -> str:
@@ -202,34 +218,119 @@ ANOTHER_GROUP = 4242
 
 
 @pytest.mark.parametrize("asked", [True, False])
-def test_scripts_get_the_other_groups_of_their_user(lan: Lan, tmp_path: Path, asked: bool) -> None:
-    place = Path("/tmp", f"kad-words-{os.getpid()}")
-    place.mkdir()
-    try:
-        script, groups, out = place / "notify", place / "etc-group", place / "out"
-        out.mkdir()
-        out.chmod(0o777)
-        script.write_text(SCRIPT.format(place=out))
-        script.chmod(0o755)
-        groups.write_text(Path("/etc/group").read_text() + f"kad-words:x:{ANOTHER_GROUP}:daemon\n")
-        settings = ["enable_script_security", "script_user daemon"]
-        settings += ["set_supplementary_groups"] if asked else []
-        text = configuration(block(f'notify_master "{script}"'), settings=settings)
-        wrapper = [
-            *("unshare", "--mount", "sh", "-c"),
-            f'mount --bind {groups} /etc/group && exec "$@"',
-            "sh",
-        ]
-        with Kad(lan.one, text, wrapper=wrapper) as kad:
-            becomes(kad, "MASTER")
-            poll((out / "groups").exists, kad.said)
-            shown = (out / "groups").read_text().split()
-            assert (str(ANOTHER_GROUP) in shown) is asked
-    finally:
-        _remove(place)
+def test_scripts_get_the_other_groups_of_their_user(lan: Lan, place: Path, asked: bool) -> None:
+    script, groups, out = place / "notify", place / "etc-group", place / "out"
+    out.mkdir()
+    out.chmod(0o777)
+    script.write_text(SCRIPT.format(place=out))
+    script.chmod(0o755)
+    groups.write_text(Path("/etc/group").read_text() + f"kad-words:x:{ANOTHER_GROUP}:daemon\n")
+    settings = ["enable_script_security", "script_user daemon"]
+    settings += ["set_supplementary_groups"] if asked else []
+    text = configuration(block(f'notify_master "{script}"'), settings=settings)
+    bind = f'mount --bind {groups} /etc/group && exec "$@"'
+    wrapper = ["unshare", "--mount", "sh", "-c", bind, "sh"]
+    with Kad(lan.one, text, wrapper=wrapper) as kad:
+        becomes(kad, "MASTER")
+        poll((out / "groups").exists, kad.said)
+        shown = (out / "groups").read_text().split()
+        assert (str(ANOTHER_GROUP) in shown) is asked
 
 
-def _remove(place: Path) -> None:
-    for path in sorted(place.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    place.rmdir()
+# Defaults for every instance ----------------------------------------------------------------------------
+
+
+def announced(lan: Lan) -> int:
+    return len(lan.wire.announcements(VIP))
+
+
+@BOTH
+def test_what_global_defs_say_of_announcements_and_versions(lan: Lan, kind: type[Daemon]) -> None:
+    settings = ["vrrp_version 3", "vrrp_garp_master_repeat 2", "vrrp_garp_master_delay 1"]
+    text = configuration(block().replace("version 3\n", ""), settings=settings)
+    assert "\nversion" not in text
+    with kind(lan.one, text) as daemon:
+        becomes(daemon, "MASTER")
+        poll(lambda: announced(lan) == 4, lambda: f"two, and two more: {announced(lan)}")
+        remains(lambda: announced(lan) == 4, "no more of them", seconds=1.5)
+        assert {advert.version for advert in lan.adverts("192.0.2.1")} == {3}
+
+
+@BOTH
+def test_vrrp_min_garp_is_one_announcement_and_no_more(lan: Lan, kind: type[Daemon]) -> None:
+    with kind(lan.one, configuration(block(), settings=["vrrp_min_garp"])) as daemon:
+        becomes(daemon, "MASTER")
+        poll(lambda: announced(lan) == 1, "the one")
+        remains(lambda: announced(lan) == 1, "the only one", seconds=6)
+
+
+@BOTH
+def test_a_lower_master_is_told_to_a_script_and_not_answered(
+    lan: Lan, kind: type[Daemon], place: Path
+) -> None:
+    script = place / "notify"
+    script.write_text(f'#!/bin/sh\necho "$@" >> {place}/told\n')
+    script.chmod(0o755)
+    (place / "told").touch()
+    settings = ["enable_script_security", "script_user root"]
+    settings += ["vrrp_lower_prio_no_advert", "vrrp_garp_lower_prio_repeat 3", "vrrp_garp_master_delay 0"]
+    extra = f'notify_master_rx_lower_pri "{script}"'
+    with kind(lan.one, configuration(block(extra), settings=settings)) as daemon:
+        becomes(daemon, "MASTER")
+        poll(lambda: announced(lan) == 5, "its own announcements")
+        lan.wire.clear()
+        packet = advert(source="192.0.2.2", vip=VIP, priority=50, interval_us=200_000)
+        with Sender(lan.two, [("eth0", packet)], 50):
+            poll((place / "told").read_text, daemon.said)
+            poll(lambda: announced(lan) >= 3, "announcements against it")
+            ours = poll(lambda: found if len(found := lan.adverts("192.0.2.1")) > 5 else [], "adverts")
+        gaps = [(b.time_us - a.time_us) / 1e6 for a, b in pairwise(ours)]
+        # Fifty of its adverts came in a second.
+        assert sorted(gaps)[len(gaps) // 2] > 0.1, "not one for each"
+        assert (place / "told").read_text()[0] == "\n", "without any argument"
+
+
+@BOTH
+def test_default_interface_is_that_of_static_addresses(lan: Lan, kind: type[Daemon]) -> None:
+    lan.one.ip("link", "add", "other0", "type", "veth", "peer", "name", "other1")
+    for name in ("other0", "other1"):
+        lan.one.set_link(name, "up")
+    statics = "static_ipaddress {\n10.9.9.9/24\n}\n"
+    with kind(lan.one, configuration(statics, block(), settings=["default_interface other0"])) as daemon:
+        poll(lambda: "10.9.9.9/24" in lan.one.addresses("other0"), daemon.said)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("settings", "extra", "size"),
+    [
+        ((), ("kernel_rx_buf_size 50000",), 100_000),
+        (("vrrp_rx_bufs_policy 60000", "vrrp_rx_bufs_multiplier 2"), (), 120_000),
+    ],
+)
+def test_receive_buffers(
+    lan: Lan, kind: type[Daemon], settings: tuple[str, ...], extra: tuple[str, ...], size: int
+) -> None:
+    """The kernel doubles what it is asked for."""
+    with kind(lan.one, configuration(block(*extra), settings=settings)) as daemon:
+        becomes(daemon, "MASTER")
+        assert size in set(receive_buffers(daemon.vrrp_pid()))
+
+
+def receive_buffers(pid: int) -> Iterator[int]:
+    """Of another process's raw sockets."""
+    process = os.pidfd_open(pid)
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        descriptor = libc.syscall(PIDFD_GETFD, process, int(name), 0)
+        with contextlib.suppress(OSError), socket.socket(fileno=descriptor) as its:
+            if its.type == socket.SOCK_RAW and its.family == socket.AF_INET:
+                yield its.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    os.close(process)
+
+
+def test_names_of_tables_come_from_where_it_is_told(lan: Lan, place: Path) -> None:
+    (place / "rt_tables").write_text("77 seventyseven\n")
+    rules = ("virtual_rules {", "from 10.9.0.0/16 table seventyseven", "}")
+    text = configuration(block(*rules), settings=[f"iproute_etc_dir {place}"])
+    with Kad(lan.one, text) as kad:
+        poll(lambda: lan.one.ip("rule", "show", "table", "77"), kad.said)
