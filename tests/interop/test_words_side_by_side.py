@@ -334,3 +334,54 @@ def test_names_of_tables_come_from_where_it_is_told(lan: Lan, place: Path) -> No
     text = configuration(block(*rules), settings=[f"iproute_etc_dir {place}"])
     with Kad(lan.one, text) as kad:
         poll(lambda: lan.one.ip("rule", "show", "table", "77"), kad.said)
+
+
+@BOTH
+def test_announcements_keep_the_gap_that_global_defs_ask_for(lan: Lan, kind: type[Daemon]) -> None:
+    addresses = [f"192.0.2.{100 + n}/24" for n in range(3)]
+    text = configuration(block(addresses=addresses), settings=["vrrp_garp_interval 0.2"])
+    with kind(lan.one, text) as daemon:
+        becomes(daemon, "MASTER")
+        made = poll(lambda: found if len(found := lan.wire.announcements()) > 6 else [], daemon.said)
+        assert min(b.time_us - a.time_us for a, b in pairwise(made)) > 100_000
+
+
+# Kernel objects -----------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_a_route_expires(lan: Lan, kind: type[Daemon]) -> None:
+    statics = "static_routes {\n2001:db8:55::/48 dev eth0 expires 100\n}\n"
+    with kind(lan.one, configuration(statics, block())) as daemon:
+        route = poll(lambda: lan.one.ip_json("-6", "route", "show", "2001:db8:55::/48"), daemon.said)[0]
+        assert 80 <= route["expires"] <= 100
+
+
+def test_an_address_joins_its_group(lan: Lan) -> None:
+    text = configuration("static_ipaddress {\n239.7.7.7/32 dev eth0 autojoin\n}\n", block())
+    with Kad(lan.one, text) as kad:
+        poll(lambda: "239.7.7.7" in lan.one.ip("maddr", "show", "dev", "eth0"), kad.said)
+
+
+# Scripts and pipes --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_init_fail_is_a_fault_until_rise_successes(lan: Lan, place: Path, said: bool) -> None:
+    """keepalived forgets it when it reads the track_script that names the script."""
+    script = place / "counts"
+    script.write_text(f"#!/bin/sh\necho x >> {place}/runs\n")
+    script.chmod(0o755)
+    word = "init_fail" if said else ""
+    check = f'vrrp_script counts {{\nscript "{script}"\ninterval 0.5\nrise 3\n{word}\n}}\n'
+    text = configuration(
+        check,
+        block("track_script {", "counts", "}"),
+        settings=["enable_script_security", "script_user root"],
+    )
+    with Kad(lan.one, text) as kad:
+        becomes(kad, "BACKUP" if said else "MASTER")
+        if said:
+            assert len((place / "runs").read_text().split()) >= 3
+            becomes(kad, "MASTER")
+        assert entered(kad) == [*(["FAULT"] if said else []), "BACKUP", "MASTER"]
