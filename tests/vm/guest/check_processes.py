@@ -142,12 +142,14 @@ class Story:
 
     def at_rest(self) -> Priorities:
         found, since = self.advertised(), time.monotonic()
-        limit = since + PATIENCE_S
-        while time.monotonic() < min(limit, since + CALM_S):
-            time.sleep(0.2)
-            now = self.advertised()
-            if now != found:
+
+        def calm() -> bool:
+            nonlocal found, since
+            if (now := self.advertised()) != found:
                 found, since = now, time.monotonic()
+            return time.monotonic() - since > CALM_S
+
+        poll(calm, "priorities to come to rest", seconds=PATIENCE_S, every=0.2)
         return found
 
     def tell(self) -> Iterator[Priorities]:
