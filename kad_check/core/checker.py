@@ -189,11 +189,11 @@ class CheckerState:
         self._plan(now_us, schedule.delay_loop_us)
         return Told.DOWN if undecided else Told.NOTHING
 
-    def postpone(self, now_us: int) -> None:
-        """Nothing was learnt: the same again after the usual time."""
+    def postpone(self, now_us: int, by_us: int | None = None) -> None:
+        """Nothing was learnt: the same again after that, or the usual time."""
         schedule = self.schedule
         assert schedule is not None
-        self.due_us = now_us + schedule.delay_loop_us
+        self.due_us = now_us + (schedule.delay_loop_us if by_us is None else by_us)
 
     def _plan(self, now_us: int, delay_us: int) -> None:
         # keepalived counts a script's period from start to start, every other's from end to start.

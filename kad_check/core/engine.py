@@ -37,6 +37,9 @@ from kad_check.core.stats import Stats
 
 __all__ = ["Engine", "EngineSettings"]
 
+ADDRESSES_PAUSE_US = 50_000
+"""Until a check that may be suspended is thought of again, while nobody has said which addresses are here."""
+
 
 class Engine:
     """See the module. ``remembered``: the journal's records by key, read at birth."""
@@ -123,8 +126,9 @@ class Engine:
             return
         timetable = self._registry.timetable
         for checker in timetable.take(now_us):
-            if checker.server.pool.suspended:
-                checker.postpone(now_us)
+            pool = checker.server.pool
+            if pool.suspended or pool.awaits_addresses:
+                checker.postpone(now_us, ADDRESSES_PAUSE_US if pool.awaits_addresses else None)
                 timetable.put(checker)
             else:
                 checker.started_us = now_us

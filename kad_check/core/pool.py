@@ -116,6 +116,11 @@ class Pool:
             self._state = PoolState(self.name, self.services, tuple(placed))
         return self._state
 
+    @property
+    def awaits_addresses(self) -> bool:
+        """Nobody has said yet which addresses are here (ha_suspend)."""
+        return self.config.ha_suspend and self.context.addresses is None
+
     def look_at_addresses(self) -> None:
         """Whether checks are worth while here (ha_suspend)."""
         here = self.context.addresses

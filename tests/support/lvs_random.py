@@ -27,7 +27,7 @@ TUNNELS = ("TUN", "TUN type gue port 6080 nocsum", "TUN type gue port 6080 remcs
 METHODS = ("NAT", "DR", *TUNNELS)
 TOLD = '#!/bin/sh\necho "$@" >>{place}/told\n'
 CHECK = "#!/bin/sh\n[ -e {place}/dead-$1 ] && exit 1\n"
-CHECK += "[ -e {place}/status-$1 ] && exit $(cat {place}/status-$1)\nexit $2\n"
+CHECK += "[ $2 != 0 ] && [ -e {place}/status-$1 ] && exit $(cat {place}/status-$1)\nexit $2\n"
 
 
 class Target(Struct, frozen=True, order=True):
@@ -102,7 +102,9 @@ class RandomSite:
             )
             if self._random.random() < chance
         ]
+        self._begun = False
         self.services = [self._service() for _ in range(size)]
+        self._begun = True
 
     # What comes of it ------------------------------------------------------------------------------------
 
@@ -179,8 +181,11 @@ class RandomSite:
                 case _:
                     kept.append(server)
         last = max((int(s.address.rpartition(".")[2].rpartition(":")[2]) for s in service.servers), default=0)
-        # Without any weight keepalived reckons with a hysteresis of 2^32 - 1.
-        if random.random() < 0.5 or all("weight 0" in server.settings for server in kept):
+        if service.sorry:
+            # Servers that are new keepalived puts into the kernel beside a sorry server that serves.
+            kept = kept or service.servers
+        elif random.random() < 0.5 or all("weight 0" in server.settings for server in kept):
+            # Without any weight keepalived reckons with a hysteresis of 2^32 - 1.
             kept.append(self._server(service, last + 1 + (last % 2)))
         random.shuffle(kept)
         service.servers = kept
@@ -204,7 +209,8 @@ class RandomSite:
             service.has_port = kind == "group"
             service.port = port if kind == "group" else 0
             service.group = f"virtual_server_group G{n} {{\n{self._group(service, kind)}\n}}"
-        elif random.random() < 0.15:
+        elif random.random() < 0.15 and not self._begun:
+            # Of what a reload adds keepalived does not know whether its address is here.
             service.address, service.is_suspended = vip, random.random() < 0.5
         self._resettle(service)
         for last in range(1, random.choice((1, 2, 2, 3, 3, 4)) + 1):
@@ -240,7 +246,7 @@ class RandomSite:
         self._scheduler(service, marks or service.protocol == "UDP")
         if not service.servers:
             service.method = random.choice(METHODS if service.has_port else METHODS[1:])
-            service.inhibits = random.random() < 0.15
+            service.inhibits = random.random() < 0.15 and not service.group
         add(f"lvs_method {service.method}")
         if service.inhibits:
             add("inhibit_on_failure")
@@ -249,7 +255,7 @@ class RandomSite:
         self._persistence(service)
         self._quorum(service)
         for words, chance in (
-            ("alpha", 0.2), ("omega", 0.2), ("smtp_alert", 0.1),
+            ("alpha", 0.2), ("omega", 0 if service.sorry else 0.3), ("smtp_alert", 0.1),
             (f"weight {random.choice((1, 2, 100))}", 0.2), (f"retry {random.choice((1, 2))}", 0.3),
             ("delay_before_retry 1", 0.3), ("warmup 1", 0.7), ("connect_timeout 2", 0.4),
         ):  # fmt: skip
@@ -341,6 +347,9 @@ class RandomSite:
         ):  # fmt: skip
             if random.random() < chance:
                 found.append(words.strip())
+        if service.group:
+            # keepalived leaves them in the kernel when a reload removes them.
+            found = [words for words in found if "inhibit" not in words]
         if service.has_port and random.random() < 0.15 and ((":" in address) == service.six):
             same = METHODS if service.method == "NAT" else METHODS[1:]
             found.append(f"lvs_method {random.choice(same)}")

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -23,6 +25,7 @@ import msgspec
 from kad.control.status import DaemonStatus
 from kad.ipc.client import NoAnswer, NoDaemon, ask
 from kad.ipc.messages import StatusAnswer, StatusQuery
+from tests.support.control import pids_of
 from tests.support.daemon import Daemon, Kad
 from tests.support.dialogues import Tls, dns, http, smtp
 from tests.support.fifo import Reader
@@ -47,6 +50,8 @@ class Side:
         self.answering: set[Target] = set()
         self._known: set[Target] = set()
         self._here: set[str] = set()
+        self._mute: set[Target] = set()
+        """Who accepts connections, and no more."""
         self._read = 0
         os.mkfifo(place / "pipe")
         (place / "told").touch()
@@ -78,6 +83,9 @@ class Side:
 
     def _open(self, target: Target) -> None:
         serve, node, (kind, address, port) = self._farm.serve, self.node, _parts(target)
+        if target in self._mute:
+            self._mute.remove(target)
+            self._farm.stop(node, address, port)
         match kind:
             case "tcp":
                 serve(node, address, port, "it")
@@ -105,6 +113,10 @@ class Side:
             case _ if target in self.answering:
                 datagram = kind in ("udp", "dns")
                 self._farm.stop(self.node, address, port, _KIND[datagram])
+                if address in self._here and kind in _TALKING and zlib.crc32(str(target).encode()) & 1:
+                    # One that has died as hung servers do.
+                    self._farm.serve(self.node, address, port, "it", dialogue=_say_nothing)
+                    self._mute.add(target)
 
     def weigh(self, target: Target, value: int) -> None:
         """What its file or script says is another weight from now on."""
@@ -131,7 +143,15 @@ class Side:
         self._pipe.close()
 
 
+_TALKING = ("http", "tls", "smtp")
 _KIND = {False: socket.SOCK_STREAM, True: socket.SOCK_DGRAM}
+
+
+def _say_nothing(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError), connection:
+        connection.settimeout(30)
+        while connection.recv(4096):
+            pass
 
 
 def _of(address: str) -> str:
@@ -186,6 +206,8 @@ class Trial:
         self._reload("reload")
         self._surround(self._but(self.kad.answering, 0.4))
         self._compare("deaths after the reload")
+        self._kill_checker()
+        self._compare("a checker killed")
         self._reload("second reload")
         self._surround(set(site.targets))
         self._compare("returns after it")
@@ -211,6 +233,18 @@ class Trial:
                 side.daemon.reload()
         # keepalived tells DOWN of what it holds to be up, by the quorum there was before, and the like.
         self._compare(when, told=False)
+
+    def _kill_checker(self) -> None:
+        """kad's: the next one goes on, and tells nobody anything."""
+        assert isinstance(self.kad.daemon, Kad)
+        before = pids_of(self.kad.daemon)["check"]
+        os.kill(before, signal.SIGKILL)
+        patience_s = self._patience_s
+        assert wait_until(lambda: self._checker() not in (0, before), patience_s, every=0.05) is not None
+
+    def _checker(self) -> int:
+        assert isinstance(self.kad.daemon, Kad)
+        return pids_of(self.kad.daemon).get("check", 0)
 
     def _weigh(self) -> None:
         for target in sorted(self.site.targets):

@@ -446,6 +446,18 @@ def test_checks_are_suspended_while_the_address_is_elsewhere() -> None:
     assert made.table(VS) == {TWO: 1}, "suspended is not failed, nor mended"
 
 
+def test_a_successor_checks_nothing_before_it_knows_which_addresses_are_here() -> None:
+    made = CheckHost(configuration(vs="ha_suspend"))
+    made.feed(AddressesChanged(frozenset({"192.0.2.1"})))
+    made.start()
+    next_life = made.reborn()
+    next_life.start()
+    assert next_life.run(20, only_down(ONE[0])) == 0
+    next_life.feed(AddressesChanged(frozenset({"192.0.2.1", "10.0.0.1"})))
+    next_life.run(7, only_down(ONE[0]))
+    assert next_life.table(VS) == {TWO: 1}
+
+
 # Reload -----------------------------------------------------------------------------------------------------
 
 

@@ -163,6 +163,7 @@ def test_one_director_after_the_other(network: Network) -> None:
         wrong = [key for key in said.elements() if key[1] not in ("one", "two")]
         late = [key for key in wrong if key[0] not in UNTIL_KEEPALIVED_HAS_LEFT or key[1] not in REFUSALS]
         seen = (said, [each for each in refused if each[2]], mac, stop_us, stopped_us)
+        print(f"refused: {seen}")
         assert late == [] and len(wrong) <= len(by_keepalived), seen
         print(f"refused by keepalived: {len(wrong)} of {dict(said)}")
     finally:
