@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.checks import needs_stub, stub
 from tests.support.daemon import Daemon, Kad, Keepalived
 from tests.support.fifo import Reader
+from tests.support.ipvs_double import IpvsDouble, KeepalivedWithIpvs, needs_redirection
 from tests.support.keepalived import needs_keepalived
-from tests.support.namespaces import Network, needs_namespaces, poll
+from tests.support.namespaces import Network, Node, needs_namespaces, poll
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
@@ -136,19 +136,25 @@ class Life:
         self._seen = [seen + len(each) for seen, each in zip(self._seen, new, strict=True)]
 
 
+def balanced(stack: ExitStack, program: type[Daemon], node: Node, text: str) -> Daemon:
+    """keepalived's checkers do not run without IPVS."""
+    if program is Kad:
+        return Kad(node, text)
+    return KeepalivedWithIpvs(stack.enter_context(IpvsDouble()), node, text)
+
+
 def life(network: Network, program: type[Daemon], place: Path) -> list[tuple[list[str], ...]]:
     nodes = [network.node(name) for name in ("lb", "n2", "n3")]
     lan = network.bridge()
     for last, node in enumerate(nodes, 1):
         node.attach(lan, f"192.0.2.{last}/24", name="eth0")
-    wrapper = ["env", f"LD_PRELOAD={stub()}"] if program is Keepalived else []
     with ExitStack() as stack:
         (place / "notified").unlink(missing_ok=True)
         reader = stack.enter_context(contextlib.closing(Reader(place / "pipe")))
         second, third = (
             stack.enter_context(Keepalived(node, neighbor(last))) for last, node in enumerate(nodes[1:], 2)
         )
-        daemon = stack.enter_context(program(nodes[0], balancer(place), wrapper=wrapper))
+        daemon = stack.enter_context(balanced(stack, program, nodes[0], balancer(place)))
         lived = Life(place, daemon, reader)
         lived.settle()
         # Three verdicts, of three servers, one of which follows both; three changes and the quorum.
@@ -166,7 +172,7 @@ def life(network: Network, program: type[Daemon], place: Path) -> list[tuple[lis
 def test_both_tell_and_run_the_same(place: Path) -> None:
     needs_namespaces()
     needs_keepalived()
-    needs_stub()
+    needs_redirection()
     told = []
     for program in (Keepalived, Kad):
         with Network("bfdcheck") as network:

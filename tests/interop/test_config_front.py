@@ -1,7 +1,7 @@
 """The same lines to Debian's keepalived and kad: conditions, definitions, loops, braces give the same text.
 
-Each line ends with a double quote that has no partner, which makes keepalived print it as it stands after
-all of that. Left out of the generated lines is what kad does differently on purpose: ``\\#`` with a
+Each line ends with a double quote that has no partner, which makes keepalived 2.2 print it as it stands
+after all of that. Left out of the generated lines is what kad does differently on purpose: ``\\#`` with a
 substitution on the same line, references to what is not defined, definitions that contain themselves.
 """
 
@@ -15,10 +15,12 @@ import pytest
 
 from kad.config.lexer import decomment
 from kad.config.preprocess import Budget, Preprocessor
+from tests.support.keepalived import is_newer
 
 pytestmark = [
     pytest.mark.interop,
     pytest.mark.skipif(shutil.which("keepalived") is None, reason="keepalived is not installed"),
+    pytest.mark.skipif(is_newer(), reason="keepalived 2.3 prints such a line as it was before all of that"),
 ]
 
 ATOMS = [

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.dialogues import Tls
-from tests.support.ipvs_double import IpvsDouble, KadWithIpvs, KeepalivedWithIpvs, redirection
+from tests.support.ipvs_double import IpvsDouble, KadWithIpvs, KeepalivedWithIpvs, needs_redirection
 from tests.support.keepalived import needs_keepalived
 from tests.support.lvs import Farm
 from tests.support.lvs_trial import Side, Trial
@@ -30,8 +30,7 @@ def seeds() -> list[int]:
 @pytest.mark.parametrize("seed", seeds())
 def test_the_same_tables_and_the_same_told(seed: int, network: Network, tmp_path: Path) -> None:
     needs_keepalived()
-    if not redirection():
-        pytest.skip("no C compiler for what has keepalived ask the table (make packages)")
+    needs_redirection()
     tmp_path.chmod(0o755)
     tls = Tls(tmp_path)
     with contextlib.ExitStack() as stack:

@@ -26,6 +26,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
+import pytest
+
 from kad.kernel import encoder
 from kad.kernel.batch import RequestQueue
 from kad.kernel.ipvs import Command
@@ -281,6 +283,12 @@ def redirection() -> str:
     except (OSError, subprocess.CalledProcessError):
         return ""
     return str(made)
+
+
+def needs_redirection() -> None:
+    """Skip the running test, saying why, where keepalived cannot be made to ask a table."""
+    if not redirection():
+        pytest.skip("no C compiler for what has keepalived ask the table (make packages)")
 
 
 class KeepalivedWithIpvs(Keepalived):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import re
 import shutil
+import subprocess
 from collections.abc import Sequence
 
 import pytest
@@ -12,6 +15,22 @@ def needs_keepalived() -> None:
     """Skip the running test, saying why, where Debian's keepalived is not installed."""
     if shutil.which("keepalived") is None:
         pytest.skip("keepalived is not installed")
+
+
+@functools.cache
+def version() -> tuple[int, ...]:
+    """What it says it is: (2, 2, 7) of Debian 12, (2, 3, 3) of Debian 13; empty where it is not installed."""
+    if shutil.which("keepalived") is None:
+        return ()
+    done = subprocess.run(["keepalived", "-v"], capture_output=True, text=True, timeout=20, check=True)
+    found = re.search(r"^Keepalived v(\d+)\.(\d+)\.(\d+)", done.stdout + done.stderr, re.MULTILINE)
+    assert found is not None, done.stderr
+    return tuple(map(int, found.groups()))
+
+
+def is_newer() -> bool:
+    """Whether it is of 2.3 or later, where it does some things as kad does which 2.2.7 does otherwise."""
+    return version() >= (2, 3)
 
 
 def vrrp_instance(
