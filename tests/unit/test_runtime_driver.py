@@ -420,7 +420,8 @@ def test_a_deadline_is_met_while_resting() -> None:
     core.deadline_us = due[0]
     driver.run()
     assert len(late) == 10
-    assert statistics.median(late) < 2_000
+    # Rested away, each would be as late as an idle process wakes up.
+    assert statistics.median(late) < IDLE_WAKE_US // 10
     driver.close()
     packets.close()
 
