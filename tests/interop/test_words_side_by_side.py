@@ -385,3 +385,38 @@ def test_init_fail_is_a_fault_until_rise_successes(lan: Lan, place: Path, said: 
             assert len((place / "runs").read_text().split()) >= 3
             becomes(kad, "MASTER")
         assert entered(kad) == [*(["FAULT"] if said else []), "BACKUP", "MASTER"]
+
+
+# Sync groups --------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_a_deleted_address_makes_the_whole_group_say_farewell_and_come_back(
+    lan: Lan, kind: type[Daemon]
+) -> None:
+    """Slow adverts: whoever waited for a master-down interval would be silent for much longer."""
+    members = [
+        vrrp_instance(
+            f"VI_{n}", vrid=50 + n, version=3, advert_int=2, addresses=[f"192.0.2.{100 + n}/24"], priority=200
+        )
+        for n in (1, 2)
+    ]
+    group = "vrrp_sync_group G {\ngroup {\nVI_1\nVI_2\n}\n}\n"
+    with kind(lan.one, configuration(*members, group)) as daemon:
+        becomes(daemon, "MASTER")
+        poll(lambda: lan.one.holds("192.0.2.102"), "both addresses")
+        lan.wire.clear()
+        lan.one.ip("addr", "del", "192.0.2.101/24", "dev", "eth0")
+        for vrid in (51, 52):
+            said = poll(lambda v=vrid: back(lan.wire.adverts(vrid=v)), f"{vrid} back: {daemon.said()}")  # type: ignore[misc]
+            farewell, again = said
+            # Skew time is 0.44 s; 6 s more would be a master-down interval.
+            assert again.time_us - farewell.time_us < 4_000_000
+
+
+def back(adverts: list[Advert]) -> tuple[Advert, Advert] | None:
+    """The last farewell, and the first advert after it."""
+    for later, earlier in pairwise(reversed(adverts)):
+        if earlier.priority == 0 and later.priority:
+            return earlier, later
+    return None
