@@ -69,6 +69,7 @@ from kad.supervisor.watches import Watches
 
 START_LOOK_US = 10_000
 """How often to look whether a starting child is READY."""
+LONG_READING_MS = 100
 LONGEST_SLEEP_US = 1_000_000
 WITHDRAWING = frozenset({Role.VRRP})
 
@@ -107,19 +108,19 @@ class Supervisor:
         self._spare = Spare()
         self._poll = select.poll()
         self._poll.register(signals.descriptor, select.POLLIN)
-        self._look_at_us = self._alive_at_us = self._deaf_since_us = 0
+        self._look_at_us = self._alive_at_us = self._deaf_since_us = self._ready_at_us = 0
         self._dump_signals = DumpSignals()
         self._exit_status: int | None = None
         self._told_ready = False
-        self._ready_at_us = 0
         self._table_is_stale = True
 
     # The loop --------------------------------------------------------------------------------------------
 
     def run(self) -> int:
         self._tell(Role.CONTROL, Start())
-        # While that reads the configuration; the other roles are for fewer hosts, and can wait.
-        self._mains.load_one()
+        # While that reads: what the VRRP child is made of; where it reads for long, the other roles too.
+        while self._mains.load_one() and not self._poll.poll(LONG_READING_MS):
+            pass
         while not self._is_over():
             self._wait()
             signals = self._signals.read()
