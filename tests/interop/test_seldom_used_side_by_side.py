@@ -17,7 +17,7 @@ import pytest
 from tests.support.capture import Capture
 from tests.support.daemon import Daemon, Kad, Keepalived
 from tests.support.fifo import Reader
-from tests.support.keepalived import configuration, needs_keepalived, vrrp_instance
+from tests.support.keepalived import configuration, is_newer, needs_keepalived, vrrp_instance
 from tests.support.namespaces import Network, needs_namespaces, poll, remains
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.slow]
@@ -249,6 +249,9 @@ def test_the_same_is_told_in_the_same_order(lives: dict[str, Life], name: str) -
 
 def test_the_same_priorities_are_advertised_to_the_same_groups(lives: dict[str, Life]) -> None:
     ours, theirs = lives["Kad"], lives["Keepalived"]
+    if is_newer():  # Its farewell leaves from the virtual address when its own has gone.
+        assert theirs.priorities["SIX"] == [100, 0, 100, 0]
+        theirs.priorities["SIX"] = [100, 0]
     assert ours.priorities == theirs.priorities
     assert ours.destinations == theirs.destinations
     assert ours.destinations["A"] == {GROUPS[4]} and ours.destinations["SIX"] == {GROUPS[6]}
