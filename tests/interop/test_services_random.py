@@ -1,6 +1,7 @@
 """Random virtual servers under keepalived and kad, beside tables that answer as the kernel does.
 
-The same with the real one is done in the virtual machine. More of them, by hand: KAD_SEEDS=100-120.
+By hand, with KAD_SEEDS=100-120: what is found has to be judged. keepalived 2.2.7 sometimes hangs at a reload,
+and what happens while a check is under way may be told before or after.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 
 def seeds() -> list[int]:
-    first, _, last = os.environ.get("KAD_SEEDS", "1").partition("-")
+    first, _, last = os.environ.get("KAD_SEEDS", "0").partition("-")
     return list(range(int(first), int(last or first) + 1))
 
 
@@ -31,6 +32,8 @@ def seeds() -> list[int]:
 def test_the_same_tables_and_the_same_told(seed: int, network: Network, tmp_path: Path) -> None:
     needs_keepalived()
     needs_redirection()
+    if "KAD_SEEDS" not in os.environ:
+        pytest.skip("random configurations are tried by hand (KAD_SEEDS)")
     tmp_path.chmod(0o755)
     tls = Tls(tmp_path)
     with contextlib.ExitStack() as stack:

@@ -50,8 +50,8 @@ class Side:
         self.answering: set[Target] = set()
         self._known: set[Target] = set()
         self._here: set[str] = set()
-        self._mute: set[Target] = set()
-        """Who accepts connections, and no more."""
+        self._mute: set[tuple[str, int]] = set()
+        """Where connections are accepted, and no more."""
         self._read = 0
         os.mkfifo(place / "pipe")
         (place / "told").touch()
@@ -83,8 +83,8 @@ class Side:
 
     def _open(self, target: Target) -> None:
         serve, node, (kind, address, port) = self._farm.serve, self.node, _parts(target)
-        if target in self._mute:
-            self._mute.remove(target)
+        if (address, port) in self._mute and kind not in (*_DATAGRAMS, *_NOWHERE):
+            self._mute.remove((address, port))
             self._farm.stop(node, address, port)
         match kind:
             case "tcp":
@@ -111,12 +111,12 @@ class Side:
             case "ping":
                 pass
             case _ if target in self.answering:
-                datagram = kind in ("udp", "dns")
+                datagram = kind in _DATAGRAMS
                 self._farm.stop(self.node, address, port, _KIND[datagram])
                 if address in self._here and kind in _TALKING and zlib.crc32(str(target).encode()) & 1:
                     # One that has died as hung servers do.
                     self._farm.serve(self.node, address, port, "it", dialogue=_say_nothing)
-                    self._mute.add(target)
+                    self._mute.add((address, port))
 
     def weigh(self, target: Target, value: int) -> None:
         """What its file or script says is another weight from now on."""
@@ -144,6 +144,7 @@ class Side:
 
 
 _TALKING = ("http", "tls", "smtp")
+_DATAGRAMS = ("udp", "dns")
 _KIND = {False: socket.SOCK_STREAM, True: socket.SOCK_DGRAM}
 
 
@@ -257,8 +258,12 @@ class Trial:
     def _but(self, targets: set[Target], share: float) -> set[Target]:
         """All of them but some."""
         # A server whose file forbids it at the start has no weight with keepalived until a reload.
-        fixed = not self.kad.answering
-        return {t for t in sorted(targets) if self._random.random() >= share or (fixed and t.kind == "file")}
+        fixed, wanted = not self.kad.answering, self.site.targets
+        return {
+            t
+            for t in sorted(targets & wanted)
+            if self._random.random() >= share or (fixed and t.kind == "file")
+        }
 
     def _surround(self, answering: set[Target]) -> None:
         """Who does not answer pings has no address, for anybody."""

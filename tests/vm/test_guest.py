@@ -27,7 +27,7 @@ from tests.support import vm
 
 GUEST = vm.ROOT / "tests/vm/guest"
 GROUPS = {
-    "balancing": ("check_traffic.py", "check_synchronisation.py", "check_random_services.py"),
+    "balancing": ("check_traffic.py", "check_synchronisation.py"),
     "beside others": ("check_side_by_side.py", "check_migration.py", "check_bfd.py"),
     "kernel": (
         "check_ipvs_table.py",
@@ -45,7 +45,7 @@ _JOB = """
 modprobe ip_vs
 ulimit -n 8192
 cd {root}
-export PYTHONDONTWRITEBYTECODE=1 KAD_GUEST=1 KAD_SERVERS={servers} KAD_SEED={seed}
+export PYTHONDONTWRITEBYTECODE=1 KAD_GUEST=1 KAD_SERVERS={servers}
 timeout -k 5 -s INT {limit} {python} -m pytest --noconftest -p tests.support.namespaces -p no:cacheprovider \
     -p no:hypothesispytest -p no:xdist -o addopts= -q --durations=15 \
     --strict-markers --junitxml=/shared/report.xml {words}
@@ -71,7 +71,6 @@ def run(words: list[str]) -> Outcome:
         python=sys.executable,
         words=shlex.join(words),
         servers=int(os.environ.get("KAD_SERVERS", "200")),
-        seed=int(os.environ.get("KAD_SEED", "1")),
     )
     with tempfile.TemporaryDirectory(prefix="kad-guest-") as directory:
         shared = Path(directory)
