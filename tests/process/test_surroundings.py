@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -172,7 +173,8 @@ def live_through_it(kad: Watched, keepalived: Keepalived) -> None:
 
 def cover_up(kad: Watched) -> None:
     """The installation and Python's own library are there no longer."""
-    library = Path(sys.base_prefix) / "lib"
+    # Not all of lib: with Debian's Python that is where the system's own libraries are, the shell's too.
+    library = Path(sysconfig.get_path("stdlib"))
     for covered in (ROOT, library):
         argv = ["nsenter", "-t", str(kad.pid), "-m", "mount", "-t", "tmpfs", "none", str(covered)]
         subprocess.run(argv, check=True)
