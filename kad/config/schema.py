@@ -171,8 +171,9 @@ class Block:
         parameters: int = 0,
     ) -> None:
         self.path = path
-        self.has_early = any(row.early for row in rows)
         """As in docs/keywords.md: ``vrrp_instance/authentication``."""
+        self.has_early = any(row.early for row in rows)
+        """Some of its rows are read before the others, wherever they stand."""
         self.rows = rows
         self.item = item
         self.open = open

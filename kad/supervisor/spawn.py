@@ -79,11 +79,17 @@ class Mains:
             self[missing[0]]
         return bool(missing)
 
-    def complete(self) -> None:
-        """One step of what is left to do: a role to load, or its module to warm up for the lives to come."""
-        if not self.load_one() and self._cold:
-            _warm_up(self._cold.pop())
-            freeze()
+    def complete(self) -> bool:
+        """One step of what is left to do: a role to load, or its module to warm up for the lives to come.
+        False: there was nothing.
+        """
+        if self.load_one():
+            return True
+        if not self._cold:
+            return False
+        _warm_up(self._cold.pop())
+        freeze()
+        return True
 
 
 def _warm_up(main: Main) -> None:

@@ -216,11 +216,6 @@ class Supervisor:
     def _kept(self, role: Role) -> list[int]:
         return [self._run_directory.held(), *self._pid_files.descriptors(role)]
 
-    def _load_more(self, now_us: int) -> None:
-        """What no child has needed yet: a reload may want it, and the files on disk may be others by then."""
-        if self._told_ready and now_us - self._ready_at_us >= CALM_US:
-            self._mains.complete()
-
     def _make_spare(self, now_us: int) -> None:
         child = self._children[SPARED]
         calm = child.state == State.RUNNING and self._generations.previous is None
@@ -307,8 +302,8 @@ class Supervisor:
             hung = self._watches.look(role, child.pid, heartbeat, now_us) if child.alive else None
             if hung is not None:
                 self._tell(role, hung)
-        self._tell_ready()
-        self._load_more(now_us)
+        self._tell_ready(now_us)
+        starting |= bool(self._ready_at_us) and not self._told_ready
         self._make_spare(now_us)
         control = self._children[Role.CONTROL]
         if self._channel is None and control.alive and now_us - self._deaf_since_us > CONTROL_WAIT_US:
@@ -316,16 +311,21 @@ class Supervisor:
         period_us = self._settings.hang_limit_us // 5
         self._look_at_us = now_us + (min(START_LOOK_US, period_us) if starting else period_us)
 
-    def _tell_ready(self) -> None:
-        """To the service manager and the shell, once: a configuration runs and every child has been READY."""
+    def _tell_ready(self, now_us: int) -> None:
+        """To the service manager and the shell, once: a configuration runs, every child has been READY, and
+        nothing is left on disk that a later life or a reload would need.
+        """
         generation = self._generations.current
         if self._told_ready or generation is None or self._exit_status is not None:
             return
-        if all(self._children[role].been_ready for role in (Role.CONTROL, *generation.roles)):
-            self._told_ready = True
-            self._ready_at_us = monotonic_us()
-            self._manager.ready(f"generation {generation.number}")
-            self._starter.tell(ExitStatus.OK)
+        if not all(self._children[role].been_ready for role in (Role.CONTROL, *generation.roles)):
+            return
+        self._ready_at_us = self._ready_at_us or now_us
+        if now_us - self._ready_at_us < CALM_US or self._mains.complete():
+            return
+        self._told_ready = True
+        self._manager.ready(f"generation {generation.number}")
+        self._starter.tell(ExitStatus.OK)
 
     # Control ---------------------------------------------------------------------------------------------
 
