@@ -155,8 +155,9 @@ def test_never_is_not_to_look_for_it(lan: Lan) -> None:
             becomes(old, "MASTER")
 
             def dropped() -> bool:
+                # Of few: what keepalived cannot read itself starts its timer anew, and it hardly speaks.
                 instance = status_of(kad).reports["vrrp"]["instances"][0]
-                return bool(instance.get("drops", {}).get("checksum", 0) > 2)
+                return bool(instance.get("drops", {}).get("checksum", 0))
 
             poll(dropped, "dropped adverts", every=0.1)
             assert entered(kad)[-1] == "MASTER"
