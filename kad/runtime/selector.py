@@ -210,7 +210,9 @@ class TimerSelector(selectors.EpollSelector):
             # The kernel counts it in milliseconds, and needs half as much time as for setting the timer anew.
             self._epoll_impatient.poll(rest_us // 1000 / 1000, 1)
         elif rest_us > 0:
-            self._arm_for(monotonic_us() + rest_us)
+            # Never for later: a deadline comes first, and a timer that went off meanwhile has to be seen.
+            if (at_us := monotonic_us() + rest_us) < self._armed_us:
+                self._arm_for(at_us)
             self._epoll_impatient.poll(-1, 1)
         # All of it: what is left for the next turn would lie for as long again.
         return self._epoll.poll(0, self._room)

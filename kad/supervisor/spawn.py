@@ -63,6 +63,7 @@ class Mains:
         self._entries = dict(entries)
         self._loaded: dict[Role, Main] = {}
         self._cold: list[Main] = []
+        self._broken = False
 
     def __getitem__(self, role: Role) -> Main:
         if role not in self._loaded:
@@ -81,10 +82,14 @@ class Mains:
 
     def complete(self) -> bool:
         """One step of what is left to do: a role to load, or its module to warm up for the lives to come.
-        False: there was nothing.
+        False: there was nothing, or a role cannot be loaded, which hurts only who needs it.
         """
-        if self.load_one():
-            return True
+        try:
+            if not self._broken and self.load_one():
+                return True
+        except ImportError as error:
+            self._broken = True
+            logs.error(f"a reload that needs it will fail: {error}")
         if not self._cold:
             return False
         _warm_up(self._cold.pop())

@@ -195,14 +195,14 @@ class Supervisor:
         self._journal.heartbeat(role).begin(action.incarnation)
         context = self._context(child, action.incarnation)
         context.hold_preemption = action.hold_preemption
-        main = self._mains[role]
         try:
+            main = self._mains[role]
             if role == Role.CONTROL:
                 self._channel = Channel()
                 context.control_fd = self._channel.theirs.fileno()
             pid = self._spare.send(context) if role == SPARED else 0
             pid = pid or fork_child(main, context, self._kept(role))
-        except OSError as error:
+        except (OSError, ImportError) as error:
             self._close_channel(role)
             self._tell(role, ForkFailed(str(error), withdraw=False))
             return
@@ -312,9 +312,7 @@ class Supervisor:
         self._look_at_us = now_us + (min(START_LOOK_US, period_us) if starting else period_us)
 
     def _tell_ready(self, now_us: int) -> None:
-        """To the service manager and the shell, once: a configuration runs, every child has been READY, and
-        nothing is left on disk that a later life or a reload would need.
-        """
+        """To service manager and shell, once: every child has been READY, and nothing is left to load."""
         generation = self._generations.current
         if self._told_ready or generation is None or self._exit_status is not None:
             return
@@ -345,7 +343,8 @@ class Supervisor:
             logs.error(str(error))
         if self._requests.in_progress and self._generations.current is not None:
             logs.error("the reload ended with control's process; what was committed runs on")
-            self._manager.ready()
+            if self._told_ready:
+                self._manager.ready()
         self._requests.control_died()
         self._dump_signals.control_died()
         self._close_channel(Role.CONTROL)
@@ -451,7 +450,8 @@ class Supervisor:
             logs.info(f"reload: {message.text}")
         else:
             logs.error(f"reload refused, what runs goes on as it was: {message.text}")
-        self._manager.ready(message.text)
+        if self._told_ready:
+            self._manager.ready(message.text)
         if self._requests.finished():
             self._pass_reload()
 

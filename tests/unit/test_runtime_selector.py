@@ -206,6 +206,30 @@ def test_other_news_does_not_wait_for_packets_to_gather(selector: TimerSelector,
         selector.unregister(packets)
 
 
+@pytest.mark.parametrize("news", [True, False])
+def test_a_short_rest_is_no_later_than_the_deadline(selector: TimerSelector, news: bool) -> None:
+    """Neither one that packets gather in, nor one after packets."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    selector.patient.add(ours.fileno())
+    selector.register(ours, selectors.EVENT_READ, (None, None))
+    selector.gather_us = 8_000
+    late = []
+    for _ in range(20):
+        selector.deadline_us = monotonic_us() + 1_000
+        if news:
+            theirs.send(b"packet")
+        else:
+            selector.rest_until_us = monotonic_us() + 8_000
+        selector.select(None)
+        late.append(monotonic_us() - selector.deadline_us)
+        if news:
+            ours.recv(100)
+    assert statistics.median(late) < 4_000
+    selector.unregister(ours)
+    ours.close()
+    theirs.close()
+
+
 @pytest.mark.parametrize("gather_us", [500, 30_000])
 def test_packets_gather_for_as_long_as_they_may_lie(selector: TimerSelector, gather_us: int) -> None:
     packets, sender = socket.socketpair()
