@@ -118,7 +118,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "", "put-back-ipvs", _NO, _STOP, "",
-        "put back within seconds what others change among kad's virtual servers (default: only log it)",
+        "put back every ten seconds what others change among kad's virtual servers (default: only log it)",
         sets=(("put_back_ipvs", True),),
     ),
     Option("n", "dont-fork", _NO, _PROCESS, "", "stay in the foreground", sets=(("foreground", True),)),

@@ -6,6 +6,7 @@ lowered to the weights there are, and then the hysteresis to below the quorum.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from msgspec.structs import replace
@@ -120,6 +121,10 @@ def _note_twins(reading: Reading, servers: list[tuple[VirtualServer, Frame]]) ->
         seen.add(server.name)
 
 
+_Place = tuple[str, int]
+"""A real server's address and port."""
+
+
 class _Service:
     """One virtual server on its way from a frame to a value."""
 
@@ -131,12 +136,15 @@ class _Service:
 
     # Reports
 
-    def _altered(self, code: str, what: str, field: str = "", remedy: str = "") -> None:
+    def _altered(
+        self, code: str, what: str, field: str = "", remedy: str = "", status: int = ExitStatus.CONFIG_ERRORS
+    ) -> None:
         """Said where ``field`` was given; at the end of the block when it was not."""
         given = field in self.frame.places
         statement = self.frame.places[field] if given else self.frame.statement
         message = f"virtual_server {self.frame.name}: {what}"
-        self.reading.warning(code, message, self.frame, statement, 0 if given else CLOSING, remedy=remedy)
+        word = 0 if given else CLOSING
+        self.reading.warning(code, message, self.frame, statement, word, remedy=remedy, status=status)
 
     def _dropped(self, code: str, what: str) -> bool:
         """keepalived says no more of this than a line in the log."""
@@ -227,20 +235,36 @@ class _Service:
     # Its servers
 
     def _drop_twins(self) -> list[Frame]:
-        kept: dict[tuple[str, int], Frame] = {}
+        """Those that differ as they are written."""
+        kept: dict[_Place, Frame] = {}
         for frame in self.fields["real_servers"]:
-            key = frame.fields["address"], frame.fields["port"]
-            if key in kept:
-                self.reading.error(
-                    "duplicate-server",
-                    f"real_server {frame.name} stands above already; this one is ignored",
-                    frame,
-                    frame.statement,
-                    1,
-                )
+            place = frame.fields["address"], frame.fields["port"]
+            if place in kept:
+                self._report_twin(frame, "stands above already", ExitStatus.CONFIG_ERRORS)
             else:
-                kept[key] = frame
+                kept[place] = frame
         return list(kept.values())
+
+    def _by_place(self, servers: list[Frame]) -> dict[_Place, Frame]:
+        """The servers by where clients reach them, which may not be the port that was written.
+
+        IPVS knows each place once. keepalived keeps both servers, without a word: both count for the quorum,
+        and either that fails takes the only destination away.
+        """
+        kept: dict[_Place, Frame] = {}
+        for frame in servers:
+            fields = frame.fields
+            port = self._port(frame, "", fields["port"], fields["forwarding"])
+            place = fields["address"], port
+            if place in kept:
+                self._report_twin(frame, f"is reached at port {port}, as one above is", ExitStatus.OK)
+            else:
+                kept[place] = frame
+        return kept
+
+    def _report_twin(self, frame: Frame, what: str, status: int) -> None:
+        message = f"real_server {frame.name} {what}; this one is ignored"
+        self.reading.error("duplicate-server", message, frame, frame.statement, 1, status=status)
 
     def _adjust_forwarding(self, servers: list[Frame]) -> None:
         """A server above the first lb_kind has that of the whole block."""
@@ -279,7 +303,7 @@ class _Service:
                 )
                 self.fields["sorry_inhibit"] = inhibit
 
-    def _judge_thresholds(self, servers: list[Frame]) -> None:
+    def _judge_thresholds(self, servers: Iterable[Frame]) -> None:
         """keepalived says nothing, and is refused by the kernel."""
         for frame in servers:
             upper, lower = (frame.fields.get(name, 0) for name in ("upper_threshold", "lower_threshold"))
@@ -294,13 +318,20 @@ class _Service:
                     status=ExitStatus.OK,
                 )
 
-    def _adjust_quorum(self, servers: list[Frame]) -> None:
-        """A quorum above what the servers can reach would never be won."""
+    def _adjust_quorum(self, servers: Iterable[Frame], written: list[Frame]) -> None:
+        """A quorum above what the servers can reach would never be won.
+
+        ``written``: those that keepalived counts, and complains by.
+        """
         total = sum(self._weight(server) for server in servers)
-        quorum = self.fields.get("quorum", 1)
+        counted = sum(self._weight(server) for server in written)
+        quorum = given = self.fields.get("quorum", 1)
         if quorum > total:
             self._altered(
-                "quorum", f"quorum {quorum} exceeds the servers' total weight: {total} is used", "quorum"
+                "quorum",
+                f"quorum {quorum} exceeds the servers' total weight: {total} is used",
+                "quorum",
+                status=_status(given > counted),
             )
             quorum = max(total, 1)
         hysteresis = self.fields.get("hysteresis", 0)
@@ -309,6 +340,7 @@ class _Service:
                 "hysteresis",
                 f"hysteresis {hysteresis} is not below the quorum {quorum}: {quorum - 1} is used",
                 "hysteresis",
+                status=_status(hysteresis >= min(given, max(counted, 1))),
             )
             hysteresis = quorum - 1
         self.fields["quorum"] = quorum
@@ -358,16 +390,14 @@ class _Service:
 
     # Values
 
-    def _real_server(self, frame: Frame) -> RealServer:
+    def _real_server(self, frame: Frame, port: int) -> RealServer:
         fields = frame.fields
-        forwarding = fields["forwarding"]
-        port = self._port(frame, "", fields["port"], forwarding)
         # A checker goes to the port that was written, even where clients cannot.
         examined = Endpoint(fields["address"], fields["port"] or port)
         return RealServer(
             fields["address"],
             port,
-            forwarding=forwarding,
+            forwarding=fields["forwarding"],
             weight=self._weight(frame),
             inhibit_on_failure=self._inhibit(frame),
             smtp_alert=alerts(self.reading, frame, "checker", default=True),
@@ -394,18 +424,23 @@ class _Service:
         servers = self._drop_twins()
         self._adjust_forwarding(servers)
         self._adjust_sorry_server(servers)
-        self._adjust_quorum(servers)
-        self._judge_thresholds(servers)
+        by_place = self._by_place(servers)
+        self._adjust_quorum(by_place.values(), servers)
+        self._judge_thresholds(by_place.values())
         scripts.vet(self.frame, servers)
         return VirtualServer(
             group_index=group_index,
             smtp_alert=alerts(self.reading, self.frame, "checker", default=False),
             scheduler_flags=tuple(sorted(fields.get("scheduler_flags", ()))),
             forwarding=fields.get("forwarding", Forwarding()),
-            real_servers=tuple(self._real_server(frame) for frame in servers),
+            real_servers=tuple(self._real_server(frame, port) for (_, port), frame in by_place.items()),
             sorry_server=self._sorry_server(),
             **_given(fields, *_PLAIN_FIELDS),
         )
+
+
+def _status(keepalived_complains: bool) -> int:
+    return ExitStatus.CONFIG_ERRORS if keepalived_complains else ExitStatus.OK
 
 
 def _given(fields: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -31,6 +31,8 @@ class Marking:
         """What the rules say; None: what a former life wrote."""
         self._wanted: tuple[MarkedRange, ...] = ()
         self._priority = 0
+        self._put_priority = 0
+        """The chain's, when the rules were last told; a chain cannot change its own."""
         self._awaited = 0
 
     @property
@@ -73,11 +75,17 @@ class Marking:
 
     def put(self) -> None:
         """Have the rules say what is wanted, once its services are there. Answered by MarkingDone."""
-        if self._wanted == self._ranges or not self._table:
+        if self._is_put or not self._table:
             return
-        self._ranges = self._wanted
+        self._ranges, self._put_priority = self._wanted, self._priority
         self._awaited = self._context.next_serial()
         self._context.emit(MarkTraffic(self._awaited, self._table, self._priority, self._wanted))
+
+    @property
+    def _is_put(self) -> bool:
+        """Without ranges there is no chain that could have another priority."""
+        same_chain = not self._wanted or self._priority == self._put_priority
+        return self._wanted == self._ranges and same_chain
 
     def withdraw(self) -> None:
         """The daemon stops."""

@@ -103,6 +103,11 @@ def test_packets_to_ranges_get_the_mark(node: Node) -> None:
         assert commit(commands(MarkTraffic(2, "marks", -1, ranges[3:]))) == ""
     tables = [(e["table"]["family"], e["table"]["name"]) for e in ruleset(node) if "table" in e]
     assert ("ip6", "marks") in tables and ("ip", "marks") not in tables
+    with node.entered():
+        assert commit(commands(MarkTraffic(4, "marks", -9, ranges[3:]))) == ""
+    assert [e["chain"]["prio"] for e in ruleset(node) if "chain" in e and e["chain"]["table"] == "marks"] == [
+        -9
+    ]
     overlapping = (ranges[0], MarkedRange("192.0.2.1", "192.0.2.7", 53, udp, 1))
     with node.entered():
         assert commit(commands(MarkTraffic(3, "marks", -1, overlapping))).startswith("nf_tables: ")

@@ -74,6 +74,21 @@ def test_the_services_come_first() -> None:
     assert not any(isinstance(action, MarkTraffic) for action in host.done), "nothing differs"
 
 
+def test_another_priority_is_another_chain() -> None:
+    def told(settings: str, *groups: str) -> list[int]:
+        host.done.clear()
+        host.reload(configuration(*groups, settings=settings))
+        return [action.priority for action in host.done if isinstance(action, MarkTraffic)]
+
+    host = started(f"a {A}")
+    assert told("nftables_ipvs_priority 7", f"a {A}") == [7] and len(host.marks) == 2
+    assert told("nftables_ipvs_priority 7", f"a {A}") == []
+    assert told("", f"a {A}") == [-1]
+    assert told("") == [-1] and host.marks == ()
+    assert told("nftables_ipvs_priority 9") == [], "there is no chain"
+    assert told("nftables_ipvs_priority 9", f"a {A}") == [9]
+
+
 def test_a_group_of_both_families_is_two_services() -> None:
     host = CheckHost(configuration(f"a {A}\n{B}"))
     assert [(s.fwmark, s.family) for s in services(host.start())] == [(1000, 4), (1000, 6)]

@@ -285,6 +285,97 @@ def test_the_same_real_server_twice_is_one() -> None:
     assert [each.weight for each in only_server(text).real_servers] == [5]
 
 
+TWINS_BY_PORT = [
+    ("10.0.0.1 80", "NAT", "10.0.0.2", "10.0.0.2 80", "", " # duplicate-server/0", 80),
+    ("10.0.0.1 80", "NAT", "10.0.0.2 80", "10.0.0.2", "", " # duplicate-server/0", 80),
+    ("10.0.0.1 80", "DR", "10.0.0.2", "10.0.0.2 80", "", " # duplicate-server/0", 80),
+    (
+        "10.0.0.1 80",
+        "DR",
+        "10.0.0.2 8080",
+        "10.0.0.2 8081",
+        " # port-mismatch",
+        " # port-mismatch duplicate-server/0",
+        80,
+    ),
+    (
+        "10.0.0.1 80",
+        "TUN",
+        "10.0.0.2 80",
+        "10.0.0.2 8081",
+        "",
+        " # port-mismatch duplicate-server/0",
+        80,
+    ),
+    ("fwmark 7", "DR", "10.0.0.2", "10.0.0.2 80", "", " # port-mismatch duplicate-server/0", 0),
+]
+
+
+@pytest.mark.parametrize(("head", "method", "one", "other", "note", "twin_note", "port"), TWINS_BY_PORT)
+def test_servers_that_are_reached_at_the_same_port_are_one(
+    head: str, method: str, one: str, other: str, note: str, twin_note: str, port: int
+) -> None:
+    """IPVS knows them once. keepalived keeps both, and complains of the ports only: the status is that."""
+    text = f"""
+virtual_server {head} {{
+    lvs_sched rr
+    lvs_method {method}
+    {"" if head.startswith("fwmark") else "protocol TCP"}
+    real_server {one} {{{note}
+        weight 2
+        TCP_CHECK {{
+            connect_port 1
+        }}
+    }}
+    real_server 10.0.0.3 {{
+    }}
+    real_server {other} {{{twin_note}
+        weight 4
+        TCP_CHECK {{
+            connect_port 1
+        }}
+    }}
+}}
+"""
+    servers = only_server(text).real_servers
+    found = [(each.address, each.port, each.weight, len(each.checkers)) for each in servers]
+    assert found == [("10.0.0.2", port, 2, 1), ("10.0.0.3", port, 1, 0)]
+
+
+@pytest.mark.parametrize(
+    ("head", "one", "other"),
+    [
+        ("10.0.0.1 80", "10.0.0.2 80", "10.0.0.2 81"),
+        ("10.0.0.1 80", "10.0.0.2", "10.0.0.2 81"),
+        ("fwmark 7", "10.0.0.2", "10.0.0.2 80"),
+    ],
+)
+def test_network_address_translation_tells_the_ports_of_a_server_apart(
+    head: str, one: str, other: str
+) -> None:
+    text = service(f"real_server {other} {{\n}}", head=head, real=one)
+    text = text.replace("protocol TCP\n", "") if head.startswith("fwmark") else text
+    assert len({each.port for each in only_server(text).real_servers}) == 2
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "quorum 2\nhysteresis 1",
+        "quorum 3  # quorum/0\nhysteresis 1",
+        "quorum 3  # quorum/0\nhysteresis 2  # hysteresis/0",
+        "quorum 3  # quorum/0\nhysteresis 3  # hysteresis",
+        "quorum 4  # quorum\nhysteresis 3  # hysteresis",
+    ],
+)
+def test_only_one_of_twins_counts_for_the_quorum(lines: str) -> None:
+    """keepalived counts both: what is lowered for that reason alone does not change the status."""
+    twin = "real_server 10.0.0.2 {  # duplicate-server/0\n}"
+    text = service(lines, f"weight 2\n}}\n{twin.removesuffix('}')}")
+    server = only_server(text)
+    assert (server.quorum, server.hysteresis) == (2, 1)
+
+
 def test_a_quorum_beyond_all_weights_is_lowered_and_the_hysteresis_with_it() -> None:
     server = only_server(service("quorum 5  # quorum\nhysteresis 5  # hysteresis", "weight 3"))
     assert (server.quorum, server.hysteresis) == (3, 2)

@@ -1,7 +1,7 @@
 """kad and Debian's keepalived with the same file, each in a namespace of its own: the same table at every
 step.
 
-Differences that are meant are in DIFFERENCES, with their reasons.
+None is allowed: what kad does otherwise on purpose (docs/differences.md) does not show in these steps.
 """
 
 from __future__ import annotations
