@@ -216,7 +216,7 @@ def _read(connected: socket.socket, order: Order, began_us: int) -> tuple[bytes,
         data = connected.recv(READ_SIZE)
         received += data
         if response.receive(data) if data else response.end():
-            return bytes(received[: len(received) - len(body)]), bytes(body)
+            return bytes(received[: response.header_length]), bytes(body)
         if not data:
             raise FetchError("no data received")
 

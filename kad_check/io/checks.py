@@ -43,28 +43,48 @@ class Checks:
     """``done`` gets the answer to every :meth:`start`, once; none after :meth:`remove`."""
 
     def __init__(
-        self, connections: Connections, scripts: ScriptChecks, done: Callable[[CheckDone], None]
+        self,
+        connections: Connections,
+        scripts: ScriptChecks,
+        done: Callable[[CheckDone], None],
+        warn: Callable[[str], None],
     ) -> None:
         self._connections = connections
         self._scripts = scripts
         self._done = done
+        self._warn = warn
         self._checkers: dict[int, Checker] = {}
         self._ready: dict[int, _Ready] = {}
         self._ssl: SslContext | None = None
         self._context: ssl.SSLContext | None = None
-        self._context_problem = ""
         self._sequence = itertools.count()
         self._ping_problem: str | None = None
         install_alarm()
 
     def configure(self, settings: SslContext | None) -> None:
-        """The SSL block of the generation that comes."""
+        """The SSL block of the generation that comes. Its files are read anew each time."""
         if settings == self._ssl and self._context is not None:
+            self._renew()
             return
         self._ssl, self._context = settings, None
         for number, checker in self._checkers.items():
             if isinstance(checker, HttpGet) and checker.ssl:
                 self._ready[number] = self._prepare(checker)
+
+    def _renew(self) -> None:
+        """Other files may have the same names: a certificate is renewed in its place."""
+        if self._ssl is None:
+            return
+        try:
+            context = client_context(self._ssl)
+        except (OSError, ValueError) as error:
+            # They are away, or half replaced: no server has got any worse by that.
+            self._warn(f"the SSL block cannot be read again, what was read before goes on: {error}")
+            return
+        self._context = context
+        for ready in self._ready.values():
+            if type(ready) is Target and ready.context is not None:
+                ready.context = context
 
     def add(self, number: int, checker: Checker) -> None:
         self._checkers[number] = checker

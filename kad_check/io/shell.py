@@ -110,7 +110,7 @@ class Shell:
         self.connections = Connections(driver, self._check_ended)
         self.scripts = ScriptChecks(loop, driver.feed, report, self._environment, records)
         self.scripts.end_leftovers(self._recorded)
-        self.checks = Checks(self.connections, self.scripts, driver.feed)
+        self.checks = Checks(self.connections, self.scripts, driver.feed, report)
         self.runner = ScriptRunner(loop, self._notified, logs.error, self._environment)
         self.fifos = Fifos(loop, report, self._environment, records, self._recorded)
         self.watch = FileWatch(loop, self._file_changed, report)

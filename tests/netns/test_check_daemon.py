@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,14 @@ from tests.bench.checks import many_server
 from tests.support.control import pids_of, reload, status_of, wait_for_generation
 from tests.support.daemon import Kad
 from tests.support.namespaces import Network, Node, poll, remains
+from tests.support.servers import (
+    TcpServer,
+    Visit,
+    certificate,
+    http_page,
+    make_certificate,
+    server_context,
+)
 
 pytestmark = pytest.mark.root
 
@@ -159,3 +169,59 @@ def test_with_omega_a_stop_tells_of_everything(node: Node, directory: Path) -> N
         poll(lambda: len(heard(directory)) == 2, "the first notifications")
         assert daemon.stop() == 0
         poll(lambda: sorted(heard(directory)[2:]) == ["down 8080", "quorum down"], "the last ones")
+
+
+def tls_configuration(port: int, cert: Path, key: Path) -> str:
+    return f"""
+    SSL {{
+        certificate {cert}
+        key {key}
+    }}
+    virtual_server 10.0.0.1 443 {{
+        delay_loop 1
+        protocol TCP
+        real_server 127.0.0.1 {port} {{
+            SSL_GET {{
+                url {{
+                    path /
+                    status_code 200
+                }}
+                connect_timeout 2
+            }}
+        }}
+    }}
+    """
+
+
+def test_a_renewed_client_certificate_is_presented_after_a_reload(node: Node, directory: Path) -> None:
+    """The configuration is the same, and so are the files' names."""
+    presented: list[bytes | None] = []
+
+    def handle(visit: Visit) -> None:
+        assert isinstance(visit.connection, ssl.SSLSocket)
+        presented.append(visit.connection.getpeercert(binary_form=True))
+        http_page(b"hi")(visit)
+
+    first = [Path(file).read_text() for file in certificate()]
+    second = [Path(file).read_text() for file in make_certificate(directory)]
+    files = [directory / "client.pem", directory / "client-key.pem"]
+
+    def install(texts: list[str]) -> bytes:
+        for file, text in zip(files, texts, strict=True):
+            file.write_text(text)
+        return ssl.PEM_cert_to_DER_cert(texts[0])
+
+    context = server_context(client_certificate=True)
+    context.load_verify_locations(cadata=second[0])
+    old = install(first)
+    with contextlib.ExitStack() as stack:
+        with node.entered():
+            server = stack.enter_context(TcpServer(handle, context=context))
+        daemon = stack.enter_context(Kad(node, tls_configuration(server.port, *files)))
+        poll(lambda: len(presented) > 1, "two checks")
+        assert set(presented) == {old}
+        new = install(second)
+        wait_for_generation(daemon, reload(daemon).generation)
+        presented.clear()
+        poll(lambda: presented, "a check after it")
+        assert presented[-1] == new

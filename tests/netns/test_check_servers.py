@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import resource
+import shutil
 import signal
 import socket
+import ssl
 import stat
 import struct
 from collections.abc import Iterator
@@ -246,6 +248,45 @@ def test_a_certificate_is_presented_where_one_is_configured() -> None:
             assert rig.run(http(server.port, ssl=True)).verdict is BAD
         with CheckRig(SslContext(certificate_file=cert, key_file=key)) as rig:
             assert rig.run(http(server.port, ssl=True)).verdict is GOOD
+
+
+def test_a_reload_reads_the_files_of_the_ssl_block_again(tmp_path: Path) -> None:
+    """The same block, other files; half replaced or away, what was read before goes on."""
+    presented: list[bytes | None] = []
+
+    def handle(visit: servers.Visit) -> None:
+        assert isinstance(visit.connection, ssl.SSLSocket)
+        presented.append(visit.connection.getpeercert(binary_form=True))
+        servers.http_page(b"hi")(visit)
+
+    pairs = [servers.certificate(), servers.make_certificate(tmp_path)]
+    old, new = (ssl.PEM_cert_to_DER_cert(Path(cert).read_text()) for cert, _ in pairs)
+    cert, key = tmp_path / "client.pem", tmp_path / "client-key.pem"
+    settings = SslContext(certificate_file=str(cert), key_file=str(key))
+    context = servers.server_context(client_certificate=True)
+    context.load_verify_locations(pairs[1][0])
+    shutil.copy(pairs[0][0], cert)
+    shutil.copy(pairs[0][1], key)
+    with TcpServer(handle, context=context) as server, CheckRig(settings) as rig:
+        number = rig.add(http(server.port, ssl=True))
+
+        def reload() -> bytes | None:
+            presented.clear()
+            rig.answers.clear()
+            rig.checks.configure(settings)
+            rig.checks.start(number, 0)
+            rig.reactor.until(lambda: rig.answers)
+            assert rig.answers[0][0].verdict is GOOD
+            return presented[0]
+
+        assert reload() == old and not rig.reports
+        shutil.copy(pairs[1][0], cert)  # its key is still the old one
+        assert reload() == old and len(rig.reports) == 1
+        assert "what was read before goes on" in rig.reports[0]
+        shutil.copy(pairs[1][1], key)
+        assert reload() == new and len(rig.reports) == 1
+        cert.unlink()
+        assert reload() == new and len(rig.reports) == 2
 
 
 def test_an_ssl_block_that_cannot_be_used_says_nothing_about_servers(tmp_path: Path) -> None:

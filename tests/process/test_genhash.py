@@ -69,11 +69,27 @@ def test_the_verbose_report_is_keepaliveds(tmp_path: Path) -> None:
     assert (ours.returncode, ours.stderr) == (0, "")
 
 
-def test_a_body_in_chunks_has_the_digest_that_keepalived_wants() -> None:
-    with TcpServer(http_answer(CHUNKED)) as server:
+@pytest.mark.parametrize("trailers", [b"", b"X-Sum: 1\r\n"])
+@pytest.mark.parametrize("pauses", [False, True])
+def test_a_body_in_chunks_has_the_digest_that_keepalived_wants(trailers: bytes, pauses: bool) -> None:
+    """All of it, even where the last lines come later than the last chunk."""
+
+    def handle(visit: Visit) -> None:
+        visit.request()
+        visit.send(CHUNKED[:-2])
+        if pauses:
+            visit.pause(0.1)
+        visit.send(trailers + CHUNKED[-2:])
+
+    keepalived = shutil.which("keepalived", path="/usr/sbin")
+    with TcpServer(handle) as server:
         done = genhash(server.port)
-    framed = CHUNKED.partition(b"\r\n\r\n")[2]
+        words = ("-s", "127.0.0.1", "-p", str(server.port), "-u", "/page")
+        theirs = run(keepalived, "--genhash", *words).stdout if keepalived is not None else ""
+    framed = CHUNKED[:-2].partition(b"\r\n\r\n")[2] + trailers + CHUNKED[-2:]
     assert done.stdout.strip() == hashlib.md5(framed).hexdigest()
+    if keepalived is not None:
+        assert done.stdout.strip() in theirs
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def read(data: bytes, cuts: list[int]) -> tuple[object, ...]:
         complete = response.is_complete or response.end()
     except MalformedResponseError as error:
         return ("malformed", str(error))
-    return response.status, complete, bytes(decoded)
+    return response.status, complete, bytes(decoded), bytes(raw)
 
 
 @given(PIECES.map(b"".join), st.lists(st.integers(0, 2000), max_size=6))
@@ -164,18 +164,67 @@ def oracle(data: bytes) -> tuple[int, bytes]:
 @example((b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b""), [])
 def test_responses_are_read_as_h11_reads_them(written: tuple[bytes, bytes], cuts: list[int]) -> None:
     data, body = written
-    status, complete, decoded = read(data, [min(cut, len(data)) for cut in cuts])
+    status, complete, decoded, _ = read(data, [min(cut, len(data)) for cut in cuts])
     assert complete
     assert (status, decoded) == oracle(data)
     assert decoded == body
 
 
-@given(st.binary(max_size=2000), st.integers(1, 300))
-def test_digest_and_verdict_do_not_depend_on_the_pieces(body: bytes, size: int) -> None:
-    data = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
-    dialogue = HttpDialogue(request(digest=hashlib.md5(body).digest()))
-    outcomes = [dialogue.receive(data[at : at + size]) for at in range(0, len(data), size)]
-    assert [outcome for outcome in outcomes if outcome is not None] == [SUCCESS]
+@st.composite
+def framed_bodies(draw: st.DrawFn) -> tuple[bytes, bytes, bytes]:
+    """The field that says where a body ends, the body with its framing, and the body."""
+    body = draw(st.binary(max_size=2000))
+    if draw(st.booleans()):
+        return b"Content-Length: %d" % len(body), body, body
+    size = draw(st.integers(1, 2000))
+    parts = [body[at : at + size] for at in range(0, len(body), size)]
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
+    trailers = b"".join(
+        draw(st.lists(st.sampled_from([b"X-Sum: 1\r\n", b"Y:\n", b"\rZ: 0\r\n"]), max_size=3))
+    )
+    last = draw(st.sampled_from([b"0", b"00;x=y"]))
+    return b"Transfer-Encoding: chunked", chunks + last + b"\r\n" + trailers + b"\r\n", body
+
+
+@given(framed_bodies(), st.integers(1, 300), st.sampled_from([b"", b"\r\n", b"more"]))
+def test_digest_and_verdict_do_not_depend_on_the_pieces(
+    bodies: tuple[bytes, bytes, bytes], size: int, surplus: bytes
+) -> None:
+    field, framed, body = bodies
+    data = b"HTTP/1.1 200 OK\r\n%b\r\n\r\n%b" % (field, framed)
+    for form in (framed, body):
+        dialogue = HttpDialogue(request(digest=hashlib.md5(form).digest()))
+        outcomes = []
+        for at in range(0, len(data), size):
+            assert outcomes == []
+            piece = data[at : at + size] + (surplus if at + size >= len(data) else b"")
+            outcomes += [outcome for outcome in [dialogue.receive(piece)] if outcome is not None]
+        assert outcomes == [SUCCESS]
+
+
+@given(st.sampled_from([b"", b"\r", b"X: 1\r\n", b"X: 1"]), st.integers(1, 30))
+def test_the_end_of_the_stream_ends_trailers_too(trailers: bytes, size: int) -> None:
+    framed = b"5\r\nhello\r\n0\r\n" + trailers
+    data = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + framed
+    for form in (framed, b"hello"):
+        dialogue = HttpDialogue(request(digest=hashlib.md5(form).digest()))
+        assert {dialogue.receive(data[at : at + size]) for at in range(0, len(data), size)} == {None}
+        assert dialogue.end() == SUCCESS
+
+
+def test_trailers_are_waited_for_where_the_body_matters_and_bounded() -> None:
+    data = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+    assert HttpDialogue(request()).receive(data) == SUCCESS
+    for at_once in (1, 100, 100_000):
+        dialogue = HttpDialogue(request(digest=b"x" * 16))
+        outcome = dialogue.receive(data)
+        assert outcome is None
+        fed = 0
+        while outcome is None:
+            assert fed <= HEADER_LIMIT
+            outcome = dialogue.receive(b"y" * at_once)
+            fed += at_once
+        assert outcome.detail == f"trailers of more than {HEADER_LIMIT} bytes"
 
 
 def test_headers_and_bodies_are_bounded() -> None:

@@ -44,7 +44,7 @@ class CheckRig:
         self.scripts = ScriptChecks(
             self.reactor.loop, self._done, self.reports.append, {"PATH": "/bin:/usr/bin"}, self.journal
         )
-        self.checks = Checks(self.connections, self.scripts, self._done)
+        self.checks = Checks(self.connections, self.scripts, self._done, self.reports.append)
         self.checks.configure(ssl)
         self.number = 0
 

@@ -255,7 +255,11 @@ def endless_smtp(visit: Visit) -> None:
 @functools.cache
 def certificate() -> tuple[str, str]:
     """Files with a certificate for anybody, and its key; made once."""
-    directory = Path(tempfile.mkdtemp(prefix="ks-"))
+    return make_certificate(Path(tempfile.mkdtemp(prefix="ks-")))
+
+
+def make_certificate(directory: Path) -> tuple[str, str]:
+    """A new one, in this directory."""
     key, cert = directory / "key.pem", directory / "cert.pem"
     subprocess.run(
         [

@@ -94,8 +94,9 @@ class HttpDialogue:
     def _take_body(self, raw: bytes, decoded: bytes) -> None:
         if self._request.url.digest:
             self._raw.update(raw)
-            if raw is not decoded:
-                self._differ = True
+            # A later part may lie within a chunk and be both; the first cannot.
+            self._differ = self._differ or raw is not decoded
+            if self._differ:
                 self._decoded.update(decoded)
         if self._request.pattern is not None:
             self._subject += decoded[: SUBJECT_LIMIT - len(self._subject)]

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 
 HEADER_LIMIT = 64 * 1024
-"""Bytes of all headers together, interim responses included."""
+"""Bytes of all headers together, interim responses included; and of what follows the last chunk."""
 BODY_LIMIT = 16 * 1024 * 1024
 """Bytes of a body, as they come."""
 _CHUNK_LINE_LIMIT = 1_024
@@ -23,7 +23,7 @@ _FIELDS = re.compile(rb"\n(content-length|transfer-encoding)[ \t]*:[ \t]*([^\r\n
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,8}[ \t]*(?:;|$)")
 _NO_BODY = (204, 304)
 
-_IN_HEADER, _TO_LENGTH, _TO_END, _IN_CHUNKS, _DONE = range(5)
+_IN_HEADER, _TO_LENGTH, _TO_END, _IN_CHUNKS, _IN_TRAILER, _DONE = range(6)
 
 
 class MalformedResponseError(Exception):
@@ -31,14 +31,17 @@ class MalformedResponseError(Exception):
 
 
 class HttpResponse:
-    """``on_body(raw, decoded)`` gets the body part by part; without chunks both are the same object."""
+    """``on_body(raw, decoded)`` gets the body part by part; without chunks both are the same object.
+
+    With chunks the first ``raw`` begins with a chunk's size: it is another object than ``decoded``.
+    """
 
     # Class attributes: a response is made for each check, and few change all of them.
     _buffer = b""
     _seen = 0
     """Bytes of headers."""
     _left = 0
-    """To the end of the body, or of the present chunk."""
+    """To the end of the body, or of the present chunk; of trailers: what is still allowed."""
     _state = _IN_HEADER
     status = 0
     """0: the header has not ended."""
@@ -46,6 +49,11 @@ class HttpResponse:
 
     def __init__(self, on_body: Callable[[bytes, bytes], None] | None = None) -> None:
         self._on_body = on_body
+
+    @property
+    def header_length(self) -> int:
+        """Bytes, interim responses included."""
+        return self._seen
 
     @property
     def is_complete(self) -> bool:
@@ -63,13 +71,15 @@ class HttpResponse:
             raise MalformedResponseError(f"a body of more than {BODY_LIMIT} bytes")
         if state == _IN_CHUNKS:
             self._take_chunks(data)
+        elif state == _IN_TRAILER:
+            self._give(data[: len(data) - self._take_trailer(data)], b"")
         else:
             self._take_plain(data)
         return self._state == _DONE
 
     def end(self) -> bool:
         """The stream ended. True: there was a response, if perhaps a shorter one than announced."""
-        if self._state in (_TO_LENGTH, _TO_END):
+        if self._state in (_TO_LENGTH, _TO_END, _IN_TRAILER):
             self._state = _DONE
         return self._state == _DONE
 
@@ -162,8 +172,14 @@ class HttpResponse:
                     raise MalformedResponseError("a malformed chunk")
                 break
             at = self._begin_chunk(buffer, at, line_end)
-        self._buffer = buffer[at:]
-        self._give(data, b"".join(parts))
+        rest, self._buffer = buffer[at:], b""
+        surplus = 0
+        if self._state == _IN_CHUNKS:
+            self._buffer = rest
+        elif self._state == _IN_TRAILER:
+            self._buffer, self._left = b"\n", HEADER_LIMIT
+            surplus = self._take_trailer(rest)
+        self._give(data[: len(data) - surplus], b"".join(parts))
 
     def _begin_chunk(self, buffer: bytes, at: int, line_end: int) -> int:
         line = buffer[at:line_end]
@@ -171,10 +187,23 @@ class HttpResponse:
             raise MalformedResponseError("a malformed chunk")
         size = int(line.partition(b";")[0], 16)
         if size == 0:
-            # Trailer fields are not waited for: nothing in them could change the verdict.
-            self._state = _DONE
+            # Trailers are not waited for where nobody looks: nothing in them could change the verdict.
+            self._state = _DONE if self._on_body is None else _IN_TRAILER
         self._left = size + 2 if size else 0
         return line_end + 2
+
+    def _take_trailer(self, data: bytes) -> int:
+        """Trailer fields and the blank line (RFC 9112 §7.1.2), part of the raw body. Returns the surplus."""
+        text = self._buffer + data
+        found = _END_OF_HEADER.search(text)
+        surplus = 0 if found is None else len(text) - found.end()
+        self._left -= len(data) - surplus
+        if self._left < 0:
+            raise MalformedResponseError(f"trailers of more than {HEADER_LIMIT} bytes")
+        if found is not None:
+            self._state = _DONE
+        self._buffer = text[-2:]  # where the blank line may begin
+        return surplus
 
     def _give(self, raw: bytes, decoded: bytes) -> None:
         if self._on_body is not None:
