@@ -64,6 +64,17 @@ class CloseListener(Struct, frozen=True):
     listener: Listener
 
 
+class CheckInterface(Struct, frozen=True):
+    """See whether these sockets are still bound to what has the interface's name now.
+
+    One that was deleted and made anew is another to the kernel. ListenerFailed and TransportFailed tell which
+    sockets are worth nothing any more; nothing is told of the rest.
+    """
+
+    listener: Listener
+    transports: tuple[int, ...]
+
+
 class OpenTransport(Struct, frozen=True):
     """Open, or open anew, and answer TransportOpened or TransportFailed under ``number``.
 
@@ -147,6 +158,7 @@ class Stopped(Struct, frozen=True):
 Action = (
     OpenListener
     | CloseListener
+    | CheckInterface
     | OpenTransport
     | CloseTransport
     | SendPacket

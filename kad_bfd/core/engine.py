@@ -198,6 +198,7 @@ class Engine:
         """What is due; the sockets are empty."""
         self._serve(now_us)
         self._listeners.retry(now_us)
+        self._listeners.check(now_us)
         self._lifecycle.finish_stop()
 
     def _serve(self, now_us: int, *, may_judge: bool = True) -> None:

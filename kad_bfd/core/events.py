@@ -31,7 +31,7 @@ class ListenerOpened(Struct, frozen=True):
 
 
 class ListenerFailed(Struct, frozen=True):
-    """It could not be opened. ``reason`` is for people."""
+    """It could not be opened, or its interface is gone. ``reason`` is for people."""
 
     listener: Listener
     reason: str

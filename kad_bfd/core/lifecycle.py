@@ -66,7 +66,7 @@ class Lifecycle:
             elif session.config != instance:
                 session.reconfigure(instance, now_us)
                 touched.append(session)
-        self._listeners.need(self.sessions.values())
+        self._listeners.need(self.sessions.values(), now_us)
         for name in self._remembered:
             if name not in self.sessions:
                 self._context.emit(Forget(name))

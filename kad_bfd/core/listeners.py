@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kad_bfd.core.actions import CloseListener, Listener, LogLevel, OpenListener
+from kad_bfd.core.actions import CheckInterface, CloseListener, Listener, LogLevel, OpenListener
 from kad_bfd.core.context import Context
 from kad_bfd.core.session import RETRY_US, Session
 from kad_bfd.core.timers import NEVER
+
+CHECK_US = 1_000_000
+"""Between two looks at interfaces over which no session is Up."""
 
 
 def listener_of(session: Session) -> Listener:
@@ -21,14 +24,21 @@ class Listeners:
         self._wanted: dict[Listener, int] = {}
         """When to try (again); NEVER: open, or being opened."""
         self._failures: dict[Listener, str] = {}
+        self._bound: dict[Listener, list[Session]] = {}
+        """Those with an interface, and the sessions they are for."""
+        self._check_us = NEVER
 
     @property
     def deadline_us(self) -> int:
-        return min(self._wanted.values(), default=NEVER)
+        return min(NEVER, self._check_us, *self._wanted.values())
 
-    def need(self, sessions: Iterable[Session]) -> None:
+    def need(self, sessions: Iterable[Session], now_us: int) -> None:
         """Open what is missing, close what nobody needs."""
-        needed = dict.fromkeys(map(listener_of, sessions))
+        needed: dict[Listener, list[Session]] = {}
+        for session in sessions:
+            needed.setdefault(listener_of(session), []).append(session)
+        self._bound = {listener: users for listener, users in needed.items() if listener.interface}
+        self._check_us = now_us + CHECK_US if self._bound else NEVER
         for listener in [listener for listener in self._wanted if listener not in needed]:
             del self._wanted[listener]
             self._failures.pop(listener, None)
@@ -52,6 +62,18 @@ class Listeners:
     def retry(self, now_us: int) -> None:
         for listener in [listener for listener, at_us in self._wanted.items() if at_us <= now_us]:
             self._open(listener)
+
+    def check(self, now_us: int) -> None:
+        """Have interfaces looked at over which nobody is heard: nothing tells this process of a new one.
+
+        A session that is Up proves that its sockets serve, whatever the interface is called now.
+        """
+        if now_us < self._check_us:
+            return
+        self._check_us = now_us + CHECK_US
+        for listener, sessions in self._bound.items():
+            if not any(session.is_up for session in sessions):
+                self._context.emit(CheckInterface(listener, tuple(session.number for session in sessions)))
 
     def _open(self, listener: Listener) -> None:
         self._wanted[listener] = NEVER

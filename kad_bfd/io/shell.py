@@ -15,6 +15,7 @@ from kad.runtime.driver import Driver
 from kad.runtime.journal import Records
 from kad_bfd.core.actions import (
     Action,
+    CheckInterface,
     CloseListener,
     CloseTransport,
     Forget,
@@ -110,6 +111,8 @@ class Shell:
                 self._open_listener(action)
             case CloseListener():
                 self.listeners.close(action.listener)
+            case CheckInterface():
+                self._check_interface(action)
             case Forget():
                 self._records.delete(action.session)
             case Log():
@@ -170,6 +173,16 @@ class Shell:
             self._driver.feed(ListenerFailed(action.listener, reason))
         else:
             self._driver.feed(ListenerOpened(action.listener))
+
+    def _check_interface(self, action: CheckInterface) -> None:
+        if reason := self.listeners.loss(action.listener):
+            # Told once: another loss would put off the next attempt.
+            self.listeners.close(action.listener)
+            self._driver.feed(ListenerFailed(action.listener, reason))
+        for number in action.transports:
+            if reason := self.transports.loss(number):
+                self.transports.close(number)
+                self._lose_transport(number, reason)
 
     def _publish(self, action: Publish) -> None:
         self.published[action.session] = action

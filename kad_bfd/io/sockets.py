@@ -58,6 +58,8 @@ _ORIGIN_LIMIT = 4096
 _PRIORITY_CONTROL = 7
 _INTERNET_CONTROL = 0xC0
 _INT = struct.Struct("=i")
+_NAME_SIZE = 16
+"""IFNAMSIZ"""
 _CONTROL_HEADER = struct.Struct("=Qii")
 """struct cmsghdr"""
 
@@ -258,6 +260,12 @@ class Listeners:
             self._remove_reader(made.socket.fileno())
             made.socket.close()
 
+    def loss(self, listener: Listener) -> str:
+        """Why what is open receives nothing any more; "": it may."""
+        pair = self._open.get(listener)
+        # Both were bound in one go; reopening is for both as well.
+        return loss_of_interface(pair[0].socket, listener.interface) if pair else ""
+
     def close_all(self) -> None:
         for listener in list(self._open):
             self.close(listener)
@@ -299,6 +307,7 @@ class Transports:
     def __init__(self, failed: Callable[[int, str], None]) -> None:
         self._failed = failed
         self._open: dict[int, socket.socket] = {}
+        self._asked: dict[int, Transport] = {}
         self.send_errors: Counter[str] = Counter()
 
     def open(self, number: int, transport: Transport, port: int) -> tuple[int, str]:
@@ -312,13 +321,22 @@ class Transports:
         except OSError as error:
             made.close()
             return 0, error.strerror or str(error)
-        self._open[number] = made
+        self._open[number], self._asked[number] = made, transport
         return bound, ""
 
     def close(self, number: int) -> None:
         found = self._open.pop(number, None)
         if found is not None:
+            del self._asked[number]
             found.close()
+
+    def loss(self, number: int) -> str:
+        """Why what is open reaches the neighbour no more, or not in the neighbour's eyes; "": it may."""
+        found = self._open.get(number)
+        if found is None:
+            return ""
+        transport = self._asked[number]
+        return loss_of_interface(found, transport.interface) or _loss_of_source(found, transport)
 
     def close_all(self) -> None:
         for number in list(self._open):
@@ -365,8 +383,7 @@ def _prepare(made: socket.socket, transport: Transport) -> None:
 
 def _bind_and_connect(made: socket.socket, transport: Transport, port: int) -> int:
     """The source port that was free, the wanted one first."""
-    index = socket.if_nametoindex(transport.interface) if transport.interface else 0
-    scope = (0, index if transport.neighbor.startswith("fe80:") else 0) if transport.family == 6 else ()
+    scope = _scope(transport)
     source = transport.source or ("::" if transport.family == 6 else "0.0.0.0")
     for attempt in range(PORT_ATTEMPTS):
         tried = FIRST_PORT + (port - FIRST_PORT + attempt * 257) % PORTS
@@ -379,6 +396,49 @@ def _bind_and_connect(made: socket.socket, transport: Transport, port: int) -> i
         made.connect((transport.neighbor, transport.port, *scope))
         return tried
     raise OSError(errno.EADDRINUSE, "no source port is free")
+
+
+def _scope(transport: Transport) -> tuple[int, ...]:
+    """What follows address and port: flow and scope with IPv6. Raises OSError."""
+    if transport.family == 4:
+        return ()
+    is_local = transport.interface and transport.neighbor.startswith("fe80:")
+    return 0, socket.if_nametoindex(transport.interface) if is_local else 0
+
+
+def loss_of_interface(made: socket.socket, interface: str) -> str:
+    """Why a bound socket is not bound to what has this name now; "": it is.
+
+    The kernel binds to the index of the moment: an interface made anew has another.
+    """
+    try:
+        bound = made.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, _NAME_SIZE)
+        name = bound.rstrip(b"\0").decode()
+        # Several names may be one interface's.
+        if name == interface or socket.if_nametoindex(name) == socket.if_nametoindex(interface):
+            return ""
+    except OSError as error:
+        return error.strerror or str(error)
+    return f"the interface is called {name} now"
+
+
+def _loss_of_source(made: socket.socket, transport: Transport) -> str:
+    """Why the address chosen when ``made`` was opened is wrong now; "": it is not, or nobody can say.
+
+    A new interface has its addresses later: until then the kernel takes another's. Across routers, where
+    there are several ways, the choice may differ from packet to packet and says nothing.
+    """
+    if transport.source or transport.multihop:
+        return ""
+    family = socket.AF_INET6 if transport.family == 6 else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+            bind_to_device(probe, transport.interface)
+            probe.connect((transport.neighbor, transport.port, *_scope(transport)))
+            chosen = probe.getsockname()[0]
+    except OSError:
+        return ""
+    return "" if chosen == made.getsockname()[0] else f"its source address would be {chosen} now"
 
 
 def bind_to_device(made: socket.socket, interface: str) -> None:

@@ -45,12 +45,17 @@ class Pair:
 def pair(network: Network) -> Iterator[Pair]:
     one, two = network.node("one"), network.node("two")
     network.pair(one, two)
-    for node, addresses in ((one, (ONE, ONE6, LOCAL1)), (two, (TWO, TWO6, LOCAL2))):
+    made = Pair(one, two)
+    give_addresses(made)
+    yield made
+
+
+def give_addresses(pair: Pair) -> None:
+    for node, addresses in ((pair.one, (ONE, ONE6, LOCAL1)), (pair.two, (TWO, TWO6, LOCAL2))):
         for address in addresses:
             width = "64" if ":" in address else "24"
             extra = ("nodad",) if ":" in address else ()
             node.ip("addr", "add", f"{address}/{width}", "dev", "eth0", *extra)
-    yield Pair(one, two)
 
 
 def both(pair: Pair, one: BfdInstance, two: BfdInstance) -> tuple[BfdNode, BfdNode]:
@@ -213,6 +218,64 @@ def test_an_address_that_comes_later(pair: Pair) -> None:
         one.becomes("Down", "peer")
         pair.one.ip("addr", "add", "192.0.2.11/24", "dev", "eth0")
         one.becomes("Up", "peer")
+
+
+BOUND = ("four", "six", "local")
+"""Sessions with an interface; their neighbours' are named so too."""
+
+
+def bound_pair(pair: Pair) -> tuple[BfdNode, BfdNode]:
+    near, far = ((ONE, ONE6, LOCAL1), (TWO, TWO6, LOCAL2))
+    return tuple(  # type: ignore[return-value]
+        BfdNode(
+            node, *(session(name, to, interface="eth0") for name, to in zip(BOUND, neighbors, strict=True))
+        )
+        for node, neighbors in ((pair.one, far), (pair.two, near))
+    )
+
+
+def delete_link(pair: Pair, *nodes: BfdNode) -> int:
+    """The index it had at the first node. Every session is Down afterwards."""
+    index = pair.one.ip_json("link", "show", "dev", "eth0")[0]["ifindex"]
+    pair.one.ip("link", "del", "eth0")
+    for node in nodes:
+        for name in BOUND:
+            node.becomes("Down", name)
+    return int(index)
+
+
+def test_an_interface_made_anew_carries_its_sessions_again(network: Network, pair: Pair) -> None:
+    """Receiving and sending sockets are bound to the index of the one that is gone."""
+    one, two = bound_pair(pair)
+    with one, two:
+        start(one, two)
+        before = [one.session(name).local_discriminator for name in BOUND]
+        for _ in range(2):
+            index = delete_link(pair, one, two)
+            network.pair(pair.one, pair.two)
+            give_addresses(pair)
+            assert pair.one.ip_json("link", "show", "dev", "eth0")[0]["ifindex"] != index
+            for name in BOUND:
+                one.becomes("Up", name)
+                two.becomes("Up", name)
+        assert [one.session(name).local_discriminator for name in BOUND] == before
+
+
+def test_an_interface_made_anew_has_its_addresses_later(network: Network, pair: Pair) -> None:
+    """A socket opened in between takes another interface's address, which is no neighbour of anybody."""
+    network.pair(pair.one, network.node("elsewhere"), "eth1")
+    pair.one.ip("addr", "add", "198.51.100.1/24", "dev", "eth1")
+    one, two = bound_pair(pair)
+    with one, two:
+        start(one, two)
+        delete_link(pair, one, two)
+        network.pair(pair.one, pair.two)
+        sockets = "(four) has a socket again"
+        poll(lambda: sockets in one.log(), "a socket before there is an address")
+        give_addresses(pair)
+        for name in BOUND:
+            one.becomes("Up", name)
+            two.becomes("Up", name)
 
 
 def test_another_daemon_on_the_port_is_told_and_waited_for(pair: Pair) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kad_bfd.core.actions import (
+    CheckInterface,
     CloseTransport,
     Listener,
     OpenListener,
@@ -332,6 +333,54 @@ def test_a_listener_that_cannot_be_opened_is_tried_again() -> None:
     ]
     host.run(1_100 * MS)
     assert [a.listener for a in host.actions if isinstance(a, OpenListener)] == [Listener(4)]
+
+
+def test_an_interface_is_looked_at_once_a_second_while_nobody_is_up_over_it() -> None:
+    host = Host(
+        instance("a", interface="eth0"),
+        instance("b", "10.0.0.3", interface="eth0"),
+        instance("c", "10.0.0.4"),
+    )
+    host.boot().clear()
+    listener = Listener(4, False, "eth0")
+    host.run(3_100 * MS)
+    assert checks(host) == [CheckInterface(listener, (1, 2))] * 3
+    for state, yours in ((State.DOWN, 0), (State.INIT, host.session("a").local_discr)):
+        host.hear(control(state, your_discriminator=yours), listener=listener)
+    assert host.state("a") is State.UP
+    host.clear()
+    for _ in range(30):
+        packet = control(State.UP, your_discriminator=host.session("a").local_discr)
+        host.hear(packet, listener=listener)
+        host.run(100 * MS)
+    assert host.state("a") is State.UP
+    assert checks(host) == [], "what brings packets is left alone"
+    host.run(2_000 * MS)
+    assert host.state("a") is State.DOWN
+    assert checks(host)
+
+
+def test_without_interfaces_there_is_nothing_to_look_at() -> None:
+    host = Host(instance(interface="eth0")).boot()
+    host.reload(instance())
+    host.clear()
+    host.run(3 * SECOND)
+    assert checks(host) == []
+
+
+def test_a_listener_whose_interface_is_gone_is_opened_again() -> None:
+    listener = Listener(4, False, "eth0")
+    host = Host(instance(interface="eth0")).boot()
+    host.run(500 * MS)
+    host.clear()
+    host.tell(ListenerFailed(listener, "No such device"))
+    host.run(1_100 * MS)
+    assert [a.listener for a in host.actions if isinstance(a, OpenListener)] == [listener]
+    assert host.logged[-1] == "listening on UDP port 3784 of eth0 (IPv4) now"
+
+
+def checks(host: Host) -> list[CheckInterface]:
+    return [action for action in host.actions if isinstance(action, CheckInterface)]
 
 
 # Stalls ----------------------------------------------------------------------------------------------------
