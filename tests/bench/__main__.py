@@ -205,7 +205,7 @@ def rows_of(name: str) -> list[Row]:
     rows = []
     for key, what, unit, target, judge in columns:
         ours, theirs = kad.get(key), keepalived.get(key)
-        met = None if judge is None or ours is None else judge(ours, theirs if theirs is not None else 0.0)
+        met = None if judge is None else ours is not None and judge(ours, theirs or 0.0)
         rows.append(Row(what, unit, ours, theirs, target, met))
     return rows
 
@@ -241,7 +241,8 @@ def main(names: list[str]) -> int:
         print("\n".join(map(line, measured)), flush=True)
     if path := os.environ.get("KAD_BENCH_JSON"):
         Path(path).write_text(json.dumps([row.__dict__ for row in rows], indent=1))
-    return 0
+    # What was missed, or could not be measured.
+    return int(any(row.met is False for row in rows))
 
 
 if __name__ == "__main__":

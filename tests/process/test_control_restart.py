@@ -51,7 +51,7 @@ def test_death_of_control_is_noticed_by_nobody(daemon: Kad) -> None:
 
 
 @pytest.mark.parametrize("what", ["broken", "gone"])
-@pytest.mark.parametrize("role", ["control", "vrrp", "check"])
+@pytest.mark.parametrize("role", ["control", "vrrp", "check", "bfd"])
 def test_killed_process_comes_back_on_the_committed_generation(daemon: Kad, role: str, what: str) -> None:
     daemon.configure(configuration(priority=150))
     assert reload(daemon).accepted
@@ -131,7 +131,7 @@ def test_sockets_are_for_their_owner_alone(daemon: Kad) -> None:
     directory = Path(f"{daemon.directory}/run")
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     sockets = [path for path in directory.iterdir() if stat.S_ISSOCK(path.stat().st_mode)]
-    assert {path.name for path in sockets} == {"control.ipc", "ctl.ipc"}
+    assert {path.name for path in sockets} == {"control.ipc", "ctl.ipc", "bfd.ipc"}
     assert {stat.S_IMODE(path.stat().st_mode) for path in sockets} == {0o600}
 
 

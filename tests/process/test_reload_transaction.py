@@ -48,6 +48,10 @@ virtual_server 192.0.2.100 80 {{
         }}
     }}
 }}
+bfd_instance peer {{
+    neighbor_ip 192.0.2.200
+    source_ip 192.0.2.1
+}}
 """
 
 
@@ -167,10 +171,10 @@ def test_children_come_and_go_with_the_configuration(daemon: Kad) -> None:
     whole = configuration()
     daemon.configure(whole[: whole.index("virtual_server")])
     assert reload(daemon).accepted
-    poll(lambda: "check" not in pids_of(daemon), "check to be stopped")
+    poll(lambda: not {"check", "bfd"} & pids_of(daemon).keys(), "check and bfd to be stopped")
     daemon.configure(whole)
     assert reload(daemon).accepted
-    poll(lambda: "check" in pids_of(daemon), "check to be started")
+    poll(lambda: {"check", "bfd"} <= pids_of(daemon).keys(), "check and bfd to be started")
     assert status_of(daemon).generation == 3
 
 
@@ -178,9 +182,9 @@ def test_what_runs_no_more_is_not_shown(daemon: Kad) -> None:
     assert status_of(daemon).instances
     daemon.configure("")
     assert reload(daemon).accepted
-    status = poll(lambda: s if not (s := status_of(daemon)).instances else None, "no instance to be shown")
-    assert status.reports == {}
-    assert {each.role for each in status.processes if each.pid} == {"control"}
+    poll(lambda: pids_of(daemon).keys() == {"control"}, "all but control to have left")
+    status = status_of(daemon)
+    assert (status.instances, status.reports) == ((), {})
 
 
 def test_ten_hangups_at_once_end_on_one_generation(daemon: Kad) -> None:

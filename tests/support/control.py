@@ -14,7 +14,7 @@ from kad.ipc.messages import ReloadAnswer, ReloadQuery, StatusAnswer, StatusQuer
 from tests.support.daemon import Kad
 from tests.support.namespaces import poll
 
-CHILDREN = ("vrrp", "check")
+CHILDREN = ("vrrp", "check", "bfd")
 _serial = itertools.count(1)
 
 
