@@ -93,7 +93,7 @@ def test_the_reload_file_is_there_while_files_are_read(node: Node, tmp_path: Pat
         daemon.configure(f"{text}include {include}\n")
         daemon.reload()
         poll(marker.exists, "the file", every=0.001)
-        assert marker.stat().st_mode & 0o777 == 0o644
+        poll(lambda: marker.stat().st_mode & 0o777 == 0o644, "its mode, which is set next", every=0.001)
         daemon.wait_for("reload: generation 2 runs")
         assert not marker.exists()
 

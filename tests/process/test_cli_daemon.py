@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.test_reload_transaction import configuration
+from tests.process import test_reload_transaction
 from tests.support.control import kill, pids_of, status_of, wait_for_generation
 from tests.support.daemon import Kad
 from tests.support.namespaces import Network, Node, poll
@@ -22,6 +22,12 @@ def node(network: Network) -> Node:
     one = network.node("one")
     one.attach(network.bridge(), "192.0.2.1/24", name="eth0")
     return one
+
+
+def configuration(priority: int = 100) -> str:
+    """An instance and a virtual server, no BFD."""
+    whole = test_reload_transaction.configuration(priority)
+    return whole[: whole.index("bfd_instance")]
 
 
 def running(daemon: Kad) -> set[str]:
