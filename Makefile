@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 PYTEST := $(BIN)/python -m pytest -q --durations=10
-# Test files beside each other: most of their time is waiting. Each makes namespaces of its own.
-BESIDE := --dist loadfile
+# Test files beside each other: most of their time is waiting. Each makes namespaces of its own. They begin in
+# the order of tests/conftest.py, the longest first.
+BESIDE := --dist loadfile --no-loadscope-reorder
+REAL := tests/interop tests/netns tests/process
 
 .PHONY: help demo run check test soak bench packages prepared clean vm sim
 
@@ -47,9 +49,10 @@ prepared:
 		|| echo "make test: goes on without what could not be installed"
 
 test: prepared check
-	$(PYTEST) $(BESIDE) -n 3 -m 'not alone' tests/interop tests/netns tests/process
+	$(PYTEST) $(BESIDE) -n 3 -m 'not pairs and not alone' $(REAL)
+	$(PYTEST) $(BESIDE) -n 2 -m 'pairs and not alone' $(REAL)
 	$(PYTEST) $(BESIDE) -n 2 tests/simulation
-	$(PYTEST) -m alone tests/interop tests/netns tests/process
+	$(PYTEST) -m alone $(REAL)
 	$(PYTEST) tests/vm
 
 vm: $(STAMP)

@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("Unexpected argument(s):", *line.strays)
     if line.errors:
         return FAILURE
+    line.values.setdefault("config_id", _node_name())
     match line.mode:
         case Mode.VERSION:
             _print_version(_program())
@@ -67,6 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return status
         case _:
             return _run(line)
+
+
+def _node_name() -> str:
+    """What ``@NAME`` lines mean by this node where -i says nothing: its host name, without the domain."""
+    return os.uname().nodename.partition(".")[0]
 
 
 def _program() -> str:
@@ -170,7 +176,8 @@ def _load(line: CommandLine, out: TextIO) -> Loaded:
         return load(
             line.values.get("config_file", DEFAULT_FILE),
             machine=machine,
-            config_id=line.values.get("config_id"),
+            config_id=line.values["config_id"],
+            environment=os.environ,
             include_all=line.values.get("include_all", False),
             once=True,
         )

@@ -67,7 +67,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("", "offline", _NO, _CONFIG, "", "with -t: judge the text alone, not this machine"),
     Option(
         "i", "config-id", _VALUE, _CONFIG, "ID",
-        "which lines beginning with @ID or @^ID are for this node (default: its host name)",
+        "which lines beginning with @ID or @^ID are for this node "
+        "(default: its host name, without the domain)",
         field="config_id",
     ),
     Option(

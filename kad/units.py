@@ -3,6 +3,8 @@
 US_PER_MS = 1_000
 US_PER_SECOND = 1_000_000
 US_PER_CENTISECOND = 10_000
+NEVER = 1 << 62
+"""An instant that does not come, in microseconds."""
 
 
 def in_seconds(duration_us: int) -> str:

@@ -23,11 +23,11 @@ from kad.runtime.driver import Driver
 from kad.runtime.heartbeat import Phase
 from kad.runtime.process import ChildContext
 from kad.runtime.processors import shorten_slice
+from kad.units import NEVER
 from kad_bfd.core.actions import Action, SendPacket
 from kad_bfd.core.engine import Engine
 from kad_bfd.core.events import ConfigurationChanged, Event, StopRequested, TimeReached
 from kad_bfd.core.rehearsal import ACTS, WARM, Rehearsal
-from kad_bfd.core.timers import NEVER
 from kad_bfd.io.shell import Shell
 
 SEED_BYTES = 32
@@ -51,6 +51,8 @@ class BfdChild:
         self._heartbeat = context.journal.heartbeat(context.role)
         self._stopping = False
         self._rehearsal = Rehearsal()
+        self._eve_us = 0
+        """When the loss is due that is prepared for."""
         self._records = records = context.journal.records(context.role)
         # The page still says when the former life last turned.
         silent_us = monotonic_us() - self._heartbeat.ticked_at_us
@@ -77,7 +79,7 @@ class BfdChild:
         shorten_slice()
         self._driver.loop.add_signal_handler(signal.SIGTERM, self._stop)
         self._shell.attach(self._driver)
-        self._driver.prepare(self._next_loss_us, self._rouse)
+        self._driver.prepare(self._next_loss_us, self._rouse, self._rouse_again)
         self._driver.loop.call_later(REHEARSAL_GAP_S, self._set_up_a_loss, WARM)
         self._link.start()
         self._heartbeat.phase = Phase.READY
@@ -93,7 +95,8 @@ class BfdChild:
         self._link.applied(generation)
 
     def _next_loss_us(self) -> int:
-        return self._engine.loss_us if self._rehearsal.is_ready else NEVER
+        loss_us = self._engine.loss_us
+        return loss_us if self._rehearsal.is_ready or loss_us == self._eve_us else NEVER
 
     def _set_up_a_loss(self, rounds: int = 0) -> None:
         """What is to be rehearsed next, when there is time. ``rounds`` are played before."""
@@ -105,12 +108,22 @@ class BfdChild:
 
     def _rouse(self) -> None:
         """Have everything ready that a loss will set going, here and at those who follow the session."""
-        if self._shell.publisher is not None:
-            self._shell.publisher.rouse(self._engine.loss_us)
-        for _ in range(ACTS):
-            self._rehearsal.play()
-        self._records.rehearse()
+        self._eve_us = self._engine.loss_us
+        self._play()
         self._driver.loop.call_later(REHEARSAL_GAP_S, self._set_up_a_loss)
+
+    def _rouse_again(self) -> None:
+        if self._engine.loss_us == self._eve_us:
+            self._play()
+
+    def _play(self) -> None:
+        if self._shell.publisher is not None:
+            self._shell.publisher.rouse(self._eve_us)
+        for _ in range(ACTS // 2):
+            self._rehearsal.play()
+            # Who looks out with us goes to sleep when we seem to.
+            self._heartbeat.tick(monotonic_us())
+        self._records.rehearse()
 
     def _stop(self) -> None:
         if self._stopping:
@@ -118,7 +131,7 @@ class BfdChild:
         self._stopping = True
         self._heartbeat.phase = Phase.STOPPING
         logs.info("Stopping")
-        self._driver.feed(StopRequested())
+        self._driver.feed(StopRequested(administrative=self._heartbeat.is_dismissed))
 
     def _leave(self) -> None:
         """Every neighbour was told."""

@@ -38,9 +38,8 @@ LEAVING_PATIENCE_S = 1.0
 
 def main(context: ChildContext) -> int:
     """The whole life of the child; the exit status."""
-    if context.withdraw:
-        return ExitStatus.OK
-    return CheckChild(context).run()
+    child = CheckChild(context)
+    return child.clean_up() if context.withdraw else child.run()
 
 
 class CheckChild:
@@ -95,17 +94,23 @@ class CheckChild:
         self._link.close()
         return ExitStatus.OK
 
+    def clean_up(self) -> int:
+        """One that died is not to come back: take away the services its records name, and nothing else."""
+        self._shell.attach(self._driver)
+        self._shell.begin(self._namespace)
+        self._driver.feed(StopRequested())
+        self._driver.run()
+        self._shell.close()
+        return ExitStatus.OK
+
     def _configuration_at_birth(self) -> CheckConfiguration:
         with collector_paused():
             return _decode(self._context.generation, self._known)
 
     def _prepare(self, slice_: Mapping[str, bytes]) -> str:
         """Tens of thousands of servers take a while to look at: that is no hang."""
-        phase, self._heartbeat.phase = self._heartbeat.phase, Phase.PREPARING
-        with collector_paused():
-            refusal = prepare(slice_, self._known)
-        self._heartbeat.phase = phase
-        return refusal
+        with collector_paused(), self._heartbeat.at_length():
+            return prepare(slice_, self._known)
 
     def _apply(self, generation: int, slice_: Mapping[str, bytes]) -> None:
         if self._heartbeat.phase is Phase.READY:

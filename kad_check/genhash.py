@@ -9,6 +9,7 @@ from __future__ import annotations
 import getopt
 import socket
 import ssl
+import struct
 import sys
 from collections.abc import Iterator, Sequence
 from hashlib import md5
@@ -191,7 +192,7 @@ def _connect(order: Order) -> socket.socket:
     opened = socket.socket(socket.AF_INET6 if ":" in order.server else socket.AF_INET)
     try:
         if order.fwmark:
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, order.fwmark)
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("=I", order.fwmark))
         opened.settimeout(order.timeout_us / _MILLION or None)
         opened.connect((order.server, order.port))
         if not order.ssl:

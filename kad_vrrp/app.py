@@ -24,7 +24,7 @@ from kad.runtime.clock import boottime_us, monotonic_us
 from kad.runtime.driver import LONG_SLEEP_US, Driver
 from kad.runtime.heartbeat import Phase
 from kad.runtime.journal import Records, Stamp
-from kad.runtime.process import ChildContext, Options
+from kad.runtime.process import ChildContext, Options, begin_life
 from kad.runtime.processors import shorten_slice
 from kad_vrrp.core.actions import Action, SendAdvert
 from kad_vrrp.core.context import EngineSettings
@@ -54,6 +54,12 @@ REHEARSAL_GAP_S = 0.5
 SERVICES_PATIENCE_US = 3_000_000
 """How long an address owner may wait for the services behind its addresses: as others listen, by default."""
 SERVICES_PAUSE_S = 0.005
+READY_OBJECTS = 64
+"""A spare has as many objects of a configuration decoded, at the most: a thousand are 4 MB, and decoding is
+the least of what it takes to take them up.
+"""
+FIRST_INSTANCES = 16
+"""A life that takes up so many may go before everything else on the machine: it is at it for milliseconds."""
 LEAVING_PATIENCE_S = 1.0
 """How long the last frames and scripts may take to start once everything is withdrawn."""
 
@@ -66,12 +72,20 @@ def warm_up() -> None:
 def main(context: ChildContext) -> int:
     """The whole life of the child; the exit status."""
     with collector_paused():
+        if context.await_turn is not None and not stands_ready(context.generation):
+            context.take_turn()
+            begin_life(context)
         child = VrrpChild(context)
+        child.begin()
     return child.run()
 
 
 class VrrpChild:
-    """One life of the VRRP process."""
+    """One life of the VRRP process.
+
+    Made of the configuration alone: what only the journal and the hour of birth can tell comes in with
+    :meth:`begin`. A spare waits in between.
+    """
 
     def __init__(self, context: ChildContext) -> None:
         self._context = context
@@ -84,23 +98,16 @@ class VrrpChild:
         self._stopping = False
         self._rehearsal = Rehearsal()
         self._loss_rehearsal = LossRehearsal()
+        self._eve_us = 0
+        """When a loss may come that was rehearsed once so far."""
         self._follows_sessions = False
         configuration = _decode(context.generation)
         self._of_birth = configuration if context.generation is not None else None
         """Until it is applied, first of all: with a thousand instances decoding takes a while."""
-        self._is_the_start = context.incarnation == 1
-        waits = needs_services(context, configuration)
-        self._services_until_us = monotonic_us() + SERVICES_PATIENCE_US if waits else 0
-        found = self._records.load()
-        self._left_running = runs_of(found)
+        self._is_the_start = False
+        self._services_until_us = 0
         self._followed = ""
         """The instance whose mastership the check process is told."""
-        self._pipes_found = pipes_of(found)
-        self._engine = Engine(
-            engine_settings(configuration.settings, context),
-            remembered(self._records, instances_of(found)),
-            objects_of(found),
-        )
         self._shell = Shell(
             self._records,
             os.environ,
@@ -109,13 +116,12 @@ class VrrpChild:
             send_mail=self._send_mail,
             packet_fd=context.packet_fd,
             log_address_changes=context.options.log_address_changes,
-            settings=settings_of(found),
             receive_buffer=ReceiveBuffer(
                 configuration.settings.netlink.monitor, configuration.settings.netlink.monitor_force
             ),
         )
         self._driver: Driver[Event, Action] = Driver(
-            self._engine,
+            None,
             self._shell.perform,
             self._heartbeat,
             TimeReached(),
@@ -123,28 +129,73 @@ class VrrpChild:
             idle_us=LONG_SLEEP_US,
         )
         self._mastership = MastershipPublisher(context, self._driver)
-        self._reporting = Reporting(self._engine, self._with_error, self._process_report)
-        self._sessions = BfdFeed(context, self._driver, self._session_changed, on_eve=self._rehearse_a_loss)
+        self._sessions = BfdFeed(
+            context,
+            self._driver,
+            self._session_changed,
+            on_eve=self._rehearse_a_loss,
+            on_lost=lambda: self._link.restore_processors(),
+        )
         self._link = ChildLink(
             context,
             self._driver,
-            on_prepare=prepare,
+            on_prepare=self._prepare,
             on_apply=self._apply_whole,
-            on_status=self._reporting.ask,
+            on_status=lambda clear, answer: self._reporting.ask(clear, answer),
         )
+        self._shell.attach(self._driver)
+        self._shell.addresses.expect_statics(statics_of(configuration))
 
-    def run(self) -> int:
+    def begin(self) -> None:
+        """Wait for the turn, and go on where the former life stood: when this returns, whoever was master and
+        needs nothing but a socket has advertised.
+        """
+        context = self._context
+        is_spare = context.await_turn is not None
         shorten_slice()
-        self._driver.loop.add_signal_handler(signal.SIGTERM, self._stop)
-        self._shell.attach(self._driver, self._pipes_found)
-        self._shell.addresses.expect_statics(statics_of(self._of_birth or VrrpConfiguration()))
-        for script, record in self._left_running.items():
-            self._shell.probes.scripts.end_leftover(script, record)
+        if is_spare:
+            self._await_turn()
+        # It waits until the loop can take it: the handler is not made in a moment.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+        configuration = self._of_birth or VrrpConfiguration()
+        self._is_the_start = context.incarnation == 1
+        if needs_services(context, configuration):
+            self._services_until_us = monotonic_us() + SERVICES_PATIENCE_US
+        found = self._records.load()
+        self._engine = Engine(
+            engine_settings(configuration.settings, context),
+            remembered(self._records, instances_of(found)),
+            objects_of(found),
+        )
+        self._reporting = Reporting(self._engine, self._with_error, self._process_report)
+        self._driver.take(self._engine)
         self._driver.each_turn(self._confirm)
         self._driver.each_turn(self._note_changes)
         self._driver.each_turn(self._set_the_stage)
         self._driver.each_turn(self._reporting.next_turn)
         self._driver.prepare(lambda: self._engine.take_over_us, self._rehearsal.play)
+        for script, record in runs_of(found).items():
+            self._shell.probes.scripts.end_leftover(script, record)
+        self._shell.begin(pipes_of(found), settings_of(found))
+        if is_spare:
+            self._driver.go_as_usual()
+            begin_life(context)
+
+    def _await_turn(self) -> None:
+        """Do for nobody what will have to be done, then wait to be woken: it is to run before all that is
+        ordinary on this machine.
+        """
+        instances = self._of_birth.instances if self._of_birth is not None else ()
+        self._records.load()
+        self._shell.rehearse()
+        self._shell.transports.expect({instance.family for instance in instances})
+        if len(instances) <= FIRST_INSTANCES:
+            self._driver.go_first()
+        self._context.take_turn()
+
+    def run(self) -> int:
+        self._driver.loop.add_signal_handler(signal.SIGTERM, self._stop)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
         self._driver.run()
         self._sessions.close()
         self._shell.probes.close()
@@ -175,9 +226,13 @@ class VrrpChild:
     def _send_mail(self, letter: Letter) -> None:
         self._link.alert(self._settings.mail, self._settings.router_id, letter)
 
+    def _prepare(self, slice_: Mapping[str, bytes]) -> str:
+        with self._heartbeat.at_length():
+            return prepare(slice_)
+
     def _apply_whole(self, generation: int, slice_: Mapping[str, bytes]) -> None:
         """With a thousand instances tens of thousands of objects come of it that are no garbage."""
-        with collector_paused():
+        with collector_paused(), self._heartbeat.at_length():
             self._apply(generation, slice_)
 
     def _apply(self, generation: int, slice_: Mapping[str, bytes]) -> None:
@@ -213,7 +268,8 @@ class VrrpChild:
 
         def run() -> None:
             self._making_links -= 1
-            self._run_with(event, configuration)
+            with self._heartbeat.at_length():
+                self._run_with(event, configuration)
 
         self._making_links += 1
         if self._context.withdraw:
@@ -246,15 +302,18 @@ class VrrpChild:
             self._driver.loop.call_later(ROUND_GAP_S, self._set_up_a_loss, max(0, rounds - 1))
 
     def _rehearse_a_loss(self, due_us: int) -> None:
-        if not self._loss_rehearsal.is_ready:
+        """Two milliseconds before, where all is cold, and once more right before."""
+        if due_us == self._eve_us:
+            self._eve_us = 0
+        elif self._loss_rehearsal.is_ready:
+            self._eve_us = due_us
+            self._driver.loop.call_later(REHEARSAL_GAP_S, self._set_up_a_loss)
+        else:
             return
+        self._driver.look_out(due_us + NEWS_TAKES_US, self._sessions.is_awake)
         if monotonic_us() < due_us - ACT_TAKES_US:
             self._loss_rehearsal.play()
             self._records.rehearse()
-        if monotonic_us() < due_us - ACT_TAKES_US:
-            self._loss_rehearsal.play()
-        self._driver.look_out(due_us + NEWS_TAKES_US, self._sessions.is_awake)
-        self._driver.loop.call_later(REHEARSAL_GAP_S, self._set_up_a_loss)
 
     def _confirm(self) -> bool:
         """A generation is applied when the kernel has answered all that came of it."""
@@ -327,6 +386,11 @@ class VrrpChild:
             return report
         found = f"the packet filter is not in place: {error}"
         return msgspec.structs.replace(report, error="; ".join(filter(None, (found, report.error))))
+
+
+def stands_ready(generation: Generation | None) -> bool:
+    """Whether a spare of this generation does beforehand what can be done."""
+    return generation is not None and len(generation.slices.get(Role.VRRP, {})) <= READY_OBJECTS
 
 
 def needs_services(context: ChildContext, configuration: VrrpConfiguration) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from kad.config.diagnostics import nearest
+from kad.config.diagnostics import nearest_known
 from kad.config.schema import NOTHING, Block, Frame, Reading, Repeat, Row
 from kad.config.tree import Statement
 from kad.config.values import ignored_words
@@ -168,13 +168,24 @@ def _suggestion(reading: Reading, block: Block, word: str) -> str:
     if reading.suggestions == MAX_SUGGESTIONS:
         return ""
     reading.suggestions += 1
-    near = nearest(word, tuple(block.table))
+    near = nearest_known(word, _keywords(block))
     if near:
         return f"did you mean '{near}'?"
-    near = nearest(word, tuple(everywhere))
+    near = nearest_known(word, _all_keywords(reading.root.block))
     if near:
         return f"did you mean '{near}', which stands in {' or '.join(everywhere[near][:3])}?"
     return ""
+
+
+@cache
+def _keywords(block: Block) -> tuple[str, ...]:
+    """One tuple a block: it stays in memory beside every word that was looked for."""
+    return tuple(block.table)
+
+
+@cache
+def _all_keywords(root: Block) -> tuple[str, ...]:
+    return tuple(_places(root))
 
 
 @cache

@@ -147,10 +147,15 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() and not "\ud800" <= c <= "\udfff" else "?" for c in text)
 
 
-@lru_cache(maxsize=4096)
-def nearest(word: str, candidates: tuple[str, ...] | frozenset[str]) -> str | None:
+def nearest(word: str, candidates: Iterable[str]) -> str | None:
     """The known keyword that looks most like ``word``, or None when nothing is near."""
     if len(word) > 64:
         return None
     found = get_close_matches(word, sorted(candidates), n=1, cutoff=0.72)
     return found[0] if found else None
+
+
+@lru_cache(maxsize=1024)
+def nearest_known(word: str, candidates: tuple[str, ...] | frozenset[str]) -> str | None:
+    """The same of the grammar's own words, remembered: a mistake may stand in thousands of places."""
+    return nearest(word, candidates)

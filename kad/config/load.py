@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from kad.config import straying, validate
 from kad.config.build import read_root
 from kad.config.diagnostics import MAX_DIAGNOSTICS, by_place
+from kad.config.encoding import in_text
 from kad.config.grammar import bfd, check
 from kad.config.grammar.root import ROOT
 from kad.config.includes import IncludeCheck
@@ -101,7 +102,8 @@ def load(
             seed=seed,
             include_check=IncludeCheck.ALL if include_all else IncludeCheck.NOTHING,
         )
-        return build(text.statements, text.diagnostics, text.digest, machine, once=once)
+        loaded = build(text.statements, text.diagnostics, text.digest, machine, once=once)
+        return in_text(loaded) if text.holds_bytes else loaded
 
 
 def build(

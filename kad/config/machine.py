@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from kad.config.model.script import ScriptCommand
+from kad.filesystem import Mounts, filesystem_of, is_unfit, mounts
 
 LARGEST_SECRET = 140
 """Bytes of a key file: 64 bytes in hexadecimal, and a little."""
@@ -23,6 +24,9 @@ LARGEST_SECRET = 140
 
 LARGEST_NAME_FILE = 1 << 20
 """Bytes of one of iproute2's files of names; what is beyond is not read."""
+
+_LOOKED_AT = 256
+"""Bytes of a file that the kernel looks at to execute it."""
 
 
 class User(Struct, frozen=True):
@@ -83,6 +87,7 @@ class LocalMachine:
     def __init__(self, *, sees_interfaces: bool = True) -> None:
         self._sees_interfaces = sees_interfaces
         self._interfaces: dict[str, str] = {}
+        self._mounts: Mounts | None = None
 
     def has_interface(self, name: str) -> bool:
         if not self._sees_interfaces:
@@ -169,18 +174,25 @@ class LocalMachine:
             return FoundScript(None, f"'{path}' cannot be reached by its user")
         executable = _permitted(status, command, 1) and stat.S_ISREG(status.st_mode)
         written = os.path.normpath(path)
-        argv = (written if written != path else path, *command.argv[1:])
+        beginning = _beginning(real)
+        places = (written, real, _interpreter(beginning))
         found = msgspec.structs.replace(
             command,
-            argv=argv,
+            argv=(written, *command.argv[1:]),
             executable=written if keep_links else real,
-            through_shell=executable and not _loads(real),
+            through_shell=executable and (not _loads(beginning) or any(map(self._may_hang, places))),
         )
         guarded = executable and (command.uid == 0 or command.gid == 0 or _becomes_root(status))
         insecure = ""
         if guarded:
             insecure = _tampered(written) or ("" if real == written else _tampered(real))
         return FoundScript(found, "", executable, insecure)
+
+    def _may_hang(self, path: str) -> bool:
+        """Whoever waits until it is executed may wait for another machine."""
+        if self._mounts is None:
+            self._mounts = mounts()
+        return bool(path) and is_unfit(filesystem_of(path, self._mounts))
 
 
 def _conf_files(directory: str) -> list[str]:
@@ -278,14 +290,26 @@ def _tampered(path: str) -> str:
     return ""
 
 
-def _loads(path: str) -> bool:
-    """Would the kernel run the file by itself: a program, or a script with an interpreter line?"""
+def _beginning(path: str) -> bytes | None:
+    """As much of a file as the kernel looks at; None when it cannot be read."""
     try:
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-            start = file.read(4)
+            return file.read(_LOOKED_AT)
     except OSError:
+        return None
+
+
+def _loads(beginning: bytes | None) -> bool:
+    """Would the kernel run the file by itself: a program, or a script with an interpreter line?"""
+    if beginning is None:
         return True  # unreadable is not unrunnable
-    return start.startswith(b"#!") or start == b"\x7fELF"
+    return beginning.startswith((b"#!", b"\x7fELF"))
+
+
+def _interpreter(beginning: bytes | None) -> str:
+    """The program that a script names in its first line; "" without one."""
+    words = beginning[2:].split(b"\n")[0].split() if beginning and beginning.startswith(b"#!") else ()
+    return os.fsdecode(words[0]) if words else ""
 
 
 def _interface_called(name: str) -> str:

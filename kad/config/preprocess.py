@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from msgspec import Struct
 
 from kad.config.diagnostics import nearest
+from kad.config.encoding import as_bytes, as_text
 from kad.config.lexer import BLANKS, decomment, find_special, first_brace, first_reference
 from kad.config.loops import BadLoop, Loop, least_cost, read_loop
 from kad.errors import Severity
@@ -380,7 +381,7 @@ class Preprocessor:
         return str(self._random.randint(low, high))
 
     def _environment_value(self, parameters: list[str]) -> str:
-        return self._environment.get(parameters[0], "") if parameters else ""
+        return as_text(self._environment.get(parameters[0], "")) if parameters else ""
 
     def _loop(self, line: Line, outermost: bool) -> Iterator[Line] | None:
         """The turns of a loop; None when the line is none. A loop that is not well formed has no turns."""
@@ -453,4 +454,4 @@ def too_long(text: str) -> bool:
     """Whether a line has more bytes than a line may have."""
     if len(text) * 4 <= MAX_LINE_BYTES:
         return False
-    return len(text.encode("utf-8", "surrogateescape")) > MAX_LINE_BYTES
+    return len(as_bytes(text)) > MAX_LINE_BYTES

@@ -10,6 +10,7 @@ import re
 
 from msgspec import Struct
 
+from kad.config.encoding import as_bytes, as_text
 from kad.config.lexer import WHITE_SPACE
 
 _STOP = {
@@ -111,7 +112,7 @@ def _escape(text: str, position: int) -> tuple[str, int]:
 
 
 def _byte(value: int) -> str:
-    """A byte as the text of files shows it: bytes that are not ASCII are surrogate escapes."""
+    """A byte as files are read: those that are not ASCII are surrogate escapes."""
     return chr(value) if value < 0x80 else chr(0xDC00 + value)
 
 
@@ -135,9 +136,15 @@ def split_script(raw: str) -> ScriptWords | Unbalanced:
     arguments = split_quoted(words[0], escapes=True)
     if isinstance(arguments, Unbalanced):
         return Unbalanced(f"{arguments.what} within the value", 0)
-    return ScriptWords(arguments, words[1:])
+    return ScriptWords([as_text(each) for each in arguments], words[1:])
 
 
 def split_regex(raw: str) -> list[str] | Unbalanced:
-    """The words after a keyword whose value is one string with escapes, such as ``regex``."""
-    return split_quoted(raw, escapes=True)
+    """The words after a keyword whose value is one string with escapes, such as ``regex``.
+
+    Bytes that are no text stay escapes: a pattern matches those bytes, and not the letter they may be.
+    """
+    words = split_quoted(raw, escapes=True)
+    if isinstance(words, Unbalanced):
+        return words
+    return [as_bytes(each).decode("utf-8", "backslashreplace") for each in words]

@@ -76,7 +76,6 @@ def with_settings(check: CheckConfiguration, settings: Globals) -> CheckConfigur
         notify_fifo_script=settings.notify_fifo_script,
         lvs_notify_fifo=settings.lvs_notify_fifo,
         lvs_notify_fifo_script=settings.lvs_notify_fifo_script,
-        child_wait_us=settings.child_wait_us,
         router_id=settings.router_id,
         mail=settings.mail,
         timeouts=settings.lvs_timeouts,

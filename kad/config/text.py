@@ -13,16 +13,10 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from kad.config.diagnostics import Findings
+from kad.config.encoding import as_text
 from kad.config.includes import INCLUDES, IncludeCheck, changed_check
 from kad.config.lexer import BLANKS, decomment, find_special, split_words
-from kad.config.preprocess import (
-    INCLUDE,
-    MAX_LINE_BYTES,
-    Budget,
-    BudgetExceeded,
-    Preprocessor,
-    too_long,
-)
+from kad.config.preprocess import INCLUDE, MAX_LINE_BYTES, Budget, BudgetExceeded, Preprocessor, too_long
 from kad.config.source import (
     MAX_FILES,
     MAX_INCLUDE_DEPTH,
@@ -34,7 +28,7 @@ from kad.config.source import (
     TextReader,
     Unreadable,
 )
-from kad.config.tree import Statement, first_column
+from kad.config.tree import Statement, first_column, first_outdented
 from kad.errors import Diagnostic, ExitStatus, Severity, Span
 from kad.garbage import collector_paused
 
@@ -52,6 +46,8 @@ class ConfigurationText(NamedTuple):
     statements: list[Statement]
     diagnostics: list[Diagnostic]
     digest: str
+    holds_bytes: bool = False
+    """Words of it are no text: bytes that are not UTF-8, as surrogate escapes."""
 
 
 def read_tree(
@@ -74,7 +70,9 @@ def read_tree(
     with collector_paused():
         builder.read_main(path)
         builder.end()
-    return ConfigurationText(builder.root, builder.findings.result(), builder.digest.hexdigest())
+    return ConfigurationText(
+        builder.root, builder.findings.result(), builder.digest.hexdigest(), builder.holds_bytes
+    )
 
 
 def parse_text(
@@ -113,6 +111,7 @@ class _Builder:
         self.root: list[Statement] = []
         self.findings = Findings()
         self.digest = Digest()
+        self.holds_bytes = False
         self._reader = reader
         self._include_check = include_check
         self._budget = Budget()
@@ -161,6 +160,9 @@ class _Builder:
             self._fatal_here("too-much", f"{error}; the rest is not read")
         self._report_open_blocks()
 
+    def result(self) -> ConfigurationText:
+        return ConfigurationText(self.root, self.findings.result(), self.digest.hexdigest(), self.holds_bytes)
+
     def end(self) -> None:
         """This and the preprocessor hold each other no longer: no search for garbage has to find them."""
         self._pre.end()
@@ -187,9 +189,8 @@ class _Builder:
         if text.startswith("\ufeff"):
             text = text[1:]
             self._line, self._source_line = 1, text.partition("\n")[0]
-            self._report(
-                "byte-order-mark", "the file begins with a byte order mark", "save it as UTF-8 without one"
-            )
+            what = "the file begins with a byte order mark"
+            self._report("byte-order-mark", what, "save it as UTF-8 without one")
         self._budget.spend_statements(text.count("\n") + 1)  # before there is a string for each
         lines = text.split("\n")
         if "\r" in text:
@@ -202,6 +203,7 @@ class _Builder:
         for index, line in enumerate(lines):
             has_nul = "\0" in line
             if not has_nul and not too_long(line):
+                self._look_for_bytes(index + 1, line)
                 continue
             self._line, self._source_line = index + 1, line[:MAX_LINE_BYTES]
             if has_nul:
@@ -210,6 +212,13 @@ class _Builder:
                 what = f"the line is longer than {MAX_LINE_BYTES} bytes; it is ignored"
                 self._report("line-too-long", what, "put the parts on lines of their own")
             lines[index] = ""
+
+    def _look_for_bytes(self, number: int, line: str) -> None:
+        if line.isascii() or (words := decomment(line)[0]) == as_text(words):
+            return
+        self.holds_bytes, self._line, self._source_line = True, number, line
+        what = "bytes that are not UTF-8 are read as ISO 8859-1 (but in passwords and keys)"
+        self._finding(Severity.WARNING, "not-utf-8", what, "save the file as UTF-8")
 
     def _read_lines(self, lines: list[str]) -> None:
         file = self._file
@@ -338,7 +347,7 @@ class _Builder:
         """At the end of everything: each block still open is told, with a guess where its '}' is missing."""
         for opened in self._open:
             name = " ".join(opened.owner.texts[:2]) if opened.owner is not None else "{"
-            before = _first_outdented(opened.block, opened.line, opened.source_line)
+            before = first_outdented(opened.block, opened.line, opened.source_line)
             where = f"before {before.file}:{before.line}" if before is not None else "at the end"
             self.findings.add(
                 Severity.ERROR,
@@ -472,28 +481,3 @@ def _usual(line: str) -> _Usual | None:
     if line[brace] == "{":
         return text.split(), text, brace
     return ([], "", brace) if line[brace] == "}" and not text.strip(BLANKS) else None
-
-
-def _first_outdented(block: list[Statement], line: int, source_line: str) -> Span | None:
-    """The first statement or closing brace, however deep, that stands left of where its block puts it.
-
-    Somewhere before it a closing brace was forgotten, if the text is indented at all. The block itself
-    begins on ``source_line``.
-    """
-    column = first_column(source_line)
-    indented = False
-    for statement in block:
-        own_column = first_column(statement.source_line)
-        if statement.line > line:
-            if own_column > column:
-                indented = True
-            elif indented:
-                return statement.span
-        if statement.block:
-            found = _first_outdented(statement.block, statement.line, statement.source_line)
-            if found is not None:
-                return found
-        closing = statement.closing
-        if closing is not None and closing.line > statement.line and closing.column < own_column:
-            return closing
-    return None

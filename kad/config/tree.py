@@ -93,3 +93,28 @@ class Statement(Struct, gc=False):
 def first_column(line: str) -> int:
     """Column of the first character that is not white space."""
     return len(line) - len(line.lstrip()) + 1
+
+
+def first_outdented(block: list[Statement], line: int, source_line: str) -> Span | None:
+    """The first statement or closing brace, however deep, that stands left of where its block puts it.
+
+    Somewhere before it a closing brace was forgotten, if the text is indented at all. The block itself
+    begins on ``source_line``.
+    """
+    column = first_column(source_line)
+    indented = False
+    for statement in block:
+        own_column = first_column(statement.source_line)
+        if statement.line > line:
+            if own_column > column:
+                indented = True
+            elif indented:
+                return statement.span
+        if statement.block:
+            found = first_outdented(statement.block, statement.line, statement.source_line)
+            if found is not None:
+                return found
+        closing = statement.closing
+        if closing is not None and closing.line > statement.line and closing.column < own_column:
+            return closing
+    return None

@@ -52,7 +52,7 @@ def finish(reading: Reading, root: Frame) -> VrrpConfiguration:
     resolved, links = _placed(reading, resolved)
     sync_groups = [_sync_group(reading, frame, resolved) for frame in groups]
     configuration = VrrpConfiguration(
-        settings=_settings(reading, root),
+        settings=_settings(reading),
         instances=tuple(instance for instance, _ in resolved),
         sync_groups=tuple(sync_groups),
         virtual_links=links,
@@ -152,14 +152,12 @@ def with_vrrp_settings(vrrp: VrrpConfiguration, settings: Globals) -> VrrpConfig
     return msgspec.structs.replace(vrrp, settings=own, instances=with_receive_buffers(vrrp.instances, own))
 
 
-def _settings(reading: Reading, root: Frame) -> VrrpSettings:
+def _settings(reading: Reading) -> VrrpSettings:
     own = {
         name.removeprefix("settings."): value
         for name, value in reading.globals.items()
         if name.startswith("settings.")
     }
-    if "child_wait_us" in root.fields:
-        own["child_wait_us"] = root.fields["child_wait_us"]
     return assemble(VrrpSettings, own)
 
 

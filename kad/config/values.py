@@ -11,7 +11,8 @@ import re
 from typing import Any
 
 from kad.addresses import parse_address
-from kad.config.diagnostics import nearest
+from kad.config.diagnostics import nearest_known
+from kad.config.encoding import as_bytes
 from kad.config.schema import NOTHING, Frame, Kind, Read, Reading, Row
 from kad.config.tree import Statement
 from kad.errors import ExitStatus
@@ -128,13 +129,15 @@ def integer(
     scale: int = 1,
     bare: int | None = None,
     least: int | None = None,
+    most: int | None = None,
     soft: bool = False,
 ) -> Kind:
     """A whole number. ``scale`` multiplies it (seconds to microseconds); ``bare`` is the value without one.
 
     ``soft``: without a number the line is only ignored, not fatal (keepalived differs from word to word).
 
-    ``least``: a smaller value within the limits is raised to it, and that is reported.
+    ``least``, ``most``: a smaller or greater value within the limits becomes this one, and that is reported.
+    keepalived takes what is greater as it stands, so its status is not touched.
     """
 
     def read(reading: Reading, frame: Frame, statement: Statement) -> object:
@@ -150,6 +153,11 @@ def integer(
             keyword = statement.texts[0]
             reading.warning("too-small", f"'{keyword}' is at least {least}: it is used", frame, statement, 1)
             value = least
+        if most is not None and value > most:
+            keyword = statement.texts[0]
+            told = f"'{keyword}' is at most {most}: it is used"
+            reading.warning("too-great", told, frame, statement, 1, status=ExitStatus.OK)
+            value = most
         return value * scale
 
     text = "integer" if bare is None else "[integer]"
@@ -262,7 +270,7 @@ def word(what: str = "value", *, longest: int = 0, soft: bool = False) -> Kind:
             reading.missing(frame, statement, what, soft=soft)
             return NOTHING
         text = statement.texts[1]
-        if longest and len(text.encode()) > longest:
+        if longest and len(as_bytes(text)) > longest:
             reading.error(
                 "too-long", f"'{text}' is longer than {longest} characters; ignored", frame, statement, 1
             )
@@ -369,7 +377,7 @@ def unknown_option(
     reading: Reading, frame: Frame, statement: Statement, index: int, options: dict[str, Row]
 ) -> None:
     text = statement.texts[index]
-    near = nearest(text, frozenset(options))
+    near = nearest_known(text, tuple(options))
     reading.error(
         "unknown-option",
         f"unknown option '{text}'; it is ignored",
@@ -391,7 +399,7 @@ def option_text(reading: Reading, frame: Frame, statement: Statement, index: int
 def option_word(what: str = "value", *, longest: int = 0) -> Kind:
     def take(reading: Reading, frame: Frame, statement: Statement, index: int) -> tuple[object, int]:
         text = option_text(reading, frame, statement, index)
-        if text is not None and longest and len(text.encode()) > longest:
+        if text is not None and longest and len(as_bytes(text)) > longest:
             reading.error(
                 "too-long", f"'{text}' is longer than {longest} characters", frame, statement, index + 1
             )

@@ -21,7 +21,7 @@ from kad.control.dumps import Dumps
 from kad.control.hub import ChildrenHub, CtlHub, SupervisorPipe
 from kad.control.long_log import DiagnosticsLog, GentleLog
 from kad.control.mailer import Mailer
-from kad.control.reading import in_thread, read_candidate, read_digest
+from kad.control.reading import read_candidate, read_digest
 from kad.control.reload import ReloadCore
 from kad.control.reload_files import ReloadFile, ReloadTimeFile, reload_file_path
 from kad.control.status import (
@@ -69,6 +69,7 @@ from kad.runtime.clock import monotonic_us, realtime_us
 from kad.runtime.driver import Driver
 from kad.runtime.heartbeat import Phase
 from kad.runtime.process import ChildContext, die
+from kad.runtime.thread import in_thread
 
 STATUS_LIMIT_S = 0.4
 """A child that has not answered by then is shown with what it last said."""
@@ -95,6 +96,8 @@ class Control:
         self._round: StatusRound | None = None
         self._rounds = 0
         self._disk_digest: str | None = None
+        self._looking = False
+        """A thread reads what is on disk."""
         self._last_reload: LastReload | None = None
         self._waiting: dict[str, bytes] = {}
         self._answers: deque[ReloadAnswer] = deque(maxlen=ANSWERS_KEPT)
@@ -257,7 +260,9 @@ class Control:
         if not action.first:
             self._keep_state("pre")
             self._reload_file.create()
-        in_thread(self._driver.loop, lambda: read_candidate(options, running, force=action.force), done)
+        in_thread(
+            self._driver.loop, "reading", lambda: read_candidate(options, running, force=action.force), done
+        )
 
     def _loaded(self, transaction: int, candidate: Candidate) -> None:
         generation = candidate.generation
@@ -391,18 +396,35 @@ class Control:
         self._round = StatusRound(number, running)
         for role in running:
             self._ask_status(role, self._processes[role].incarnation, self._round)
-        options = self._options
-        in_thread(self._driver.loop, lambda: read_digest(options), lambda found: self._looked(number, found))
+        if not self._looking:
+            self._look(number)
         self._driver.loop.call_later(STATUS_LIMIT_S, lambda: self._end_status(number))
 
     def _ask_status(self, role: Role, incarnation: int, asking: StatusRound) -> None:
         self._children.send(role, incarnation, StatusRequest(asking.number))
 
+    def _look(self, number: int) -> None:
+        """One at a time: files on a filesystem that hangs would hold a thread for every question."""
+        self._looking = True
+        options = self._options
+        in_thread(
+            self._driver.loop,
+            "reading",
+            lambda: read_digest(options),
+            lambda found: self._looked(number, found),
+        )
+
     def _looked(self, number: int, digest: str | None) -> None:
+        self._looking = False
         self._disk_digest = digest
-        if self._round is not None and self._round.number == number:
-            self._round.file_looked_at = True
-            self._end_status_if_complete()
+        if self._round is None:
+            return
+        if self._round.number != number:
+            # What was begun before the question may tell what was there before it.
+            self._look(self._round.number)
+            return
+        self._round.file_looked_at = True
+        self._end_status_if_complete()
 
     def _end_status_if_complete(self) -> None:
         if self._round is not None and self._round.is_complete:

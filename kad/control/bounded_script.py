@@ -13,6 +13,7 @@ from kad.config.model.script import ScriptCommand
 from kad.errors import in_words
 from kad.notify.runner import let_exec_reset_signals, script_environment, start_process
 from kad.runtime import logs
+from kad.runtime.process_end import ProcessEnd
 
 TERMINATE_S = 2.0
 """From SIGTERM to SIGKILL, and from one SIGKILL to the next, as keepalived waits."""
@@ -39,7 +40,7 @@ class BoundedScript:
         self._what = what
         self._done = done
         self._timer: asyncio.TimerHandle | None = None
-        self._pidfd = -1
+        self._end: ProcessEnd | None = None
         let_exec_reset_signals()
         logs.debug(f"Running {what} {command.argv[0]}")
         try:
@@ -49,13 +50,12 @@ class BoundedScript:
             logs.error(f"{what} {command.argv[0]} could not be started: {reason}")
             loop.call_soon(done)
             return
-        self._pidfd = os.pidfd_open(self._pid)
-        loop.add_reader(self._pidfd, self._on_end)
+        self._end = ProcessEnd(loop, self._pid, self._on_end)
         self._timer = loop.call_later(limit_us / 1_000_000, self._press, signal.SIGTERM, 2)
 
     def abandon(self) -> None:
         """Nobody waits for it any more: it is told to end."""
-        if self._pidfd >= 0:
+        if self._end is not None:
             self._signal(signal.SIGTERM)
 
     def _press(self, number: signal.Signals, kills: int) -> None:
@@ -71,15 +71,13 @@ class BoundedScript:
         self._close()
         self._done()
 
-    def _on_end(self) -> None:
-        result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
-        assert result is not None, "a readable pidfd is an ended process, and ours to reap"
-        if result.si_code != os.CLD_EXITED:
+    def _on_end(self, status: int) -> None:
+        if status < 0:
             # What it has started goes with it.
             self._signal(signal.SIGKILL)
-            logs.warning(f"{self._what} was ended by signal {result.si_status}")
-        elif result.si_status:
-            logs.warning(f"{self._what} failed, status {result.si_status}")
+            logs.warning(f"{self._what} was ended by signal {-status}")
+        elif status:
+            logs.warning(f"{self._what} failed, status {status}")
         else:
             logs.debug(f"{self._what} succeeded")
         self._close()
@@ -92,6 +90,6 @@ class BoundedScript:
     def _close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._loop.remove_reader(self._pidfd)
-        os.close(self._pidfd)
-        self._pidfd = -1
+        if self._end is not None:
+            self._end.close()
+            self._end = None

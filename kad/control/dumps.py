@@ -17,7 +17,6 @@ from msgspec import Struct
 
 from kad.config.slices import decode_vrrp
 from kad.control.candidate import globals_of
-from kad.control.reading import in_thread
 from kad.dumps.files import json_file, replace_file, state_file, statistics_file, temporary_directory
 from kad.dumps.global_data import global_text
 from kad.dumps.service_data import bfd_text, check_text
@@ -29,6 +28,7 @@ from kad.ipc.reports import BfdReport, CheckReport, VrrpReport
 from kad.runtime import logs
 from kad.runtime.clock import monotonic_us, realtime_us
 from kad.runtime.process import DEFAULT_UMASK, Options
+from kad.runtime.thread import in_thread
 from kad.supervisor.signals import SIGJSON, SIGSTATE, SIGSTATS, SIGSTATS_CLEAR
 
 PATIENCE_US = 2_000_000
@@ -134,12 +134,13 @@ class Dumps:
             return
         in_thread(
             self._loop,
+            "dump",
             lambda: self._write(asked, report.body),
             lambda complaint: self._written(asked, complaint),
         )
 
     def _prepare(self) -> None:
-        in_thread(self._loop, self._current, lambda _prepared: None)
+        in_thread(self._loop, "dump", self._current, lambda _prepared: None)
 
     def _current(self) -> Prepared:
         """What runs now, in words; made once a generation."""
@@ -172,7 +173,7 @@ class Dumps:
                 self._begin(*key)
 
     def _write_head(self) -> None:
-        in_thread(self._loop, lambda: self._put(Role.CONTROL, self._current(), ""), self._complain)
+        in_thread(self._loop, "dump", lambda: self._put(Role.CONTROL, self._current(), ""), self._complain)
 
     # In a thread ---------------------------------------------------------------------------------------
 

@@ -18,11 +18,11 @@ from msgspec import Struct
 
 from kad.config.model.globals import Mail
 from kad.control.letters import written
-from kad.control.reading import in_thread
 from kad.control.smtp import Outcome, deliver
 from kad.ipc.messages import Alert
 from kad.runtime import logs
 from kad.runtime.clock import monotonic_us, realtime_us
+from kad.runtime.thread import in_thread
 
 WAITING_LIMIT = 1_000
 """Alerts that wait; beyond it the oldest are given up."""
@@ -66,8 +66,12 @@ class Mailer:
 
     def submit(self, alert: Alert) -> None:
         """Send this, now or as soon as it can be done."""
+        if alert.mail.server is None:
+            # Written just when a reload took the server away.
+            self._give_up(alert, "no mail server is configured")
+            return
         if len(self._queue) == WAITING_LIMIT:
-            self._give_up(self._queue.popleft(), f"{WAITING_LIMIT} others wait already")
+            self._give_up(self._queue.popleft().alert, f"{WAITING_LIMIT} others wait already")
         date = utils.formatdate(realtime_us() / 1_000_000, localtime=True)
         self._queue.append(Waiting(alert, date, monotonic_us() + PATIENCE_US))
         self._begin()
@@ -87,7 +91,7 @@ class Mailer:
         self._out = [self._queue.popleft() for _ in range(min(SESSION_LIMIT, len(self._queue)))]
         mail = self._out[-1].alert.mail  # a reload may have named another server meanwhile
         alerts = tuple(self._out)
-        in_thread(self._loop, lambda: self._session(mail, alerts), self._end)
+        in_thread(self._loop, "mail", lambda: self._session(mail, alerts), self._end)
 
     def _session(self, mail: Mail, items: tuple[Waiting, ...]) -> Outcome:
         """In the thread."""
@@ -117,7 +121,7 @@ class Mailer:
     def _fail(self, name: str, reason: str) -> None:
         now_us = monotonic_us()
         while self._queue and (self._queue[0].until_us <= now_us or len(self._queue) > WAITING_LIMIT):
-            self._give_up(self._queue.popleft(), f"{name}: {reason}")
+            self._give_up(self._queue.popleft().alert, f"{name}: {reason}")
         if not self.failures:
             logs.warning(f"{name}: {reason}; {len(self._queue)} alerts wait")
         pause_s = PAUSES_S[min(self.failures, len(PAUSES_S) - 1)]
@@ -132,9 +136,9 @@ class Mailer:
         if self._finished is not None and not self.waiting:
             self._finished()
 
-    def _give_up(self, item: Waiting, reason: str) -> None:
+    def _give_up(self, alert: Alert, reason: str) -> None:
         self.lost += 1
-        logs.error(f"not mailed: {item.alert.letter.subject}: {reason}")
+        logs.error(f"not mailed: {alert.letter.subject}: {reason}")
 
 
 def _host_name() -> str:

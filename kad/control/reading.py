@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import threading
 import traceback
-from collections.abc import Callable
-from typing import TypeVar
 
 from kad.config.diagnostics import render
 from kad.config.includes import IncludeCheck
@@ -20,8 +16,6 @@ from kad.garbage import collector_paused
 from kad.ipc.messages import Generation
 from kad.runtime import logs
 from kad.runtime.process import Options
-
-T = TypeVar("T")
 
 
 def read_candidate(options: Options, running: Generation | None, *, force: bool) -> Candidate:
@@ -48,6 +42,7 @@ def read_digest(options: Options) -> str | None:
         return read_tree(
             options.config_file,
             config_id=options.config_id or None,
+            environment=os.environ,
             include_check=_include_check(options),
         ).digest
     except Exception as error:  # noqa: BLE001 - as above
@@ -60,26 +55,13 @@ def read_files(options: Options) -> Loaded:
         options.config_file,
         machine=LocalMachine(),
         config_id=options.config_id or None,
+        environment=os.environ,
         include_all=options.include_all,
     )
 
 
 def _include_check(options: Options) -> IncludeCheck:
     return IncludeCheck.ALL if options.include_all else IncludeCheck.NOTHING
-
-
-def in_thread(loop: asyncio.AbstractEventLoop, work: Callable[[], T], done: Callable[[T], None]) -> None:
-    """Run ``work``, which must not raise, in a thread of its own; ``done`` gets its result in the loop."""
-
-    def run() -> None:
-        result = work()
-        try:
-            loop.call_soon_threadsafe(done, result)
-        except RuntimeError:
-            # The loop was closed meanwhile: the process is leaving.
-            return
-
-    threading.Thread(target=run, name="reading", daemon=True).start()
 
 
 def _log_findings(path: str, loaded: Loaded) -> None:

@@ -102,7 +102,7 @@ class BfdPublisher:
         other's way.
         """
         subscriber = self._subscribers.get(Role.VRRP)
-        if subscriber is not None:
+        if subscriber is not None and self._end.is_connected(subscriber.identity):
             with kept_away(subscriber.pid):
                 self._end.send(subscriber.identity, BfdEve(due_us))
 
@@ -153,7 +153,7 @@ class BfdFeed:
     ``on_change(session, up)`` is called on the reactor's loop, first for each session followed, in
     :data:`ANSWER_US` at the latest, and then whenever :meth:`is_up` of it changed: because its neighbour was
     lost or found, or because the BFD process was. ``on_eve(due_us)``: it may be called so at that
-    instant.
+    instant. ``on_lost``: the BFD process is gone, whatever it was about.
     """
 
     def __init__(
@@ -163,11 +163,13 @@ class BfdFeed:
         on_change: Callable[[str, bool], None],
         *,
         on_eve: Callable[[int], None] = lambda due_us: None,
+        on_lost: Callable[[], None] = lambda: None,
     ) -> None:
         self._context = context
         self._reactor = reactor
         self._on_change = on_change
         self._on_eve = on_eve
+        self._on_lost = on_lost
         self._heartbeat = context.journal.heartbeat(Role.BFD)
         self._end: ConnectingEnd[BfdMessage] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -195,6 +197,7 @@ class BfdFeed:
                 BfdMessage,
                 identity=child_identity(context.role, context.incarnation, os.getpid()),
                 on_message=self._receive,
+                on_lost=self._on_lost,
             )
         self._tell(self.view.follow(sessions, self._heartbeat.ticked_at_us, monotonic_us()))
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from msgspec import Struct
 
 from kad.ipc.messages import Message
+from kad.units import NEVER
 
-NEVER_US = 1 << 62
 STALL_US = 5_000
 """A subscriber that comes this late to its look did not run, and perhaps nothing did: the BFD process gets
 :data:`GRACE_US` to show itself."""
@@ -74,14 +74,14 @@ class BfdView:
         self._levels: dict[str, BfdLevel] = {}
         self._told: dict[str, bool | None] = {}
         """What is followed, as the subscriber knows it; None: not at all yet."""
-        self._answer_by_us = NEVER_US
+        self._answer_by_us = NEVER
         self._lost: set[str] = set()
         """Up when the process last spoke, and it has been silent for too long since."""
         self._absent_since_us: dict[str, int] = {}
         self._position = (0, 0)
         self._heard_at_us = 0
-        self._grace_until_us = NEVER_US
-        self._patience_us = NEVER_US
+        self._grace_until_us = NEVER
+        self._patience_us = NEVER
         self.has_snapshot = False
         self.wants_snapshot = True
         self.stale = 0
@@ -108,7 +108,7 @@ class BfdView:
             return []
         last, self._position = self._position, position
         self._heard_at_us = now_us
-        self._grace_until_us = NEVER_US
+        self._grace_until_us = NEVER
         if isinstance(message, BfdSnapshot):
             self.has_snapshot, self.wants_snapshot = True, False
             self._lost.clear()
@@ -127,19 +127,19 @@ class BfdView:
         silent_since_us = max(ticked_at_us, self._heard_at_us)
         due_us = silent_since_us + self._patience_us
         if now_us < due_us:
-            self._grace_until_us = NEVER_US
-        elif self._grace_until_us == NEVER_US and now_us >= due_us + STALL_US:
+            self._grace_until_us = NEVER
+        elif self._grace_until_us == NEVER and now_us >= due_us + STALL_US:
             self._grace_until_us = now_us + GRACE_US
-        elif self._grace_until_us == NEVER_US or now_us >= self._grace_until_us:
-            self._grace_until_us = NEVER_US
+        elif self._grace_until_us == NEVER or now_us >= self._grace_until_us:
+            self._grace_until_us = NEVER
             self._judge(silent_since_us, now_us)
         return self._news(now_us)
 
     def deadline_us(self, ticked_at_us: int) -> int:
         """When to :meth:`look` at the latest."""
-        absent_us = min(self._absent_since_us.values(), default=NEVER_US) + ABSENCE_US
+        absent_us = min(self._absent_since_us.values(), default=NEVER) + ABSENCE_US
         first_us = min(absent_us, self._answer_by_us)
-        if self._grace_until_us != NEVER_US:
+        if self._grace_until_us != NEVER:
             return min(first_us, self._grace_until_us)
         return min(first_us, max(ticked_at_us, self._heard_at_us) + self._patience_us)
 
@@ -163,10 +163,10 @@ class BfdView:
                 self._told[name] = up
                 news.append(name)
         if None not in self._told.values():
-            self._answer_by_us = NEVER_US
+            self._answer_by_us = NEVER
         # The shortest detection time of what is up.
         times = (self._levels[name].detection_time_us for name, up in self._told.items() if up)
-        self._patience_us = min(times, default=NEVER_US)
+        self._patience_us = min(times, default=NEVER)
         return news
 
     def _note_absent(self, present: set[str], now_us: int) -> None:

@@ -1,4 +1,4 @@
-"""A child's end of its link to control: greets, prepares, applies and reports for the child.
+"""A child's end of its link to control: says who it is, prepares, applies and reports for the child.
 
 The generation a child was born with is applied before anything is said to anybody: control may be dead.
 """
@@ -52,7 +52,8 @@ class ChildLink:
     * ``report()``: the role's own status, encoded. Or ``on_status(clear, answer)``: the same, told later,
       by a process that would be at it for too long.
 
-    Call :meth:`start` once; it applies the generation of birth, if there is one, and connects.
+    Call :meth:`start` once; it applies the generation of birth, if there is one, and has the next turn of the
+    loop connect.
     """
 
     def __init__(
@@ -101,6 +102,11 @@ class ChildLink:
         if context.withdraw:
             # It is nobody's child to steer: it cleans up, says goodbye to the network and exits.
             return
+        # ZeroMQ starts threads, and a master reborn has something to send first.
+        self._reactor.loop.call_soon(self._connect)
+
+    def _connect(self) -> None:
+        context = self._context
         self._end = DealerEnd(
             self._reactor,
             control_path(context.run_directory),
@@ -127,6 +133,10 @@ class ChildLink:
             self.alerts_lost += 1
         self._alerts.append(alert)
         self._send_alerts()
+
+    def restore_processors(self) -> None:
+        """Who moved this process for a moment is gone, and may not have moved it back."""
+        self._tuner.restore_processors()
 
     def close(self) -> None:
         if self._end is not None:

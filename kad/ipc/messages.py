@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from kad.config.model.globals import Mail
+from kad.config.model.globals import CHILD_WAIT_US, Mail
 from kad.notify.policy import Letter
 
 
@@ -47,7 +47,7 @@ class Generation(Struct, frozen=True, forbid_unknown_fields=True):
 class SupervisorSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """What the configuration says to the supervisor itself. It cannot parse: it is told."""
 
-    child_wait_us: int = 5_000_000
+    child_wait_us: int = CHILD_WAIT_US
     hang_limit_us: int = 1_000_000
     least_master_down_us: int = 3_000_000
     """The shortest master-down interval of any instance: a restart later than this withdraws first."""
@@ -88,13 +88,7 @@ class ReloadFinished(Message, frozen=True):
     text: str
 
 
-class StopDaemon(Message, frozen=True):
-    """kadctl or a child's request: stop in order."""
-
-    reason: str
-
-
-ControlToSupervisor = CommitGeneration | AllApplied | LoadFailed | ReloadFinished | StopDaemon
+ControlToSupervisor = CommitGeneration | AllApplied | LoadFailed | ReloadFinished
 
 
 # supervisor -> control -----------------------------------------------------------------------------------
@@ -140,7 +134,7 @@ SupervisorToControl = Committed | ReloadRequested | ProcessTable | SignalReceive
 
 
 class Hello(Message, frozen=True):
-    """First word of every incarnation. ``generation`` 0: none applied yet."""
+    """Who I am; the answer to HelloRequest. ``generation`` 0: none applied yet."""
 
     role: Role
     pid: int
@@ -167,7 +161,7 @@ class Applied(Message, frozen=True):
 
 
 class StatusReport(Message, frozen=True):
-    """The whole present state of a child. ``objects`` and ``counters`` are the role's own, for status."""
+    """The whole present state of a child."""
 
     role: Role
     incarnation: int

@@ -136,6 +136,9 @@ class AcceptingEnd(Generic[T]):
     def drops(self) -> Drops:
         return self._decoder.drops
 
+    def is_connected(self, peer: bytes) -> bool:
+        return peer in self._connections.values()
+
     def send(self, peer: bytes, message: Struct) -> bool:
         """False (and counted) when the peer is gone or does not read."""
         for connection, identity in self._connections.items():
@@ -196,7 +199,10 @@ class AcceptingEnd(Generic[T]):
 
 
 class ConnectingEnd(Generic[T]):
-    """The end that connects, and connects again. ``identity`` must be its own (role and incarnation)."""
+    """The end that connects, and connects again. ``identity`` must be its own (role and incarnation).
+
+    ``on_lost`` is called when a connection ends that was not closed here.
+    """
 
     def __init__(
         self,
@@ -206,12 +212,14 @@ class ConnectingEnd(Generic[T]):
         *,
         identity: bytes,
         on_message: Callable[[T], None],
+        on_lost: Callable[[], None] = lambda: None,
     ) -> None:
         check_path(path)
         self._reactor = reactor
         self._path = path
         self._identity = identity
         self._on_message = on_message
+        self._on_lost = on_lost
         self._decoder: Decoder[T] = Decoder(kind)
         self._connection: _Connection | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -260,6 +268,7 @@ class ConnectingEnd(Generic[T]):
             self._connection.close()
             self._connection = None
             self._try_later()
+            self._on_lost()
 
     def _receive(self, data: bytes) -> None:
         message = self._decoder.decode(data)

@@ -26,6 +26,8 @@ from kad.kernel.encoder import (
     messages,
 )
 
+NO_VERDICT = frozenset({errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN})
+"""Errors that say nothing about the command: the kernel had no memory, or no room for its answer."""
 WINDOW = 64
 QUEUE_LIMIT = 200_000
 """Requests waiting, at most: more than every address of every instance, added and removed."""
@@ -34,6 +36,8 @@ _SOL_NETLINK = 270
 _NETLINK_CAP_ACK = 10
 _NETLINK_EXT_ACK = 11
 _SO_RCVBUFFORCE = 33
+_SIZE_LIMIT = (1 << 30) - 1
+"""The kernel keeps twice the size of a buffer, in an int."""
 _RECEIVE_BUFFER = 1 << 20
 LEAST_RECEIVE_BUFFER = 1 << 17
 _READ_SIZE = 1 << 16
@@ -117,6 +121,7 @@ class RequestQueue:
         self._queue: deque[_Pending] = deque()
         self._in_flight: dict[int, _Pending] = {}
         self._filling = False
+        self._overrun = False
         self.malformed = 0
 
     def set_receive_buffer(self, wanted: ReceiveBuffer) -> None:
@@ -152,13 +157,18 @@ class RequestQueue:
             try:
                 length, sender = self._socket.recvfrom_into(self._buffer)
             except BlockingIOError:
-                return False
+                if not self._overrun:
+                    return False
+                # Answers were lost. What is still on its way counts as refused: whoever asked compares and
+                # repeats. Not before the queue is empty: until then the kernel drops answers without a word.
+                self._overrun = False
+                self._give_up(Answer(errno.ENOBUFS))
+                self._fill()
+                continue
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                # Answers were lost. What is on its way counts as refused: whoever asked compares and repeats.
-                self._give_up(Answer(errno.ENOBUFS))
-                self._fill()
+                self._overrun = True
                 continue
             if sender[0] == 0:
                 self._read(bytes(self._buffer[:length]))
@@ -181,7 +191,7 @@ class RequestQueue:
 
     def _fill(self) -> None:
         """The next window, once the last one has been answered."""
-        if self._filling:
+        if self._filling or self._overrun:
             return
         self._filling = True
         while self._queue and not self._in_flight:
@@ -226,11 +236,12 @@ def set_receive_buffer(made: socket.socket, wanted: ReceiveBuffer, usual: int) -
     if wanted.force or not wanted.size:
         force_receive_buffer(made, wanted.size or usual)
     else:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, wanted.size)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, min(wanted.size, _SIZE_LIMIT))
 
 
 def force_receive_buffer(made: socket.socket, size: int) -> None:
     """Beyond net.core.rmem_max where we may (CAP_NET_ADMIN), up to it otherwise."""
+    size = min(size, _SIZE_LIMIT)
     try:
         made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, size)
     except PermissionError:

@@ -67,6 +67,7 @@ class FamilyMonitor:
         self._socket = socket.socket(socket.AF_NETLINK, kind, PROTOCOL)
         force_receive_buffer(self._socket, _RECEIVE_BUFFER)
         self._socket.bind((0, 1 << (CONTROLLER - 1)))
+        self._overrun = False
         self.malformed = 0
 
     def fileno(self) -> int:
@@ -81,11 +82,15 @@ class FamilyMonitor:
             try:
                 data, sender = self._socket.recvfrom(_READ_SIZE)
             except BlockingIOError:
+                if self._overrun:
+                    # Not before the queue is empty: until then more may be lost, without another word.
+                    self._overrun = False
+                    self._on_lost()
                 return False
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                self._on_lost()
+                self._overrun = True
                 continue
             if sender[0] == 0:
                 self._read(data)

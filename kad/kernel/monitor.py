@@ -22,12 +22,14 @@ from kad.kernel.encoder import (
     messages,
 )
 from kad.kernel.links import ADDRESS_REQUEST, LINK_REQUEST, RTM_GETADDR, RTM_GETLINK, LinkTable
-from kad.kernel.multicast import read_share
+from kad.kernel.multicast import SHARE, read_share
 
 _GROUPS = 0x1 | 0x10 | 0x100  # RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
 _READ_SIZE = 1 << 16
 _REPEATS = 20
 _RECEIVE_BUFFER = 4 << 20
+_LEAST_CHARGE = 512
+"""Bytes of its buffer that a socket is charged for a message, at the least."""
 _DUMPS = ((RTM_GETLINK, LINK_REQUEST), (RTM_GETADDR, ADDRESS_REQUEST))
 
 
@@ -50,7 +52,7 @@ class LinkMonitor:
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         self._socket = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
         self.set_receive_buffer(receive_buffer or ReceiveBuffer())
-        self._socket.bind((0, _GROUPS))
+        self._socket.bind((0, 0))
         self._port_id: int = self._socket.getsockname()[0]
         self._buffer = memoryview(bytearray(_READ_SIZE))
         self._sequence = 0
@@ -77,10 +79,12 @@ class LinkMonitor:
         self._socket.close()
 
     def resync(self) -> None:
-        """Dump everything; when a dump is under way, once more after it."""
+        """Dump everything; when a dump is under way, once more after it. The first time, subscribe before."""
         if self._step is not None:
             self._again = True
             return
+        if not self.resyncs:
+            self._socket.bind((self._port_id, _GROUPS))
         self.resyncs += 1
         self.table.begin_dump()
         self._request(0)
@@ -99,6 +103,23 @@ class LinkMonitor:
         if share.parts and self.synced:
             self._on_news(ended)
         return share.more
+
+    def synchronise(self) -> None:
+        """Begin to listen, and read the whole dump: what the kernel is asked for it answers at once. What is
+        not there by then comes in with :meth:`drain`.
+        """
+        self.resync()
+        for _ in range(len(_DUMPS)):
+            self.catch_up()
+
+    def catch_up(self) -> None:
+        """Read everything that has been said by now, and no more than the socket can hold: whoever goes on
+        changing links and addresses would be listened to for ever.
+        """
+        size = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        for _ in range(size // (_LEAST_CHARGE * SHARE) + 1):
+            if not self.drain():
+                return
 
     def _read(self, data: bytes) -> bool:
         """True when the last dump has ended."""

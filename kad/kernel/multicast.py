@@ -7,7 +7,8 @@ import socket
 
 from msgspec import Struct
 
-_READS = 64
+SHARE = 64
+"""Datagrams."""
 
 
 class Share(Struct):
@@ -22,9 +23,9 @@ class Share(Struct):
 
 
 def read_share(made: socket.socket, buffer: memoryview) -> Share:
-    """At most 64 datagrams; what other processes send is left out. Raises OSError."""
+    """At most :data:`SHARE` datagrams; what other processes send is left out. Raises OSError."""
     share = Share([], overrun=False, more=True)
-    for _ in range(_READS):
+    for _ in range(SHARE):
         try:
             length, sender = made.recvfrom_into(buffer)
         except BlockingIOError:

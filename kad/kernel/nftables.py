@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
-from itertools import repeat
+from itertools import islice, repeat
 from struct import Struct as Layout
 
 from msgspec import Struct
@@ -31,7 +31,7 @@ _NEW_TABLE, _GET_TABLE, _DELETE_TABLE = 0, 1, 2
 _NEW_CHAIN = 3
 _NEW_RULE = 6
 _NEW_SET = 9
-_NEW_ELEMENTS, _DELETE_ELEMENTS = 12, 14
+_NEW_ELEMENTS = 12
 
 _ITEM = 1  # NFTA_LIST_ELEM
 _VALUE, _VERDICT = 1, 2  # NFTA_DATA_*
@@ -228,21 +228,19 @@ def _byte_orders(keys: Sequence[KeyType], data: KeyType | None) -> bytes:
     return attribute(13, notes) if notes else b""
 
 
+_ELEMENTS_LIMIT = 500
+"""In one command: an attribute has 64 KB at most."""
+
 Keys = Iterable[bytes | tuple[bytes, bytes]] | Mapping[bytes, bytes] | Mapping[tuple[bytes, bytes], bytes]
 """Keys, or pairs of a first and a last one; with what they stand for, in a map."""
 
 
-def elements(family: Family, table_name: str, set_name: str, keys: Keys) -> Command:
+def elements(family: Family, table_name: str, set_name: str, keys: Keys) -> Iterator[Command]:
     """Put these into a set; a mapping is for a map."""
-    return Command(_NEW_ELEMENTS, NLM_F_CREATE, family, _elements(table_name, set_name, keys))
-
-
-def deleted_elements(family: Family, table_name: str, set_name: str, keys: Keys) -> Command:
-    return Command(_DELETE_ELEMENTS, 0, family, _elements(table_name, set_name, keys))
-
-
-def _elements(table_name: str, set_name: str, keys: Keys) -> bytes:
-    return text(1, table_name) + text(2, set_name) + nested(3, *_items(keys))
+    items = _items(keys)
+    while some := list(islice(items, _ELEMENTS_LIMIT)):
+        content = text(1, table_name) + text(2, set_name) + nested(3, *some)
+        yield Command(_NEW_ELEMENTS, NLM_F_CREATE, family, content)
 
 
 def _items(keys: Keys) -> Iterator[bytes]:

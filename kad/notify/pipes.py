@@ -71,7 +71,8 @@ class Fifos:
         for fifo, script in wanted.items():
             if fifo not in self._writers:
                 self._open(fifo)
-            self._set_reader(fifo.path, script)
+            if fifo in self._writers:
+                self._set_reader(fifo.path, script)
 
     def write(self, line: bytes) -> None:
         """Never waits. A reader that does not keep up loses lines, and that is said once, until it reads."""

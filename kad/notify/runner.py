@@ -1,9 +1,9 @@
 """Runs notify scripts from a protocol process without ever waiting for one.
 
-Starting one costs 0.2 ms whatever the size of this process (``subprocess`` uses vfork); one that runs as
-another user needs a real fork, 1.6 ms and more as the process grows. Its end comes through a pidfd. At most
-one script is started in a turn of the event loop, so that a burst of transitions never holds up an
-advertisement.
+Starting one costs the same whatever the size of this process (``subprocess`` uses vfork); one that runs as
+another user needs a real fork, dearer as the process grows (figures: ARCHITECTURE.md). Its end comes through
+a pidfd. At most one script is started in a turn of the event loop, so that a burst of transitions never holds
+up an advertisement.
 
 Scripts are fire and forget, as keepalived's are: they run beside each other, in a process group of their own,
 with no time limit. Unlike keepalived's they outlive the process that started them (no PDEATHSIG): a crash of
@@ -12,17 +12,20 @@ it must not cut a notification short. The supervisor, a subreaper, inherits them
 
 import asyncio
 import contextlib
+import errno
 import os
 import resource
 import signal
 import subprocess
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from msgspec import Struct
 
 from kad.config.model.script import ScriptCommand
 from kad.runtime.process import inherited_nofile
+from kad.runtime.process_end import ProcessEnd
 from kad.runtime.processors import restore_slice
 from kad.runtime.tuning import inherited_nice, inherited_realtime_limit
 
@@ -32,6 +35,14 @@ RUNNING_LIMIT_EACH = 16
 """Scripts of one instance running at once: its hung scripts must not starve the others'."""
 WAITING_LIMIT = 16384
 """Commands accepted but not started. Beyond it new ones are refused, and said so."""
+NO_ROOM = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+"""Why a process cannot be made now: nothing about the script."""
+PAUSES_S = (0.1, 0.5, 2.0, 5.0)
+"""Before each further attempt to start a command there was no room for; the last one is repeated."""
+START_LIMIT = 20
+"""Attempts, at most: a minute and a half."""
+NOT_EXECUTABLE, NOT_FOUND = 126, 127
+"""A shell's exit statuses for a command that cannot be run."""
 
 
 def _started_with_ctype() -> bool:
@@ -76,7 +87,9 @@ def program_and_argv(command: ScriptCommand) -> tuple[str, tuple[str, ...]]:
     """The file to execute and its argv."""
     program = command.executable or command.argv[0]
     if command.through_shell:
-        return "/bin/sh", ("sh", "-c", shell_line((program, *command.argv[1:])))
+        line = shell_line((program, *command.argv[1:]))
+        # The shell becomes the script: one process, whose end is the script's own.
+        return "/bin/sh", ("sh", "-c", line if line.startswith("<") else f"exec {line}")
     return program, command.argv
 
 
@@ -84,7 +97,8 @@ def start_process(command: ScriptCommand, environment: Mapping[str, str]) -> int
     """Start one script and return its process id; OSError or SubprocessError when it is refused.
 
     Standard descriptors on /dev/null and no others, a process group of its own, this process's umask and
-    working directory. The constructor waits for the exec, never for the script.
+    working directory. The constructor waits for the exec, never for the script: so an exec that may hang is
+    left to a shell (``through_shell``), which hangs alone.
     """
     program, argv = program_and_argv(command)
     other_ids = (command.uid, command.gid) != (os.geteuid(), os.getegid())
@@ -103,7 +117,7 @@ def start_process(command: ScriptCommand, environment: Mapping[str, str]) -> int
         group=command.gid if change else None,
         extra_groups=command.groups if change else None,
     )
-    process.returncode = 0  # its end comes through a pidfd, not through this object
+    process.returncode = 0  # its end is heard of otherwise (runtime/process_end.py)
     _give_back(process.pid)
     return process.pid
 
@@ -161,12 +175,14 @@ class _Notification(Struct):
     left: int
 
 
-class _Command(Struct, frozen=True):
+class _Command(Struct, eq=False):
     """One command of a notification, and its place there."""
 
     notification: _Notification
     place: int
     command: ScriptCommand
+    attempts: int = 0
+    """To start it."""
 
 
 class ScriptRunner:
@@ -189,9 +205,10 @@ class ScriptRunner:
         self._starter = ScriptStarter(environment)
         self._waiting: deque[_Command] = deque()
         self._held: dict[str, deque[_Command]] = {}
-        """Commands passed over because their instance has reached its limit."""
-        self._running: dict[int, _Command] = {}
-        """By pidfd."""
+        """Commands passed over because their instance has reached its limit, or there was no room."""
+        self._running: dict[_Command, ProcessEnd] = {}
+        self._pauses: dict[str, asyncio.TimerHandle] = {}
+        """Of instances whose next command found no room."""
         self._running_each: Counter[str] = Counter()
         self._next_start: asyncio.Handle | None = None
         self._full = False
@@ -224,11 +241,13 @@ class ScriptRunner:
         """Start no more and listen no more; what runs goes on under the supervisor."""
         if self._next_start is not None:
             self._next_start.cancel()
+        for pause in self._pauses.values():
+            pause.cancel()
+        self._pauses.clear()
         self._waiting.clear()
         self._held.clear()
-        for fd in self._running:
-            self._loop.remove_reader(fd)
-            os.close(fd)
+        for end in self._running.values():
+            end.close()
         self._running.clear()
 
     def _plan_start(self) -> None:
@@ -257,37 +276,54 @@ class ScriptRunner:
         """Set this command aside with everything of the instance that waits behind it."""
         behind = [other for other in self._waiting if other.notification.instance == instance]
         self._waiting = deque(other for other in self._waiting if other.notification.instance != instance)
-        self._held[instance] = deque([item, *behind])
+        self._held[instance] = deque([item, *behind, *self._held.get(instance, ())])
 
     def _start(self, item: _Command) -> None:
         try:
             pid = self._starter.start(item.command)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
-            name = item.notification.instance
-            self._report(f"({name}) script {item.command.argv[0]} could not be started: {error}")
-            self._finish(item, None)
+            if not self._put_off(item, error):
+                name = item.notification.instance
+                self._report(f"({name}) script {item.command.argv[0]} could not be started: {error}")
+                self._finish(item, None)
             return
-        pidfd = os.pidfd_open(pid)
-        self._running[pidfd] = item
+        self._running[item] = ProcessEnd(self._loop, pid, partial(self._script_ended, item))
         self._running_each[item.notification.instance] += 1
-        self._loop.add_reader(pidfd, self._script_ended, pidfd)
 
-    def _script_ended(self, pidfd: int) -> None:
-        self._loop.remove_reader(pidfd)
-        item = self._running.pop(pidfd)
-        result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
-        assert result is not None, "a readable pidfd is an ended process, and ours to reap"
-        os.close(pidfd)
+    def _put_off(self, item: _Command, error: Exception) -> bool:
+        """Where there was no room: for a while, with the instance's others. The machine's want of processes
+        passes, and a notification must not be lost by it."""
+        item.attempts += 1
+        if not isinstance(error, OSError) or error.errno not in NO_ROOM or item.attempts == START_LIMIT:
+            return False
+        name = item.notification.instance
+        if item.attempts == 1:
+            self._report(f"({name}) script {item.command.argv[0]} waits: {error}")
+        self._hold(name, item)
+        pause_s = PAUSES_S[min(item.attempts, len(PAUSES_S)) - 1]
+        self._pauses[name] = self._loop.call_later(pause_s, self._resume, name)
+        return True
+
+    def _resume(self, instance: str) -> None:
+        del self._pauses[instance]
+        self._waiting.extendleft(reversed(self._held.pop(instance)))
+        self._plan_start()
+
+    def _script_ended(self, item: _Command, status: int) -> None:
+        del self._running[item]
         self._release(item.notification.instance)
-        killed = result.si_code != os.CLD_EXITED
-        self._finish(item, -result.si_status if killed else result.si_status)
+        if item.command.through_shell and status in (NOT_EXECUTABLE, NOT_FOUND):
+            name, script = item.notification.instance, item.command.argv[0]
+            self._report(f"({name}) script {script} could not be run: the shell's status {status}")
+        self._finish(item, status)
         self._plan_start()
 
     def _release(self, instance: str) -> None:
         self._running_each[instance] -= 1
         if not self._running_each[instance]:
             del self._running_each[instance]
-        if held := self._held.get(instance):
+        held = self._held.get(instance)
+        if held and instance not in self._pauses:
             self._waiting.appendleft(held.popleft())
             if not held:
                 del self._held[instance]

@@ -22,5 +22,7 @@ def boottime_us() -> int:
 
 
 def realtime_us() -> int:
-    """CLOCK_REALTIME, for people only: log lines and "since when" in reports."""
+    """CLOCK_REALTIME: for people (log lines, reports), and for what is counted in it elsewhere: the kernel's
+    stamps on packets, sequence numbers of signed adverts, ``reload_time_file``.
+    """
     return time.time_ns() // 1000

@@ -12,20 +12,25 @@ would be the worst case, and the supervisor has a successor running within milli
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from kad.runtime import process
 from kad.runtime.clock import monotonic_us
-from kad.runtime.core import Core
+from kad.runtime.core import Core, NoCore
+from kad.runtime.processors import Moment
 from kad.runtime.selector import Events, TimerSelector
+from kad.units import NEVER
 
 E = TypeVar("E")
 A = TypeVar("A")
 
 EVE_US = 2_000
 """How long before a rare deadline the code that it will run is run for nobody."""
+LAST_CALL_US = 700
+"""How long before it that is done once more: what was warm a millisecond ago has cooled down by half."""
 LEAST_EVE_US = 300
 """With less time left, warming up would be in the way."""
 IDLE_WAKE_US = 200_000
@@ -35,7 +40,6 @@ LONG_SLEEP_US = 2_000_000
 
 LATE_WAKE_US = 10_000
 """Waking up so much later than planned is told even where nothing was due by then."""
-NEVER_US = 1 << 62
 
 BATCH = 64
 """Packets or messages read from one descriptor before the next one has its turn."""
@@ -52,7 +56,7 @@ Drain = Callable[[], bool]
 
 
 class Ticker(Protocol):
-    """The part of :class:`kad.runtime.journal.Heartbeat` the driver uses."""
+    """The part of :class:`kad.runtime.heartbeat.Heartbeat` the driver uses."""
 
     def tick(self, now_us: int = 0) -> None: ...
 
@@ -86,6 +90,7 @@ class Driver(Generic[E, A]):
 
     ``perform`` carries out one action; it must not fail for reasons outside, and what comes of the action
     goes back in by :meth:`feed` (right away or later). ``time_reached`` is the core's event of that name.
+    ``core``: None where it comes later, by :meth:`take`.
     ``quiet``: the one kind of action whose performance leaves the event loop alone. ``idle_us``: how long it
     may sleep.
 
@@ -94,7 +99,7 @@ class Driver(Generic[E, A]):
 
     def __init__(
         self,
-        core: Core[E, A],
+        core: Core[E, A] | None,
         perform: Callable[[A], None],
         heartbeat: Ticker,
         time_reached: E,
@@ -109,7 +114,7 @@ class Driver(Generic[E, A]):
         self._packets: dict[int, Drain] = {}
         self._news: dict[int, Drain] = {}
         """What is read past the event loop, which has its turn afterwards."""
-        self._core = core
+        self._core: Core[E, A] = core if core is not None else NoCore()
         self._perform = perform
         self._heartbeat = heartbeat
         self._time_reached = time_reached
@@ -130,11 +135,15 @@ class Driver(Generic[E, A]):
         self._flooded_until_us = 0
         """Until then no packet lies: sockets would overflow."""
         self._unfinished: list[Drain] = []
-        self._rare: Callable[[], int] = lambda: NEVER_US
-        self._rare_us = NEVER_US
+        self._rare: Callable[[], int] = lambda: NEVER
+        self._rare_us = NEVER
         self._warm_up: Callable[[], None] = lambda: None
         self._warmed_up_for_us = 0
-        self._late_us = NEVER_US
+        self._last_call: Callable[[], None] = lambda: None
+        self._called_for_us = 0
+        self._moment = Moment()
+        self._is_first = self._is_uncollected = False
+        self._late_us = NEVER
         self._on_late: Callable[[], None] = lambda: None
         self._chores: list[Callable[[], bool]] = []
         self._selector = TimerSelector()
@@ -144,6 +153,11 @@ class Driver(Generic[E, A]):
         self.loop.add_reader(self._selector.timer_fd, self._end_turn)
         self._selector.serve = self._serve
         self._selector.on_sleep = heartbeat.sleep
+
+    def take(self, core: Core[E, A]) -> None:
+        """The core, where it was not there when this was made: before anything is fed."""
+        assert isinstance(self._core, NoCore), "there is one"
+        self._core = core
 
     def add_reader(
         self, descriptor: int, drain: Drain, *, patient: bool = False, direct: bool = False
@@ -212,15 +226,21 @@ class Driver(Generic[E, A]):
         # A callback of the event loop's own comes after the end of the turn: that is made up for at once.
         self._selector.is_due = True
 
-    def prepare(self, rare_us: Callable[[], int], warm_up: Callable[[], None]) -> None:
-        """Have ``warm_up`` called :data:`EVE_US` before the instant that ``rare_us`` names.
+    def prepare(
+        self,
+        rare_us: Callable[[], int],
+        warm_up: Callable[[], None],
+        last_call: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Have ``warm_up`` called :data:`EVE_US` before the instant that ``rare_us`` names, and ``last_call``
+        :data:`LAST_CALL_US` before it, where there was time for the other.
 
         Code that has not run for seconds runs several times slower; where a deadline is both rare and urgent,
         a rehearsal just before it is worth a wake-up. What is left of the time is not slept through. Other
-        deadlines of the core may come before that one, which is one of them. ``rare_us``: :data:`NEVER_US`
+        deadlines of the core may come before that one, which is one of them. ``rare_us``: :data:`NEVER`
         where there is none.
         """
-        self._rare, self._warm_up = rare_us, warm_up
+        self._rare, self._warm_up, self._last_call = rare_us, warm_up, last_call
 
     def look_out(self, until_us: int, is_worth_it: Callable[[], bool]) -> None:
         """Something urgent may come until then (in :data:`EVE_US` and a little): do not sleep.
@@ -228,12 +248,13 @@ class Driver(Generic[E, A]):
         ``is_worth_it``: not any more when it says no, which it is asked many times in a millisecond.
         """
         if until_us < monotonic_us() + 2 * EVE_US:
+            self.go_first()
             self._selector.look_out_until_us = until_us
             self._selector.is_worth_it = is_worth_it
 
     def watch_lateness(self, limit_us: int, on_late: Callable[[], None]) -> None:
         """Have ``on_late`` called whenever the loop comes later than that to a deadline; 0: never."""
-        self._late_us = limit_us or NEVER_US
+        self._late_us = limit_us or NEVER
         self._on_late = on_late
 
     def run(self) -> None:
@@ -244,6 +265,7 @@ class Driver(Generic[E, A]):
             self._rare_us = self._rare()
             self._arm()
             self.loop.run_forever()
+            self.go_as_usual()
         except BaseException as error:  # noqa: BLE001 - nothing may escape: the process ends here
             process.die(error)
 
@@ -298,15 +320,45 @@ class Driver(Generic[E, A]):
             self.lateness.count(now_us - planned_us)
         # What is rare is one of the core's deadlines: none comes before the first of all.
         is_far = deadline_us is not None and deadline_us > now_us + self._idle_us + EVE_US
-        self._rare_us = rare_us = NEVER_US if is_far else self._rare()
-        if LEAST_EVE_US <= rare_us - now_us <= EVE_US and rare_us != self._warmed_up_for_us:
-            self._warmed_up_for_us = rare_us
-            self._warm_up()
-            # The event loop is part of it.
-            self._stirred = True
+        self._rare_us = rare_us = NEVER if is_far else self._rare()
+        if LEAST_EVE_US <= rare_us - now_us <= EVE_US:
+            self._keep_eve(rare_us, rare_us - now_us)
             now_us = monotonic_us()
         self._deadline_us = deadline_us
         self._now_us = now_us
+
+    def _keep_eve(self, rare_us: int, left_us: int) -> None:
+        if rare_us != self._warmed_up_for_us:
+            self._warmed_up_for_us = rare_us
+            self.go_first()
+            self._warm_up()
+            # The event loop is part of it.
+            self._stirred = True
+        elif left_us <= LAST_CALL_US and rare_us != self._called_for_us:
+            self._called_for_us = rare_us
+            self._last_call()
+
+    def go_first(self) -> None:
+        """Before everything ordinary on this machine, with no search for garbage, until :meth:`run` sleeps
+        next."""
+        self._is_first |= self._moment.begin()
+        self._is_uncollected |= gc.isenabled()
+        gc.disable()
+        self._selector.on_sleep = self._sleep_as_usual
+
+    def go_as_usual(self) -> None:
+        """What was urgent is done."""
+        self._selector.on_sleep = self._heartbeat.sleep
+        if self._is_first:
+            self._is_first = False
+            self._moment.end()
+        if self._is_uncollected:
+            self._is_uncollected = False
+            gc.enable()
+
+    def _sleep_as_usual(self, until_us: int) -> None:
+        self.go_as_usual()
+        self._heartbeat.sleep(until_us)
 
     def _do_chores(self) -> None:
         before = self._count

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from enum import IntEnum
 
 
@@ -22,7 +24,7 @@ class Heartbeat:
     Every field is one aligned 64-bit word, so that a reader sees the old value or the new one.
     """
 
-    _TICKS, _TICKED_AT, _PHASE, _INCARNATION, _GENERATION, _PID, _ASLEEP_UNTIL = range(7)
+    _TICKS, _TICKED_AT, _PHASE, _INCARNATION, _GENERATION, _PID, _ASLEEP_UNTIL, _DISMISSED = range(8)
 
     def __init__(self, page: memoryview) -> None:
         self._words = page.cast("Q")
@@ -33,7 +35,7 @@ class Heartbeat:
         words[self._PHASE] = Phase.STARTING
         words[self._GENERATION] = 0
         words[self._PID] = 0
-        words[self._ASLEEP_UNTIL] = 0
+        words[self._ASLEEP_UNTIL] = words[self._DISMISSED] = 0
         words[self._INCARNATION] = incarnation
 
     def tick(self, now_us: int = 0) -> None:
@@ -45,6 +47,15 @@ class Heartbeat:
     def sleep(self, until_us: int) -> None:
         """There is nothing to do before that time (CLOCK_MONOTONIC) unless it is woken; 0: it is awake."""
         self._words[self._ASLEEP_UNTIL] = until_us
+
+    def dismiss(self) -> None:
+        """Nothing is configured for this role any more: called by the supervisor, before it stops it."""
+        self._words[self._DISMISSED] = 1
+
+    @property
+    def is_dismissed(self) -> bool:
+        """What was stopped is not wanted any more; else it ends with the daemon, or is replaced."""
+        return bool(self._words[self._DISMISSED])
 
     @property
     def asleep_until_us(self) -> int:
@@ -67,6 +78,16 @@ class Heartbeat:
     @phase.setter
     def phase(self, value: Phase) -> None:
         self._words[self._PHASE] = value
+
+    @contextlib.contextmanager
+    def at_length(self) -> Iterator[None]:
+        """For work whose size is the configuration's: meanwhile it is hung only after several limits."""
+        before = self.phase
+        if before is Phase.READY:
+            self.phase = Phase.PREPARING
+        yield
+        if before is Phase.READY:
+            self.phase = before
 
     @property
     def incarnation(self) -> int:

@@ -126,8 +126,12 @@ class Records:
         """Writes that found no room (their key has no record now)."""
 
     def load(self) -> dict[str, bytes]:
-        """Everything that was written and not deleted. Never raises, whatever the memory holds."""
+        """Everything that was written and not deleted. Never raises, whatever the memory holds.
+
+        While another life writes it may be called as often as one likes: the last call counts.
+        """
         self._heads.clear()
+        self.corrupt = 0
         self._high_water = self._read_high_water()
         values: dict[str, bytes] = {}
         for slot in range(self._high_water):

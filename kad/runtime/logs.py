@@ -2,8 +2,8 @@
 
 Every child's log is open when its main function is called: a line goes into a bounded queue and one writer
 thread carries it to /dev/log, the console and the log file. The supervisor has no threads: it opens the log
-with ``direct=True`` and writes at once, where nothing can wait. Either way the caller never waits: what
-cannot be kept is counted, and said as soon as there is room again.
+with ``direct=True`` and writes at once. Either way the caller never waits, but for the supervisor on the
+disk of a log file (-g); what cannot be kept is counted, and said as soon as there is room again.
 
 Identifiers, facilities and the insertion into log file names are keepalived's, because people select by them.
 """
@@ -95,7 +95,7 @@ class _Line:
 
 
 class Sinks:
-    """Where lines go. ``patience_ms`` 0: nothing here may wait."""
+    """Where lines go. ``patience_ms`` 0: nothing here may wait but the log file's disk."""
 
     def __init__(self, name: str, options: Options, role: Role | None, patience_ms: int) -> None:
         self._name = f"{name}[{os.getpid()}]"
@@ -198,25 +198,30 @@ class Log:
 
     def put(self, severity: Severity, text: str) -> None:
         """Never waits, never raises."""
-        if self._direct:
-            self._write(_Line(severity, text))
-        elif self._queue.qsize() >= QUEUE_LIMIT:
-            self._dropped += 1
-        elif self._held is not None and len(self._held) < HELD_LIMIT:
-            self._held.append(_Line(severity, text))
+        line = _Line(severity, text)
+        if self._held is not None and len(self._held) < HELD_LIMIT:
+            self._held.append(line)
         else:
             self.release()
-            self._queue.put(_Line(severity, text))
+            self._pass_on(line)
 
     def hold(self) -> None:
-        """Do not wake the writer for what comes from now on."""
-        if self._held is None and not self._direct:
+        """Do not write, nor wake the writer for, what comes from now on."""
+        if self._held is None:
             self._held = []
 
     def release(self) -> None:
-        """Have it write what was held."""
+        """Write what was held."""
         held, self._held = self._held, None
         for line in held or ():
+            self._pass_on(line)
+
+    def _pass_on(self, line: _Line) -> None:
+        if self._direct:
+            self._write(line)
+        elif self._queue.qsize() >= QUEUE_LIMIT:
+            self._dropped += 1
+        else:
             self._queue.put(line)
 
     def close(self, patience_s: float = CLOSE_PATIENCE_S) -> None:
@@ -247,7 +252,7 @@ _log: Log | None = None
 
 
 def open(role: Role | None, options: Options, *, direct: bool = False) -> None:
-    """Begin to log, in this process. ``direct``: no thread, nothing waits (the supervisor)."""
+    """Begin to log, in this process. ``direct``: no thread (the supervisor)."""
     global _log
     close()
     sinks = Sinks(ident(role, options), options, role, 0 if direct else SEND_PATIENCE_MS)

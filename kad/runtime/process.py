@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from kad.errors import ExitStatus
 from kad.ipc.messages import Generation, Role, SupervisorSettings
+from kad.runtime.processors import restore_slice
 from kad.runtime.tuning import set_name
 from kad.supervisor import signals
 
@@ -97,9 +98,20 @@ class ChildContext(Struct):
     hold_preemption: bool = False
     """The lives before this one crashed: do not preempt until this one has lasted 60 s."""
     await_turn: Callable[[], None] | None = None
-    """Only of a spare: returns when its life is to begin (supervisor/spare.py)."""
+    """Only of a spare: returns when its life is to begin (supervisor/spare.py). Whoever is made a spare of
+    calls :meth:`take_turn` once it has done what can be done before, and :func:`begin_life` soon after.
+    """
+
+    def take_turn(self) -> None:
+        """Wait until the life begins; of all but a spare it has."""
+        if self.await_turn is not None:
+            self.await_turn()
 
 
+SHORT_SLICED = frozenset({Role.VRRP, Role.BFD})
+"""They keep the supervisor's short time slices, in all their threads: a process that was killed is not gone
+before the last of its threads has run once more.
+"""
 TITLES: dict[Role, str] = {role: f"kad: {role.value}" for role in Role}
 
 _PR_SET_PDEATHSIG = 1
@@ -187,6 +199,8 @@ def become_child(context: ChildContext, kept: Iterable[int]) -> None:
         os._exit(ExitStatus.FATAL)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.setpgid(0, 0)
+    if context.role not in SHORT_SLICED:
+        restore_slice(0)
     close_descriptors_except((*kept, context.control_fd, context.packet_fd))
     open_crash_file(context.run_directory, context.role)
     # The supervisor turned collection off before the freeze.
@@ -194,7 +208,7 @@ def become_child(context: ChildContext, kept: Iterable[int]) -> None:
 
 
 def begin_life(context: ChildContext) -> None:
-    """What others see of a child."""
+    """What others see of a child. Of a spare's life it is called twice: before its turn, and then."""
     spare = context.await_turn is not None
     title = TITLES[context.role] + (" withdraw" if context.withdraw else " spare" if spare else "")
     set_title(title, "kad_spare" if spare else f"kad_{context.role.value}")

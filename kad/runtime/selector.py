@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kad.runtime.clock import monotonic_us
+from kad.units import NEVER
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 _CLOCK_MONOTONIC = 1
 _TFD_TIMER_ABSTIME = 1
 _TFD_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000
-_NEVER = 1 << 62
 
 LOOKS = 16
 """In a row, by who does not sleep. After them the driver has a turn: what is looked out for needs one, and
@@ -38,6 +38,9 @@ _EVENTS = 64
 
 _COARSE_US = 10_000
 """From here on a rest may be a part of a millisecond shorter."""
+_FAR_US = 1_000_000
+"""To a deadline as far as that who lets packets gather sleeps by the kernel's coarse time."""
+_END_PART = 64
 _STALE_PART = 3
 """A timer is set anew for a time that is later by this part of the sleep it was set for."""
 
@@ -126,7 +129,7 @@ class TimerSelector(selectors.EpollSelector):
         self.patient: set[int] = set()
         """What a rest does not wait for."""
         self._epoll_impatient = select.epoll()
-        self._armed_us = self._stale_us = _NEVER
+        self._armed_us = self._stale_us = NEVER
         """When the timer goes off, 0: it has; and from where on a later time is worth setting it anew."""
         self._room = _EVENTS
         """For everything that may be ready at once."""
@@ -159,7 +162,7 @@ class TimerSelector(selectors.EpollSelector):
     def select(self, timeout: float | None = None) -> Ready:
         if timeout is not None and timeout <= 0:
             return self._timer_last(super().select(0))
-        until_us = _NEVER
+        until_us = NEVER
         if timeout is not None:
             # One microsecond more, never less: asyncio would find nothing due and turn once in vain.
             until_us = monotonic_us() + int(timeout * 1_000_000) + 1
@@ -170,7 +173,7 @@ class TimerSelector(selectors.EpollSelector):
                 return self._timer_last(super().select(0))
             if self.timer_fd in ready:
                 self._armed_us = self._stale_us = 0
-            if not self.serve(events) or (until_us != _NEVER and until_us <= monotonic_us()):
+            if not self.serve(events) or (until_us != NEVER and until_us <= monotonic_us()):
                 return []
 
     def close(self) -> None:
@@ -192,6 +195,8 @@ class TimerSelector(selectors.EpollSelector):
             if monotonic_us() < self.look_out_until_us and self.is_worth_it():
                 return self._look(min(until_us, self.look_out_until_us))
             self.look_out_until_us = 0
+        if self.gather_us and not rest_until_us and _FAR_US <= until_us - monotonic_us() < NEVER // 2:
+            return self._sleep_untimed(until_us)
         self._arm_for(until_us)
         self.on_sleep(self._armed_us)
         if rest_until_us:
@@ -201,6 +206,22 @@ class TimerSelector(selectors.EpollSelector):
             if self.gather_us:
                 # If it was other news, that is no rest.
                 events = self._rest(self.gather_us)
+        self.on_sleep(0)
+        return events
+
+    def _sleep_untimed(self, until_us: int) -> Events:
+        """Where packets that come before it move the deadline each time, the timer would be set each time.
+
+        The kernel's coarse time may be late by a part of the wait (half a per cent, nice(1) given): the end,
+        and what would reach into it, is left to the timer.
+        """
+        self._arm_for(NEVER)
+        self.on_sleep(until_us)
+        wait_us = until_us - monotonic_us()
+        self._epoll.poll((wait_us - wait_us // _END_PART) // 1000 / 1000, _EVENTS)
+        if until_us - monotonic_us() <= self.gather_us + _COARSE_US:
+            self._arm_for(until_us)
+        events = self._rest(self.gather_us)
         self.on_sleep(0)
         return events
 
@@ -220,7 +241,7 @@ class TimerSelector(selectors.EpollSelector):
     def _look(self, until_us: int) -> Events:
         if not self._armed_us:
             # No timer: its interrupt would only come in the way of who is awake.
-            self._arm_for(_NEVER)
+            self._arm_for(NEVER)
         poll = self._epoll.poll
         for _ in range(LOOKS):
             if (events := poll(0, _EVENTS)) or monotonic_us() >= until_us:
@@ -232,7 +253,7 @@ class TimerSelector(selectors.EpollSelector):
         # Armed for earlier is armed well enough: every packet moves a deadline later, and a system call for
         # each would cost more than one now and then, before the old time comes.
         if at_us < self._armed_us or at_us > self._stale_us:
-            _arm(self.timer_fd, at_us if at_us != _NEVER else 0)
+            _arm(self.timer_fd, at_us if at_us != NEVER else 0)
             self._armed_us = at_us
             self._stale_us = at_us + (at_us - monotonic_us()) // _STALE_PART
 

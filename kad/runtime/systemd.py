@@ -44,6 +44,10 @@ class ServiceManager:
         """``limit_us``: how long stopping may take."""
         self._say("STOPPING=1", f"EXTEND_TIMEOUT_USEC={limit_us}")
 
+    def extend(self, limit_us: int) -> None:
+        """``limit_us``: how much longer what is going on may take, from now."""
+        self._say(f"EXTEND_TIMEOUT_USEC={limit_us}")
+
     def alive(self) -> None:
         self._say("WATCHDOG=1")
 

@@ -39,6 +39,8 @@ class Tuner:
         self._usual_umask = umask
         self._report = report
         self._processors = os.sched_getaffinity(0)
+        self._set_to = self._processors
+        """What the kernel has made of the configuration's."""
         self._now = ProcessSettings()
         self._raised_to = 0
         """The real-time priority it has given itself; 0: none."""
@@ -77,6 +79,15 @@ class Tuner:
         self._try("real-time priority", lambda: self._set_realtime(priority))
         self._report(f"Set realtime priority {priority}")
 
+    def restore_processors(self) -> None:
+        """Of the loop's thread: whoever kept it away from one (processors.py) may not have lived to undo it.
+
+        What somebody else has set it to is left alone.
+        """
+        allowed = os.sched_getaffinity(0)
+        if allowed < self._set_to and len(self._set_to - allowed) == 1:
+            self._try("processors", lambda: os.sched_setaffinity(0, self._set_to))
+
     def _try(self, what: str, act: Callable[[], None]) -> None:
         try:
             act()
@@ -88,6 +99,7 @@ class Tuner:
         for thread in os.listdir("/proc/self/task"):
             with contextlib.suppress(ProcessLookupError):
                 os.sched_setaffinity(int(thread), wanted or self._processors)
+        self._set_to = os.sched_getaffinity(0)
 
     def _set_realtime(self, priority: int) -> None:
         if not priority:

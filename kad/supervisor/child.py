@@ -10,7 +10,8 @@ the daemon: after that every exit is a crash and is survived.
 A role that withdraws (VRRP) gets a one-shot child in withdraw mode before the next one, when its addresses
 would otherwise stay although nobody speaks for them: the restart is later than the least master-down
 interval, or the node has crashed for the third time within 60 s, or the child that was told to stop did not
-leave in order.
+leave in order. One that cleans up (the checker, of its virtual servers) gets that only for the last of these:
+while it is to come back, what it left goes on serving.
 """
 
 from __future__ import annotations
@@ -180,7 +181,7 @@ def describe_exit(code: int) -> str:
 class Child:
     """One role's process through all its lives."""
 
-    def __init__(self, role: Role, *, withdraws: bool, respawn: bool = True) -> None:
+    def __init__(self, role: Role, *, withdraws: bool, cleans_up: bool = False, respawn: bool = True) -> None:
         self.role = role
         self.state = State.STOPPED
         self.pid = 0
@@ -191,6 +192,7 @@ class Child:
         self.last_exit = ""
         self.least_master_down_us = 3 * US_PER_SECOND
         self._withdraws = withdraws
+        self._cleans_up = withdraws or cleans_up
         self._respawn = respawn
         self._policy = RestartPolicy()
         self._wanted = False
@@ -215,6 +217,11 @@ class Child:
     def alive(self) -> bool:
         """It runs and is expected to tick."""
         return self.state in (State.STARTING, State.RUNNING) and self.pid != 0
+
+    @property
+    def wanted(self) -> bool:
+        """It is to run, though it may be leaving before that."""
+        return self._wanted
 
     @property
     def been_ready(self) -> bool:
@@ -336,7 +343,7 @@ class Child:
             return []
         self._sentence = event.text
         if event.abort:
-            self._kill_at_us = now_us + ABORT_GRACE_US
+            self._limit(ABORT_GRACE_US, now_us, chances=0)
             return [Kill(self.pid, signal.SIGABRT)]
         return [Kill(self.pid, signal.SIGKILL)]
 
@@ -355,9 +362,10 @@ class Child:
         self._restart_at_us = None
         return self._fork()
 
-    def _limit(self, patience_us: int, now_us: int) -> None:
+    def _limit(self, patience_us: int, now_us: int, chances: int = STARVED_FACTOR - 1) -> None:
+        """Kill it then; ``chances``: how often it gets the same time again where it is starved."""
         self._kill_at_us = now_us + patience_us
-        self.patience_us, self._chances = patience_us, STARVED_FACTOR - 1
+        self.patience_us, self._chances = patience_us, chances
 
     # Steps -----------------------------------------------------------------------------------------------
 
@@ -369,7 +377,7 @@ class Child:
 
     def _leave(self, now_us: int) -> list[Action]:
         """STOPPING and without a process: withdraw what it left behind, then be STOPPED, or start again."""
-        if self._withdraws and not self._withdrawn:
+        if self._cleans_up and not self._withdrawn:
             return [ForkWithdraw(self.incarnation)]
         actions = self._enter(State.STOPPED, now_us, self.last_exit or "stopped")
         return actions + (self._fork() if self._wanted else [])

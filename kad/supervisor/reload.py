@@ -68,6 +68,10 @@ class ReloadRequests:
         self._control_listens, self._in_progress = True, loading
         return self._next()
 
+    def control_deaf(self) -> None:
+        """Its line is closed: nothing can be passed, although it may not have died yet."""
+        self._control_listens = False
+
     def control_died(self) -> None:
         """The reload it was at is lost, and not asked for again: it may be what control died of."""
         self._control_listens = self._in_progress = False

@@ -1,8 +1,8 @@
 """A child born ahead of time: when the one before it dies, its first steps are behind it already.
 
-A fork, a process of its own and an open log take a third of the time in which a master that was killed has
-to speak again. The spare has done all that, and waits for the one order it ever gets. It knows one
-generation; for any other it is of no use and goes.
+A fork, a process of its own, an open log, a decoded configuration and an event loop take most of the time in
+which a master that was killed has to speak again. The spare has done all that, and waits for the one order it
+ever gets. It knows one generation; for any other it is of no use and goes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from kad.ipc.messages import Role
 from kad.runtime import logs
-from kad.runtime.process import ChildContext, begin_life
+from kad.runtime.process import ChildContext
 from kad.supervisor.spawn import Main, fork_child
 
 SPARED = Role.VRRP
@@ -26,6 +26,8 @@ CALM_US = 200_000
 """How long a child has to have been RUNNING before a spare is made, as a start has more urgent work; and the
 least time between two spares.
 """
+LONGEST_PAUSE_US = 60_000_000
+"""Between two spares where each ended before it was needed: what kept it from standing ready may last."""
 _ORDER_BYTES = 64
 
 
@@ -36,6 +38,9 @@ class Order(Struct, frozen=True):
     hold_preemption: bool
 
 
+_decode_order = msgspec.msgpack.Decoder(Order).decode
+
+
 class Spare:
     """At most one process, for one role. It is in nobody's table until it is sent."""
 
@@ -44,25 +49,31 @@ class Spare:
         self._line = -1
         self._context: ChildContext | None = None
         self._made_at_us = 0
+        self._pause_us = CALM_US
 
     def is_due(self, now_us: int, calm_since_us: int) -> bool:
-        return not self.pid and now_us - max(calm_since_us, self._made_at_us) >= CALM_US
+        waited_us = now_us - self._made_at_us
+        return not self.pid and now_us - calm_since_us >= CALM_US and waited_us >= self._pause_us
 
     def make(self, main: Main, context: ChildContext, kept: Iterable[int], now_us: int) -> None:
         """Fork it. Where the system has no process for us, there is none: one more try follows in a while."""
         assert not self.pid
         self._made_at_us = now_us
-        reader, self._line = os.pipe2(os.O_CLOEXEC)
+        try:
+            reader, self._line = os.pipe2(os.O_CLOEXEC)
+        except OSError as error:
+            logs.debug(f"{context.role}: no spare process: {error}")
+            return
 
         def await_turn() -> None:
             data = os.read(reader, _ORDER_BYTES)
             if not data:
                 os._exit(0)
             os.close(reader)
-            order = msgspec.msgpack.decode(data, type=Order)
+            order = _decode_order(data)
             context.incarnation, context.hold_preemption = order.incarnation, order.hold_preemption
             context.await_turn = None
-            begin_life(context)
+            context.journal.heartbeat(context.role).pid = os.getpid()
 
         context.await_turn = await_turn
         try:
@@ -73,6 +84,8 @@ class Spare:
             logs.debug(f"{context.role}: no spare process: {error}")
         finally:
             os.close(reader)
+            # It knows the context that knows it, and nobody here looks for such garbage.
+            context.await_turn = None
 
     def fits(self, context: ChildContext) -> bool:
         """Whether it would be the same child as one forked now."""
@@ -97,20 +110,25 @@ class Spare:
             self.discard()
             return 0
         pid = self.pid
-        self.lost(pid)
+        self._forget()
+        self._pause_us = CALM_US
         return pid
 
-    def lost(self, pid: int) -> bool:
-        """Whether ``pid`` was the spare; there is none from now on."""
+    def ended(self, pid: int) -> bool:
+        """Whether ``pid`` was the spare; there is none from now on, and for a while."""
         if not self.pid or pid != self.pid:
             return False
+        self._forget()
+        self._pause_us = min(2 * self._pause_us, LONGEST_PAUSE_US)
+        return True
+
+    def _forget(self) -> None:
         os.close(self._line)
         self.pid, self._line, self._context = 0, -1, None
-        return True
 
     def discard(self) -> None:
         """It is reaped like everybody."""
         if self.pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
-            self.lost(self.pid)
+            self._forget()

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn
 
-from kad.errors import ExitStatus
+from kad.errors import ExitStatus, KadError
 from kad.ipc.messages import Role
 from kad.runtime import logs
 from kad.runtime.process import ChildContext, become_child, begin_life, die
@@ -51,11 +51,12 @@ PREIMPORTS = (
 upgrade or a removal of the files on disk must not reach a daemon that runs."""
 
 
-class Mains:
-    """Where each role begins, imported when it is first needed or when there is time (:meth:`complete`).
+class Unloadable(KadError):
+    """A role's modules cannot be imported: files that are missing, or just being replaced."""
 
-    Raises ImportError, AttributeError.
-    """
+
+class Mains:
+    """Where each role begins, imported when it is first needed or when there is time (:meth:`complete`)."""
 
     def __init__(self, entries: Mapping[Role, str]) -> None:
         for name in PREIMPORTS:
@@ -66,35 +67,49 @@ class Mains:
         self._broken = False
 
     def __getitem__(self, role: Role) -> Main:
+        """Raises Unloadable."""
         if role not in self._loaded:
-            module_name, _, function = self._entries[role].partition(":")
-            self._loaded[role] = main = getattr(importlib.import_module(module_name), function)
+            self._loaded[role] = main = _load(self._entries[role])
             self._cold.append(main)
             freeze()
         return self._loaded[role]
 
     def load_one(self) -> bool:
-        """The next role that is missing. False: there is none."""
+        """The next role that is missing. False: there is none, or one cannot be loaded, which hurts only who
+        needs it.
+        """
         missing = [role for role in self._entries if role not in self._loaded]
-        if missing:
+        if not missing or self._broken:
+            return False
+        try:
             self[missing[0]]
-        return bool(missing)
+        except Unloadable as error:
+            self._broken = True
+            logs.error(f"whoever needs it cannot be started: {error}")
+            return False
+        return True
 
     def complete(self) -> bool:
         """One step of what is left to do: a role to load, or its module to warm up for the lives to come.
-        False: there was nothing, or a role cannot be loaded, which hurts only who needs it.
+        False: there was nothing.
         """
-        try:
-            if not self._broken and self.load_one():
-                return True
-        except ImportError as error:
-            self._broken = True
-            logs.error(f"a reload that needs it will fail: {error}")
+        if self.load_one():
+            return True
         if not self._cold:
             return False
         _warm_up(self._cold.pop())
         freeze()
         return True
+
+
+def _load(entry: str) -> Main:
+    """Raises Unloadable."""
+    module_name, _, function = entry.partition(":")
+    try:
+        main: Main = getattr(importlib.import_module(module_name), function)
+    except Exception as error:
+        raise Unloadable(f"{module_name}: {error!r}") from error
+    return main
 
 
 def _warm_up(main: Main) -> None:
@@ -130,6 +145,8 @@ def fork_child(main: Main, context: ChildContext, kept: Iterable[int]) -> int:
     Signals must be blocked: the child unblocks them when no handler of the parent's can run in it.
     """
     assert len(os.listdir("/proc/self/task")) == 1, "another thread's locks would stay locked in the child"
+    # The child would have what is held back, too.
+    logs.release()
     gc.freeze()
     pid = os.fork()
     if pid == 0:
@@ -146,7 +163,6 @@ def _run(main: Main, context: ChildContext, kept: Iterable[int]) -> NoReturn:
         if context.await_turn is not None:
             # What that touches is this process's own from now on: the turn begins with fewer page faults.
             _warm_up(main)
-            context.await_turn()
         status = main(context)
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else ExitStatus.FATAL

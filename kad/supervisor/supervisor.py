@@ -21,9 +21,7 @@ from kad.ipc.messages import (
     LoadFailed,
     ProcessTable,
     ReloadFinished,
-    ReloadRequested,
     Role,
-    StopDaemon,
     SupervisorSettings,
 )
 from kad.runtime import logs
@@ -32,9 +30,10 @@ from kad.runtime.heartbeat import Phase
 from kad.runtime.journal import Journal
 from kad.runtime.pidfile import PidFile, PidFileInUse
 from kad.runtime.process import ChildContext, Options, adopt, crash_file
+from kad.runtime.processors import shorten_slice
 from kad.runtime.rundir import RunDirectory
 from kad.runtime.systemd import ServiceManager
-from kad.supervisor.channel import Channel, ChannelError, read_generation
+from kad.supervisor.channel import ChannelError, read_generation
 from kad.supervisor.child import (
     WITH_LAST_WORDS,
     Action,
@@ -57,13 +56,14 @@ from kad.supervisor.child import (
     WithdrawExited,
     WithdrawForked,
 )
+from kad.supervisor.control_line import ControlLine
 from kad.supervisor.daemonise import Starter
-from kad.supervisor.dump_signals import DumpSignals
 from kad.supervisor.pid_files import PidFiles
-from kad.supervisor.reload import Generations, ReloadRequests
+from kad.supervisor.readiness import EXTENSION_US, Readiness, shortcomings
+from kad.supervisor.reload import Generations
 from kad.supervisor.signals import FORWARDED, SignalInfo, SignalQueue
 from kad.supervisor.spare import CALM_US, SPARED, Spare
-from kad.supervisor.spawn import Mains, fork_child, open_packet_socket
+from kad.supervisor.spawn import Mains, Unloadable, fork_child, open_packet_socket
 from kad.supervisor.stop_order import CONTROL_WAIT_US, leaving, longest_us, patience_us
 from kad.supervisor.watches import Watches
 
@@ -72,6 +72,8 @@ START_LOOK_US = 10_000
 LONG_READING_MS = 100
 LONGEST_SLEEP_US = 1_000_000
 WITHDRAWING = frozenset({Role.VRRP})
+CLEANING_UP = frozenset({Role.CHECK})
+"""Roles whose last process may leave something in the kernel that another has to take away."""
 
 
 class Supervisor:
@@ -97,32 +99,41 @@ class Supervisor:
         self._manager = manager
         self._starter = starter
         self._children = {
-            role: Child(role, withdraws=role in WITHDRAWING, respawn=options.respawn) for role in Role
+            role: Child(
+                role,
+                withdraws=role in WITHDRAWING,
+                cleans_up=role in CLEANING_UP,
+                respawn=options.respawn,
+            )
+            for role in Role
         }
         self._watches = Watches()
         self._generations = Generations()
-        self._requests = ReloadRequests()
         self._settings = SupervisorSettings()
-        self._channel: Channel | None = None
         self._packet_fd = open_packet_socket()
         self._spare = Spare()
         self._poll = select.poll()
         self._poll.register(signals.descriptor, select.POLLIN)
-        self._look_at_us = self._alive_at_us = self._deaf_since_us = self._ready_at_us = 0
-        self._dump_signals = DumpSignals()
+        self._control = ControlLine(self._poll, manager)
+        self._look_at_us = self._alive_at_us = self._ready_at_us = 0
         self._exit_status: int | None = None
+        self._readiness = Readiness()
         self._told_ready = False
+        self._told_missing = ""
         self._table_is_stale = True
 
     # The loop --------------------------------------------------------------------------------------------
 
     def run(self) -> int:
+        shorten_slice()
         self._tell(Role.CONTROL, Start())
         # While that reads: what the VRRP child is made of; where it reads for long, the other roles too.
         while self._mains.load_one() and not self._poll.poll(LONG_READING_MS):
             pass
         while not self._is_over():
             self._wait()
+            # Whoever is to follow a child that died is told before anybody reads of it.
+            logs.hold()
             signals = self._signals.read()
             # What a dead control said before it died still counts, so its messages come first.
             self._receive()
@@ -131,6 +142,7 @@ class Supervisor:
             self._reap()
             self._pass_time()
             self._stop_in_order()
+            logs.release()
             self._send_table()
         self._pid_files.remove_own()
         assert self._exit_status is not None
@@ -146,13 +158,7 @@ class Supervisor:
         wake_us += [child.deadline_us for child in self._children.values() if child.deadline_us is not None]
         if self._manager.watchdog_period_us:
             wake_us.append(self._alive_at_us)
-        channel = self._channel
-        if channel is not None:
-            writing = select.POLLOUT if channel.wants_write else 0
-            self._poll.modify(channel.fileno(), select.POLLIN | writing)
-        for descriptor, _ in self._poll.poll(max(0, -(-(min(wake_us) - now_us) // 1000))):
-            if channel is not None and descriptor == channel.fileno():
-                channel.flush()
+        self._control.wait(max(0, -(-(min(wake_us) - now_us) // 1000)))
 
     def _pass_time(self) -> None:
         now_us = monotonic_us()
@@ -198,12 +204,12 @@ class Supervisor:
         try:
             main = self._mains[role]
             if role == Role.CONTROL:
-                self._channel = Channel()
-                context.control_fd = self._channel.theirs.fileno()
+                context.control_fd = self._control.open()
             pid = self._spare.send(context) if role == SPARED else 0
             pid = pid or fork_child(main, context, self._kept(role))
-        except (OSError, ImportError) as error:
-            self._close_channel(role)
+        except (OSError, Unloadable) as error:
+            if role == Role.CONTROL:
+                self._control.close()
             self._tell(role, ForkFailed(str(error), withdraw=False))
             return
         self._watches.begin(role, self._settings.hang_limit_us)
@@ -211,7 +217,8 @@ class Supervisor:
         self._pid_files.write(role, pid)
         self._tell(role, Forked(pid))
         if role == Role.CONTROL:
-            self._control_started()
+            self._table_is_stale = True
+            self._control.control_started(loading=self._generations.current is None)
 
     def _kept(self, role: Role) -> list[int]:
         return [self._run_directory.held(), *self._pid_files.descriptors(role)]
@@ -261,7 +268,7 @@ class Supervisor:
             self._reaped(pid, os.waitstatus_to_exitcode(status))
 
     def _reaped(self, pid: int, code: int) -> None:
-        if self._spare.lost(pid):
+        if self._spare.ended(pid):
             return
         for role, child in self._children.items():
             if pid == child.pid:
@@ -285,7 +292,7 @@ class Supervisor:
         self._table_is_stale = True
         if change.new == State.STOPPING:
             self._watches.begin_leaving(child)
-        if change.new == State.STOPPED:
+        if change.new == State.STOPPED and not child.wanted:
             self._pid_files.remove(child.role)
         text = f"{child.role}: {change.old} → {change.new}: {change.reason}"
         (logs.error if change.new == State.BACKOFF else logs.info)(text)
@@ -306,55 +313,47 @@ class Supervisor:
         starting |= bool(self._ready_at_us) and not self._told_ready
         self._make_spare(now_us)
         control = self._children[Role.CONTROL]
-        if self._channel is None and control.alive and now_us - self._deaf_since_us > CONTROL_WAIT_US:
+        if control.alive and self._control.deaf_us(now_us) > CONTROL_WAIT_US:
             self._tell(Role.CONTROL, Hung(True, "closed its line to the supervisor"))
         period_us = self._settings.hang_limit_us // 5
         self._look_at_us = now_us + (min(START_LOOK_US, period_us) if starting else period_us)
 
     def _tell_ready(self, now_us: int) -> None:
-        """To service manager and shell, once: every child has been READY, and nothing is left to load."""
+        """To service manager and shell, once: kad is started, and nothing is left to load."""
         generation = self._generations.current
-        if self._told_ready or generation is None or self._exit_status is not None:
+        if self._exit_status is not None:
             return
-        if not all(self._children[role].been_ready for role in (Role.CONTROL, *generation.roles)):
+        if generation is None:
+            if self._readiness.wants_extension(now_us):
+                self._manager.extend(EXTENSION_US)
+            return
+        started = self._ready_at_us or self._readiness.is_started(self._children, generation.roles, now_us)
+        if not started:
             return
         self._ready_at_us = self._ready_at_us or now_us
-        if now_us - self._ready_at_us < CALM_US or self._mains.complete():
-            return
-        self._told_ready = True
-        self._manager.ready(f"generation {generation.number}")
-        self._starter.tell(ExitStatus.OK)
+        missing = shortcomings(self._children, generation.roles)
+        status = f"generation {generation.number}" + (f"; {missing}" if missing else "")
+        if self._told_ready:
+            if missing != self._told_missing:
+                self._manager.status(status)
+        elif now_us - self._ready_at_us >= CALM_US and not self._mains.complete():
+            self._told_ready = True
+            self._manager.ready(status)
+            self._starter.tell(ExitStatus.OK)
+        self._told_missing = missing
 
     # Control ---------------------------------------------------------------------------------------------
 
-    def _control_started(self) -> None:
-        assert self._channel is not None
-        self._channel.theirs.close()
-        self._poll.register(self._channel.fileno(), select.POLLIN)
-        self._table_is_stale = True
-        self._dump_signals.control_started(self._channel)
-        if self._requests.control_started(loading=self._generations.current is None):
-            self._pass_reload()
-
     def _control_died(self) -> None:
         try:
-            self._obey_all()
+            self._control.receive(self._obey)
         except ChannelError as error:
             logs.error(str(error))
-        if self._requests.in_progress and self._generations.current is not None:
+        if self._control.reloading and self._generations.current is not None:
             logs.error("the reload ended with control's process; what was committed runs on")
             if self._told_ready:
                 self._manager.ready()
-        self._requests.control_died()
-        self._dump_signals.control_died()
-        self._close_channel(Role.CONTROL)
-
-    def _close_channel(self, role: Role) -> None:
-        if role == Role.CONTROL and self._channel is not None:
-            with contextlib.suppress(KeyError):
-                self._poll.unregister(self._channel.fileno())
-            self._channel.close()
-            self._channel = None
+        self._control.control_died()
 
     def _give_up_on_control(self) -> None:
         """Nothing runs yet and control cannot even load: that is a failed start."""
@@ -364,28 +363,12 @@ class Supervisor:
 
     def _receive(self) -> None:
         try:
-            self._obey_all()
+            self._control.receive(self._obey)
         except ChannelError as error:
             # A control that talks nonsense is as good as dead; the next one begins afresh.
             logs.error(str(error))
-            self._close_channel(Role.CONTROL)
+            self._control.close()
             self._tell(Role.CONTROL, Hung(False, "talked nonsense"))
-
-    def _obey_all(self) -> None:
-        """Everything control has said so far. Raises ChannelError."""
-        channel = self._channel
-        if channel is None:
-            return
-        for message, descriptor in channel.receive():
-            try:
-                self._obey(message, descriptor)
-            finally:
-                if descriptor >= 0:
-                    os.close(descriptor)
-        if channel.ended:
-            # It is dying, or it is of no use any more; which of the two, is seen in a moment.
-            self._close_channel(Role.CONTROL)
-            self._deaf_since_us = monotonic_us()
 
     def _obey(self, message: ControlToSupervisor, descriptor: int) -> None:
         match message:
@@ -398,8 +381,6 @@ class Supervisor:
                 self._load_failed(message)
             case ReloadFinished():
                 self._reload_finished(message)
-            case StopDaemon():
-                self._begin_stop(ExitStatus.OK, message.reason)
             case _:
                 assert_never(message)
 
@@ -418,10 +399,9 @@ class Supervisor:
             logs.error(f"not committed: {complaint}")
         else:
             self._adopt(message)
-        if self._channel is not None:
-            self._channel.send(Committed(self._generations.number))
-        if first and self._requests.finished():
-            self._pass_reload()
+        self._control.send(Committed(self._generations.number))
+        if first:
+            self._control.load_finished()
 
     def _adopt(self, message: CommitGeneration) -> None:
         logs.info(f"generation {message.number} is committed")
@@ -437,6 +417,7 @@ class Supervisor:
                 if self._exit_status is None:
                     self._tell(role, Start())
             else:
+                self._journal.heartbeat(role).dismiss()
                 self._tell(role, Stop(message.settings.child_wait_us))
 
     def _load_failed(self, message: LoadFailed) -> None:
@@ -452,29 +433,19 @@ class Supervisor:
             logs.error(f"reload refused, what runs goes on as it was: {message.text}")
         if self._told_ready:
             self._manager.ready(message.text)
-        if self._requests.finished():
-            self._pass_reload()
-
-    def _pass_reload(self) -> None:
-        assert self._channel is not None
-        self._manager.reloading(monotonic_us())
-        self._channel.send(ReloadRequested())
+        self._control.load_finished()
 
     def _send_table(self) -> None:
-        if self._table_is_stale and self._channel is not None:
+        if self._table_is_stale and self._control.is_open:
             self._table_is_stale = False
-            table = tuple(child.info() for child in self._children.values())
-            self._channel.send(ProcessTable(table))
+            self._control.send(ProcessTable(tuple(child.info() for child in self._children.values())))
 
     # Signals and the end -----------------------------------------------------------------------------------
 
     def _handle_signal(self, info: SignalInfo) -> None:
         number = info.number
         if number == signal.SIGHUP and self._exit_status is None:
-            if self._requests.request():
-                self._pass_reload()
-            else:
-                logs.info("reload: asked for while one is in progress; it follows")
+            self._control.request_reload()
         elif number == signal.SIGINT and self._options.ignore_sigint:
             logs.info("SIGINT is ignored")
         elif number in (signal.SIGTERM, signal.SIGINT):
@@ -482,7 +453,7 @@ class Supervisor:
         elif number == signal.SIGXCPU:
             logs.warning("the limit of real-time processor use was reached (SIGXCPU)")
         elif number in FORWARDED:
-            self._dump_signals.pass_on(number, self._channel)
+            self._control.pass_signal(number)
 
     def _begin_stop(self, status: int, reason: str) -> None:
         if self._exit_status is not None:

@@ -13,12 +13,12 @@ from msgspec import Struct
 
 from kad.config.model.script import ScriptCommand
 from kad.config.model.track import TrackScript
+from kad.units import NEVER
 
 TERMINATE_US = 2_000_000
 """From SIGTERM to SIGKILL, and from there to the next one."""
 KILL_AGAIN_US = 10_000_000
 """Between further ones."""
-NEVER = 1 << 62
 
 
 class ScriptEnded(Struct, frozen=True):

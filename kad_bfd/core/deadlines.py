@@ -2,8 +2,8 @@
 
 from heapq import heappop, heappush
 
+from kad.units import NEVER
 from kad_bfd.core.session import Session
-from kad_bfd.core.timers import NEVER
 
 
 class Deadlines:

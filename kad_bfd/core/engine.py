@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import assert_never
 
 from kad.ipc.reports import BfdReport
+from kad.units import NEVER
 from kad_bfd.core.actions import Action, Remember
 from kad_bfd.core.context import Context
 from kad_bfd.core.deadlines import Deadlines
@@ -34,7 +35,7 @@ from kad_bfd.core.packet import ControlPacket, DropReason, PacketError, State, d
 from kad_bfd.core.record import encode
 from kad_bfd.core.report import report_of
 from kad_bfd.core.session import Session
-from kad_bfd.core.timers import LEAST_STALL_US, NEVER
+from kad_bfd.core.timers import LEAST_STALL_US
 
 LONGEST_PATIENCE_US = 8_000
 PATIENCE_PARTS = 16
@@ -141,7 +142,7 @@ class Engine:
             case ConfigurationChanged():
                 self._configure(event, now_us)
             case StopRequested():
-                self._settle_all(self._lifecycle.stop(now_us))
+                self._settle_all(self._lifecycle.stop(now_us, administrative=event.administrative))
                 self._lifecycle.finish_stop()
             case _:
                 assert_never(event)

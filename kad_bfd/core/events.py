@@ -64,6 +64,9 @@ class ConfigurationChanged(Struct, frozen=True):
 class StopRequested(Struct, frozen=True):
     """Tell every neighbour, then stop."""
 
+    administrative: bool = False
+    """No session is configured any more; else the daemon ends."""
+
 
 class TimeReached(Struct, frozen=True):
     """Nothing but time passed and the deadline is due. Sockets were drained before."""

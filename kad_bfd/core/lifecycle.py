@@ -59,13 +59,17 @@ class Lifecycle:
             for name, session in list(self.sessions.items())
             if name not in wanted or not _is_same(session, wanted[name])
         ]
+        created = []
         for name, instance in wanted.items():
             session = self.sessions.get(name)
             if session is None:
-                touched.append(self._create(instance, now_us))
+                created.append(self._create(instance, now_us))
             elif session.config != instance:
                 session.reconfigure(instance, now_us)
                 touched.append(session)
+        touched += created
+        if created:
+            touched += self._make_way(created, touched)
         self._listeners.need(self.sessions.values(), now_us)
         for name in self._remembered:
             if name not in self.sessions:
@@ -73,7 +77,7 @@ class Lifecycle:
         self._remembered.clear()
         return touched
 
-    def stop(self, now_us: int) -> list[Session]:
+    def stop(self, now_us: int, *, administrative: bool) -> list[Session]:
         """Tell every neighbour. The records go first: the next life begins anew."""
         self.stopping = True
         for name in (*self.sessions, *self._remembered):
@@ -82,7 +86,10 @@ class Lifecycle:
             self.finish(session)
         touched = list(self.sessions.values())
         for session in touched:
-            session.stop(STOP_GAP_US, now_us)
+            if administrative:
+                session.shut_down(now_us)
+            else:
+                session.stop(STOP_GAP_US, now_us)
         return touched
 
     def finish(self, session: Session) -> None:
@@ -117,6 +124,19 @@ class Lifecycle:
         self._remembered.discard(name)
         return self._records.pop(name, None)
 
+    def _make_way(self, created: list[Session], touched: list[Session]) -> list[Session]:
+        """Those of earlier generations, not yet ``touched``, that stop taking leave.
+
+        A farewell that came after the first words of the session's successor would end that one: the
+        neighbour has one session for both.
+        """
+        neighbors = {_neighbor(session) for session in created}
+        leaving = [session for session in self.by_number.values() if session.is_leaving]
+        succeeded = [session for session in leaving if _neighbor(session) in neighbors]
+        for session in succeeded:
+            session.cease()
+        return [session for session in succeeded if session not in touched]
+
     def _former_tag(self) -> int:
         """The former life's, since its discriminators go on; 0: there was none."""
         return next((record.local_discr >> 32 - TAG_BITS for record in self._records.values()), 0)
@@ -129,6 +149,10 @@ class Lifecycle:
         self._context.emit(Unpublish(name))
         session.shut_down(now_us)
         return session
+
+
+def _neighbor(session: Session) -> tuple[str, bool]:
+    return session.config.neighbor_address, session.config.multihop
 
 
 def _is_same(session: Session, instance: BfdInstance) -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from kad.units import NEVER
 from kad_bfd.core.actions import CheckInterface, CloseListener, Listener, LogLevel, OpenListener
 from kad_bfd.core.context import Context
 from kad_bfd.core.session import RETRY_US, Session
-from kad_bfd.core.timers import NEVER
 
 CHECK_US = 1_000_000
 """Between two looks at interfaces over which no session is Up."""

@@ -18,8 +18,8 @@ from kad_bfd.core.events import (
 )
 from kad_bfd.core.packet import ControlPacket, State, encode
 
-ACTS = 2
-"""The first meets everything cold, the second shows what is left to be warmed up."""
+ACTS = 4
+"""In pairs: the first meets everything cold, the second shows what is left to be warmed up."""
 WARM = 8
 """Rounds after which CPython has specialised what it will."""
 

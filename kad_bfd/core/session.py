@@ -9,14 +9,8 @@ none is in use) and the echo function (we advertise 0). We do not ask for demand
 from __future__ import annotations
 
 from kad.config.model.bfd import BfdInstance
-from kad_bfd.core.actions import (
-    LogLevel,
-    OpenTransport,
-    Publish,
-    SendPacket,
-    SessionChanged,
-    Transport,
-)
+from kad.units import NEVER
+from kad_bfd.core.actions import LogLevel, OpenTransport, Publish, SendPacket, SessionChanged, Transport
 from kad_bfd.core.congestion import CALM_US, Congestion
 from kad_bfd.core.context import Context
 from kad_bfd.core.negotiation import Negotiation
@@ -24,7 +18,7 @@ from kad_bfd.core.packet import ControlPacket, Diagnostic, DropReason, PacketErr
 from kad_bfd.core.record import Record
 from kad_bfd.core.states import TRANSITIONS
 from kad_bfd.core.stats import Statistics
-from kad_bfd.core.timers import LEAST_STALL_US, NEVER, SLOW_TX_US, early_window_us, jitter_range_us
+from kad_bfd.core.timers import LEAST_STALL_US, SLOW_TX_US, early_window_us, jitter_range_us
 
 RETRY_US = 1_000_000
 """Between two attempts to open a socket."""
@@ -181,7 +175,7 @@ class Session:
         self.failure = reason
         self.is_open = False
         if self.is_leaving:
-            self._farewells_left, self.has_left, self.next_transmit_us = 0, True, NEVER
+            self.cease()
             return
         self.rare_us = now_us + RETRY_US
         self._reschedule(now_us)
@@ -419,9 +413,7 @@ class Session:
         old, self.state = self.state, state
         up_us, self.since_us = now_us - self.since_us, now_us
         self.reason = reason
-        self.familiar_data = b""
-        self._periodic = None
-        self._owes_packet = True
+        self.familiar_data, self._periodic, self._owes_packet = b"", None, True
         if diagnostic is not None:
             self.local_diag = diagnostic
         self.stats.times_up += state is State.UP
@@ -488,12 +480,15 @@ class Session:
         self._farewells_left = FAREWELLS
         self._bid_farewell(now_us)
 
+    def cease(self) -> None:
+        """What is left of the leave is not taken."""
+        self._farewells_left, self.has_left, self.next_transmit_us = 0, True, NEVER
+
     def _bid_farewell(self, now_us: int) -> None:
         """One of the last packets. They may follow each other faster than §6.8.7 has periodic ones."""
         self._farewells_left -= 1
+        self.next_transmit_us = now_us + self._farewell_gap_us
         if self._may_speak:
             self._send(self._packet())
-        else:
-            self._farewells_left = 0
-        self.has_left = not self._farewells_left
-        self.next_transmit_us = NEVER if self.has_left else now_us + self._farewell_gap_us
+        if not self._may_speak or not self._farewells_left:
+            self.cease()

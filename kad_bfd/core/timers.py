@@ -7,9 +7,6 @@ from hashlib import blake2b, shake_128
 from itertools import cycle
 from struct import Struct as Layout
 
-NEVER = 1 << 62
-"""An instant that does not come, in microseconds."""
-
 SLOW_TX_US = 1_000_000
 """RFC 5880 §6.8.3: while a session is not Up, no less may be advertised as Desired Min TX Interval."""
 

@@ -14,7 +14,7 @@ import errno
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from kad.kernel.batch import force_receive_buffer
 from kad.kernel.datagrams import BATCH
@@ -53,8 +53,11 @@ _LOAD_LENGTH, _LOAD_HALF, _AND, _RETURN = 0x80, 0x28, 0x54, 0x06
 _JUMP_IF_AT_LEAST, _JUMP_IF_EQUAL = 0x35, 0x15
 _YOUR_DISCRIMINATOR_AT = 8
 
-_ORIGIN_LIMIT = 4096
-"""Origins kept: forged sources may not fill the memory."""
+ORIGIN_LIMIT = 1 << 15
+"""Origins kept of a neighbours' socket: twice as many as there can be sessions. Making them anew for every
+packet would cost more than everything else."""
+STRANGERS_ORIGIN_LIMIT = 1 << 10
+"""And of a strangers' socket: forged sources may not fill the memory."""
 _PRIORITY_CONTROL = 7
 _INTERNET_CONTROL = 0xC0
 _INT = struct.Struct("=i")
@@ -80,8 +83,12 @@ class ListeningSocket:
     (``steering_program``), and the second everything else: first packets of a neighbour, and floods.
     """
 
-    def __init__(self, listener: Listener, limit: int, deliver: Deliver) -> None:
+    def __init__(
+        self, listener: Listener, limit: int, deliver: Deliver, beside: Mapping[int, Listener]
+    ) -> None:
+        """``beside``: see :func:`origin_of`."""
         self.listener = listener
+        self._beside = beside
         self.receive_errors: Counter[str] = Counter()
         self._limit = limit
         self._deliver = deliver
@@ -147,11 +154,15 @@ class ListeningSocket:
 
     def _new_origin(self, way: bytes) -> Origin:
         """The few neighbours' are made once: equal ones are one object."""
-        if len(self._origins) >= _ORIGIN_LIMIT:
+        if len(self._origins) >= (ORIGIN_LIMIT if self._limit == READ_LIMIT else STRANGERS_ORIGIN_LIMIT):
             self._origins.clear()
-        origin = origin_of(way, self.listener)
+        origin = origin_of(way, self.listener, self._beside)
         self._origins[way] = origin
         return origin
+
+    def forget_origins(self) -> None:
+        """What is beside this socket has changed."""
+        self._origins.clear()
 
 
 def steering_program(tag: int) -> list[tuple[int, int, int, int]]:
@@ -183,15 +194,18 @@ def _any_address(listener: Listener) -> tuple[str, int]:
     return "::" if listener.family == 6 else "0.0.0.0", listener.port
 
 
-def origin_of(way: bytes, listener: Listener) -> Origin:
+def origin_of(way: bytes, listener: Listener, beside: Mapping[int, Listener]) -> Origin:
     """What the kernel tells about the way a packet came: sockaddr, then the ancillary data asked for.
 
-    Where it did not say, the TTL is -1 and the destination empty.
+    Where it did not say, the TTL is -1 and the destination empty. ``beside``: listeners on the same port that
+    are bound to an interface, by its index. Of two groups of sockets with SO_REUSEPORT the kernel takes the
+    first that matches, and not the one that matches best: what came through their interface is theirs,
+    whichever socket it was put into.
     """
     six = listener.family == 6
     family, name_size, address_at = (socket.AF_INET6, 28, 8) if six else (socket.AF_INET, 16, 4)
     source = socket.inet_ntop(family, way[address_at : address_at + (16 if six else 4)])
-    hop_limit, destination = -1, ""
+    hop_limit, destination, index = -1, "", 0
     at = name_size
     while at + _CONTROL_HEADER.size <= len(way):
         length, level, kind = _CONTROL_HEADER.unpack_from(way, at)
@@ -203,12 +217,14 @@ def origin_of(way: bytes, listener: Listener) -> Origin:
                 hop_limit = _INT.unpack(value)[0]
             case (socket.IPPROTO_IP, 8):  # IP_PKTINFO: index, our address for the sender, destination
                 destination = socket.inet_ntop(socket.AF_INET, value[8:12])
+                index = _INT.unpack_from(value)[0]
             case (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):
                 destination = socket.inet_ntop(socket.AF_INET6, value[:16])
+                index = _INT.unpack_from(value, 16)[0]
             case _:
                 pass
         at += socket.CMSG_SPACE(length - _CONTROL_HEADER.size)
-    return Origin(source, destination, hop_limit, listener)
+    return Origin(source, destination, hop_limit, beside.get(index, listener))
 
 
 class Listeners:
@@ -231,6 +247,8 @@ class Listeners:
         self._longest_patience_us = longest_patience_us
         self._set_patience = set_patience
         self._open: dict[Listener, tuple[ListeningSocket, ListeningSocket]] = {}
+        self._bound: dict[tuple[int, int], dict[int, Listener]] = {}
+        """Those with an interface: port and family, then the interface's index."""
         self._pace = Pace()
         self.packets = 0
         """Received through all of them, believed or not."""
@@ -238,18 +256,21 @@ class Listeners:
     def open(self, listener: Listener, tag: int) -> str:
         """ "" or why it could not be opened."""
         self.close(listener)
-        neighbours = ListeningSocket(listener, READ_LIMIT, self._take)
-        strangers = ListeningSocket(listener, STRANGERS_READ_LIMIT, self._take)
+        beside = {} if listener.interface else self._bound_beside(listener)
+        pair: list[ListeningSocket] = []
         try:
             self._assert_free(listener)
             # The order is that of the steering program's answers.
-            neighbours.open(_RECEIVE_BUFFER)
-            strangers.open(_STRANGERS_BUFFER)
-            attach_steering(neighbours.socket, tag)
+            for limit, size in (READ_LIMIT, _RECEIVE_BUFFER), (STRANGERS_READ_LIMIT, _STRANGERS_BUFFER):
+                pair.append(ListeningSocket(listener, limit, self._take, beside))
+                pair[-1].open(size)
+            attach_steering(pair[0].socket, tag)
+            self._note_interface(listener)
         except OSError as error:
-            neighbours.socket.close()
-            strangers.socket.close()
+            for made in pair:
+                made.socket.close()
             return error.strerror or str(error)
+        neighbours, strangers = pair
         self._open[listener] = neighbours, strangers
         for made in (neighbours, strangers):
             self._add_reader(made.socket.fileno(), lambda made=made: self._drain(made))  # type: ignore[misc]
@@ -259,6 +280,23 @@ class Listeners:
         for made in self._open.pop(listener, ()):
             self._remove_reader(made.socket.fileno())
             made.socket.close()
+        beside = self._bound_beside(listener)
+        for index in [index for index, bound in beside.items() if bound == listener]:
+            del beside[index]
+            self._tell_unbound(listener)
+
+    def _bound_beside(self, listener: Listener) -> dict[int, Listener]:
+        return self._bound.setdefault((listener.port, listener.family), {})
+
+    def _note_interface(self, listener: Listener) -> None:
+        """Raises OSError."""
+        if listener.interface:
+            self._bound_beside(listener)[socket.if_nametoindex(listener.interface)] = listener
+            self._tell_unbound(listener)
+
+    def _tell_unbound(self, listener: Listener) -> None:
+        for made in self._open.get(Listener(listener.family, listener.multihop), ()):
+            made.forget_origins()
 
     def loss(self, listener: Listener) -> str:
         """Why what is open receives nothing any more; "": it may."""
@@ -314,12 +352,14 @@ class Transports:
         """(source port, "") or (0, why not). A number in use is opened anew."""
         self.close(number)
         family = socket.AF_INET6 if transport.family == 6 else socket.AF_INET
-        made = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        made = None
         try:
+            made = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
             _prepare(made, transport)
             bound = _bind_and_connect(made, transport, port)
         except OSError as error:
-            made.close()
+            if made is not None:
+                made.close()
             return 0, error.strerror or str(error)
         self._open[number], self._asked[number] = made, transport
         return bound, ""

@@ -22,7 +22,7 @@ from kad.config.model.check import (
     SmtpCheck,
 )
 from kad.config.model.track import TrackFile
-from kad_check.core.context import NEVER
+from kad.units import NEVER
 
 if TYPE_CHECKING:
     from kad_check.core.server import RealServerState
@@ -150,10 +150,20 @@ class CheckerState:
 
     def resumed_due_us(self, now_us: int, spread: float) -> int:
         """Of one that an earlier life of the process ran: its pace goes on, no warm-up."""
+        return now_us + int(spread * self.interval_us)
+
+    @property
+    def interval_us(self) -> int:
+        """From one check to the next, as things are."""
         schedule = self.schedule
         assert schedule is not None
         retrying = self.is_up and self.retries
-        return now_us + int(spread * (schedule.delay_before_retry_us if retrying else schedule.delay_loop_us))
+        return schedule.delay_before_retry_us if retrying else schedule.delay_loop_us
+
+    def overslept(self, now_us: int) -> bool:
+        """Whether the next check was planned for an interval that is shorter by now."""
+        waiting = self.schedule is not None and self.runs and self.due_us != NEVER
+        return bool(waiting) and self.due_us > now_us + self.interval_us
 
     # Results ---------------------------------------------------------------------------------------------
 

@@ -7,9 +7,6 @@ from msgspec import Struct
 from kad.config.model.check import CheckSettings
 from kad_check.core.actions import Action, Log, LogLevel
 
-NEVER = 1 << 62
-"""An instant that does not come, in microseconds."""
-
 
 class EngineSettings(Struct, frozen=True):
     """What the command line says to the engine."""

@@ -8,13 +8,15 @@ what the journal holds, then hand in the configuration.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import assert_never
 
 from kad.config.model.check import BfdCheck, Checker, FileCheck
 from kad.ipc.reports import CheckReport
+from kad.units import NEVER
 from kad_check.core.actions import Action, LogLevel, StartCheck
 from kad_check.core.checker import CheckerState, Told
-from kad_check.core.context import NEVER, Context, EngineSettings
+from kad_check.core.context import Context, EngineSettings
 from kad_check.core.events import (
     AddressesChanged,
     CheckDone,
@@ -39,6 +41,8 @@ __all__ = ["Engine", "EngineSettings"]
 
 ADDRESSES_PAUSE_US = 50_000
 """Until a check that may be suspended is thought of again, while nobody has said which addresses are here."""
+LATE_US = 1_000_000
+"""Checks that start so much too late are worth a word."""
 
 
 class Engine:
@@ -48,10 +52,13 @@ class Engine:
         self._context = Context(settings)
         self._registry = Registry(self._context)
         self._lifecycle = Lifecycle(self._registry, remembered)
+        self._told_us = 0
+        self._is_late = False
         self.stats = Stats()
 
     def handle(self, event: Event, now_us: int) -> list[Action]:
         """Take one event and say what is to be done, in order."""
+        self._told_us = now_us
         if type(event) is CheckDone:
             self._check_done(event, now_us)
         elif type(event) is TimeReached:
@@ -68,7 +75,11 @@ class Engine:
         """When to be woken if nothing happens before: CLOCK_MONOTONIC microseconds, or None."""
         lifecycle = self._lifecycle
         first_us = lifecycle.deadline_us if lifecycle.stopping else self._registry.timetable.deadline_us
-        return first_us if first_us < NEVER else None
+        if first_us >= NEVER:
+            return None
+        # With more checks than a processor carries some are overdue for good. That is not standing still, for
+        # which a core is taken whose deadline has passed already: every TimeReached starts some of them.
+        return max(first_us, self._told_us + 1)
 
     @property
     def settled(self) -> bool:
@@ -125,7 +136,10 @@ class Engine:
             self._lifecycle.on_time(now_us)
             return
         timetable = self._registry.timetable
-        for checker in timetable.take(now_us):
+        taken = timetable.take(now_us)
+        assert taken or timetable.deadline_us > now_us, "what is due is taken"
+        self._judge_lateness(timetable.late_us)
+        for checker in taken:
             pool = checker.server.pool
             if pool.suspended or pool.awaits_addresses:
                 checker.postpone(now_us, ADDRESSES_PAUSE_US if pool.awaits_addresses else None)
@@ -134,6 +148,18 @@ class Engine:
                 checker.started_us = now_us
                 self.stats.started += 1
                 self._context.emit(StartCheck(checker.number, checker.step))
+
+    def _judge_lateness(self, late_us: int) -> None:
+        """Say once that there is more to do than can be done."""
+        if late_us < LATE_US // 2:
+            self._is_late = False
+        elif late_us >= LATE_US and not self._is_late:
+            self._is_late = True
+            self._context.log(
+                f"checks start {late_us / 1e6:.1f} s late: there are more than a processor carries, or this"
+                " machine stood still",
+                LogLevel.WARNING,
+            )
 
     def _check_done(self, event: CheckDone, now_us: int) -> None:
         checker = self._registry.checkers.get(event.number)
@@ -197,11 +223,16 @@ class Engine:
     def _on_news(self, kind: type[Checker], name: str, now_us: int) -> None:
         for checker in list(self._registry.following(kind, name)):
             up = self._registry.news_of(checker)
-            checker.server.pool.weigh(checker.server, now_us)
+            weigh = partial(checker.server.pool.weigh, checker.server, now_us)
+            # What is forbidden is taken out with the weight it had.
+            if up is not False:
+                weigh()
             if up is not None:
                 checker.runs += 1
                 checker.failures += not up
                 self._tell(checker, Told.UP if up else Told.DOWN, now_us)
+            if up is False:
+                weigh()
 
     def _on_addresses(self, event: AddressesChanged) -> None:
         self._context.addresses = event.addresses

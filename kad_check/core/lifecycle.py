@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from kad.config.model.check import CheckConfiguration, RealServer, VirtualServer, VirtualServerGroup
+from kad.units import NEVER
 from kad_check.core.actions import (
     Forget,
     LogLevel,
@@ -22,7 +23,6 @@ from kad_check.core.actions import (
     WithdrawServices,
 )
 from kad_check.core.checker import CheckerState, alpha_of, identity_of
-from kad_check.core.context import NEVER
 from kad_check.core.events import ConfigurationChanged, MarkingDone, ServicesDone
 from kad_check.core.marking import Marking
 from kad_check.core.notices import pool_line, server_line, tell_fifo
@@ -292,6 +292,8 @@ class Lifecycle:
                 former.remove(checker)
                 server.checkers.append(checker)
                 checker.take_over(each)
+                if checker.overslept(now_us):
+                    self._registry.schedule(checker, now_us, resumed=True)
         for checker in former:
             server.checkers.append(checker)
             self._registry.drop_checker(checker)

@@ -7,9 +7,10 @@ from zlib import crc32
 
 from kad.config.model.check import BfdCheck, Checker, FileCheck, RealServer
 from kad.config.model.track import TrackFile
+from kad.units import NEVER
 from kad_check.core.actions import AddChecker, RemoveChecker
 from kad_check.core.checker import CheckerState, file_verdict
-from kad_check.core.context import NEVER, Context
+from kad_check.core.context import Context
 from kad_check.core.pool import Pool
 from kad_check.core.server import RealServerState
 from kad_check.core.timetable import Timetable

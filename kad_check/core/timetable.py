@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 
+from kad.units import NEVER
 from kad_check.core.checker import CheckerState
-from kad_check.core.context import NEVER
 
 EARLY_US = 20_000
 """Checks due this soon start now: waking up costs more than most checks."""
@@ -25,6 +25,8 @@ class Timetable:
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, CheckerState]] = []
         self._not_before_us = 0
+        self.late_us = 0
+        """How long the first of the last group had been due."""
 
     def put(self, checker: CheckerState) -> None:
         """The checker's ``due_us`` was set."""
@@ -49,6 +51,8 @@ class Timetable:
                 break
             due_us, _, checker = heappop(heap)
             if checker.due_us == due_us:
+                if not taken:
+                    self.late_us = max(0, now_us - due_us)
                 checker.due_us = NEVER
                 taken.append(checker)
         return taken

@@ -30,7 +30,6 @@ from kad_check.core.dialogues.udp import UdpDialogue
 from kad_check.core.events import CheckDone, Verdict
 from kad_check.io.connect import Connections
 from kad_check.io.icmp import allow_ping
-from kad_check.io.patterns import bounded_search, install_alarm
 from kad_check.io.scripts import ScriptChecks
 from kad_check.io.target import Target
 from kad_check.io.tls import client_context
@@ -59,7 +58,6 @@ class Checks:
         self._context: ssl.SSLContext | None = None
         self._sequence = itertools.count()
         self._ping_problem: str | None = None
-        install_alarm()
 
     def configure(self, settings: SslContext | None) -> None:
         """The SSL block of the generation that comes. Its files are read anew each time."""
@@ -135,7 +133,7 @@ class Checks:
                 raise AssertionError("driven by news")
 
     def _http_target(self, checker: HttpGet) -> Target:
-        requests = [HttpRequest(checker, url, bounded_search) for url in checker.urls]
+        requests = [HttpRequest(checker, url, self._connections.search) for url in checker.urls]
 
         def make(step: int) -> Dialogue:
             return HttpDialogue(requests[step])

@@ -9,6 +9,7 @@ and then does not get it anew with each (keepalived waits for ever on such a one
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -21,12 +22,15 @@ from kad.ipc.link import Reactor
 from kad_check.core.dialogues.dialogue import Dialogue
 from kad_check.core.events import Verdict
 from kad_check.io.expiry import Expiry
+from kad_check.io.patterns import SHARE_US, BoundedSearch
 from kad_check.io.target import NotRunError, Target, is_our_fault
 from kad_check.io.tls import READ_SIZE, TlsStream
 
 READS_AT_ONCE = 8
 """Reads from one server before the others have their turn."""
 BATCH = 64
+GRACE_US = 100_000
+"""For one whose time is over while what it said has not been looked at yet."""
 
 _CONNECTING, _SHAKING_HANDS, _TALKING = range(3)
 _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLET
@@ -57,7 +61,10 @@ class Attempt:
 
 
 class Connections:
-    """See the module. ``done`` is told of every check that was started, once, unless it was broken off."""
+    """See the module. ``done`` is told of every check that was started, once, unless it was broken off.
+
+    ``search``: what their patterns are to be searched with.
+    """
 
     def __init__(self, reactor: Reactor, done: Done) -> None:
         self._done = done
@@ -71,6 +78,11 @@ class Connections:
         """Something was started since the last look."""
         self._unread: list[Attempt] = []
         """Conversations that were left with more to read, for the others' sake."""
+        self.search = BoundedSearch()
+        self._postponed: dict[int, int] = {}
+        """Descriptors and events put off to the loop's next turn, because patterns took their time."""
+        self._continuation: asyncio.Handle | None = None
+        """Of what is put off."""
         self._expiry: Expiry[Attempt] = Expiry(reactor.loop, self._on_expiry)
         reactor.add_reader(self._epoll.fileno(), self._drain)
 
@@ -108,6 +120,8 @@ class Connections:
         for attempt in list(self._running.values()):
             self._drop(attempt)
         self._expiry.close()
+        if self._continuation is not None:
+            self._continuation.cancel()
         self._reactor.remove_reader(self._epoll.fileno())
         self._epoll.close()
 
@@ -121,13 +135,21 @@ class Connections:
         return self._drain()
 
     def _drain(self) -> bool:
-        ready = self._epoll.poll(0, BATCH)
-        attempts = self._attempts
+        if self._continuation is not None:
+            return False
+        ready = list(self._postponed.items()) or self._epoll.poll(0, BATCH)
+        self._postponed = {}
+        attempts, search = self._attempts, self.search
         unread, self._unread = self._unread, []
-        for attempt in unread:
+        for place, attempt in enumerate(unread):
+            if search.spent_us >= SHARE_US:
+                self._unread += unread[place:]
+                return self._put_off(ready)
             if self._running.get(attempt.number) is attempt:
                 self._talk(attempt)
-        for descriptor, events in ready:
+        for place, (descriptor, events) in enumerate(ready):
+            if search.spent_us >= SHARE_US:
+                return self._put_off(ready[place:])
             found = attempts.get(descriptor)
             if found is None:
                 continue  # ended by the one before it
@@ -138,6 +160,27 @@ class Connections:
             else:
                 self._shake_hands(found)
         return len(ready) == BATCH or bool(self._unread)
+
+    def _put_off(self, ready: list[tuple[int, int]]) -> bool:
+        """These have their turn when the loop has come round, and nobody before them."""
+        # Of those that have ended since, another check may get the descriptor.
+        self._postponed = {descriptor: events for descriptor, events in ready if descriptor in self._attempts}
+        self._continuation = self._reactor.loop.call_soon(self._go_on)
+        return False
+
+    def _go_on(self) -> None:
+        self._continuation = None
+        self.search.spent_us = 0
+        if self._drain():
+            self._continuation = self._reactor.loop.call_soon(self._go_on)
+
+    def _is_unheard(self, attempt: Attempt) -> bool:
+        """It was not silent, but has not been listened to."""
+        if self._continuation is None:
+            return False
+        for descriptor, events in self._epoll.poll(0):
+            self._postponed[descriptor] = self._postponed.get(descriptor, 0) | events
+        return attempt.descriptor in self._postponed or attempt in self._unread
 
     def _connected(self, attempt: Attempt, events: int) -> None:
         # Asked only where there is one to tell: it would be a seventh of all system calls of a check.
@@ -236,7 +279,9 @@ class Connections:
     # The end ---------------------------------------------------------------------------------------------
 
     def _on_expiry(self, attempt: Attempt) -> None:
-        if attempt.phase == _TALKING:
+        if self._is_unheard(attempt):
+            self._expiry.limit(attempt, GRACE_US)
+        elif attempt.phase == _TALKING:
             assert attempt.dialogue is not None
             outcome = attempt.dialogue.silence()
             self._finish(attempt, _GOOD if outcome.success else _BAD, outcome.detail)
@@ -253,6 +298,8 @@ class Connections:
         attempt.deadline_us = 0
         del self._running[attempt.number]
         del self._attempts[attempt.descriptor]
+        if self._postponed:
+            self._postponed.pop(attempt.descriptor, None)
         polite = attempt.target.closes_politely
         if polite and polite[attempt.step] and attempt.phase == _TALKING:
             assert isinstance(attempt.stream, TlsStream)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from kad.runtime.clock import monotonic_us
+from kad.units import NEVER
 
 
 class Expiring(Protocol):
@@ -18,8 +19,6 @@ class Expiring(Protocol):
 
 T = TypeVar("T", bound=Expiring)
 
-NEVER_US = 1 << 62
-
 
 class Expiry(Generic[T]):
     """Limits of equal length end in the order they began: one queue for each length, one timer for all."""
@@ -29,7 +28,7 @@ class Expiry(Generic[T]):
         self._expired = expired
         self._queues: dict[int, deque[tuple[int, T]]] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._due_us = NEVER_US
+        self._due_us = NEVER
         """When the timer rings."""
 
     def limit(self, item: T, length_us: int) -> None:
@@ -58,7 +57,7 @@ class Expiry(Generic[T]):
         self._timer = self._loop.call_later(max(0, due_us - monotonic_us()) / 1e6, self._look)
 
     def _look(self) -> None:
-        self._timer, self._due_us = None, NEVER_US
+        self._timer, self._due_us = None, NEVER
         now_us = monotonic_us()
         over: list[T] = []
         first_us = 0

@@ -47,8 +47,10 @@ SWEEP_INTERVAL_S = 10.0
 SWEEP_SHARE = 50
 """The pause after a sweep is at least so many times as long as it took."""
 _ABSENT = "IPVS is not available"
-_RECOVERIES = 5
-"""Readings of the table in a row because answers were lost."""
+_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 10.0
+"""Before the table is read once more, where once did not do; longer every time."""
+_CALM_US = 60_000_000
+"""Without losses so long, the first pause is none again."""
 
 
 class Ipvs:
@@ -82,7 +84,9 @@ class Ipvs:
         self._held: list[Task] = []
         """Until the table has been read, or there is none."""
         self._replacing = 0
-        self._recoveries = 0
+        self._next_reading: asyncio.TimerHandle | None = None
+        self._pause_s = 0.0
+        self._lost_us = -_CALM_US
         self._sweep = Sweep(logs.warning, self._restore if put_back else None)
         self._next_sweep: asyncio.TimerHandle | None = None
         self._asking: list[Callable[[Statistics], None]] = []
@@ -113,8 +117,9 @@ class Ipvs:
         self._presence = Presence(reactor.loop, self._requests, self._found)
 
     def close(self) -> None:
-        if self._next_sweep is not None:
-            self._next_sweep.cancel()
+        for timer in (self._next_sweep, self._next_reading):
+            if timer is not None:
+                timer.cancel()
         for descriptor in (self._requests.fileno(), self._presence.monitor.fileno()):
             self._reactor.remove_reader(descriptor)
         self._presence.close()
@@ -265,13 +270,24 @@ class Ipvs:
             )
 
     def _lost(self) -> None:
-        """The kernel's answers did not fit into the socket: nobody knows what was done."""
+        """The kernel had no room for its answers, or for what was asked: nobody knows what was done."""
         self._known = False
-        self._recoveries += 1
-        if self._recoveries > _RECOVERIES:
-            logs.error("IPVS: answers were lost again and again: the table is left as it is until a reload")
+        self._read_later()
+
+    def _read_later(self) -> None:
+        """What the kernel has is not known, and nothing is changed until it is."""
+        if self._next_reading is not None:
             return
-        self._place(Task(self._recovered))
+        now_us = monotonic_us()
+        calm = now_us - self._lost_us >= _CALM_US
+        self._pause_s = 0.0 if calm else min(max(_PAUSE_S, 2 * self._pause_s), _LONGEST_PAUSE_S)
+        self._lost_us = now_us
+        self._next_reading = self._reactor.loop.call_later(self._pause_s, self._read_again)
+
+    def _read_again(self) -> None:
+        self._next_reading = None
+        if self.available and not self._known and not self._reading:
+            self._place(Task(self._recovered))
 
     def _recovered(self, task: Task) -> None:
         for failure in task.failures:
@@ -322,10 +338,10 @@ class Ipvs:
             logs.error(f"IPVS: the table cannot be read: {failures[0]}")
             for task in held:
                 self._give_up(task, failures[0])
+            self._read_later()
             return
         self._worker.actual = table
         self._known = True
-        self._recoveries = 0
         for task in held:
             self._plan(task)
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from kad.addresses import packed
 from kad.config.model.globals import IpvsTimeouts, SyncDaemon
-from kad.kernel.batch import Outcome, Request
+from kad.kernel.batch import NO_VERDICT, Outcome, Request
 from kad.kernel.encoder import MalformedMessage
 from kad.kernel.ipvs import (
     Daemon,
@@ -74,10 +74,10 @@ def read_services(
     while some := list(islice(waiting, _DUMPS)):
         outcomes = yield [dump_destinations(family, key) for key in some]
         for key, outcome in zip(some, outcomes, strict=True):
+            bodies = outcome.replies
             if outcome.error:
-                failed(outcome.reason)
-                return
-            for body in outcome.replies:
+                bodies = yield from _read(dump_destinations(family, key), failed)
+            for body in bodies:
                 entry = read_destination_entry(body, key.family)
                 actual[key].destinations[entry.key] = entry
                 count += 1
@@ -88,10 +88,10 @@ def read_services(
 def _read(
     request: Request, failed: Callable[[str], None]
 ) -> Generator[list[Request] | None, list[Outcome], tuple[bytes, ...]]:
-    """One dump, again if answers were lost."""
+    """One dump, again if the kernel had no room for it."""
     for _ in range(_TRIES):
         outcome = (yield [request])[0]
-        if outcome.error != errno.ENOBUFS:
+        if outcome.error not in NO_VERDICT:
             break
     if outcome.error:
         failed(outcome.reason)

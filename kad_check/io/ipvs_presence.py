@@ -8,14 +8,18 @@ import signal
 import subprocess
 from collections.abc import Callable
 
-from kad.kernel.batch import Outcome, RequestQueue
+from kad.kernel.batch import NO_VERDICT, Outcome, RequestQueue
 from kad.kernel.genetlink import FamilyMonitor, family_number, family_request
 from kad.kernel.ipvs import FAMILY_NAME
+from kad.runtime.process_end import ProcessEnd
 
 MODULE = "ip_vs"
 _LOADER = "/sbin/modprobe"
 _LOADER_PATH = "/proc/sys/kernel/modprobe"
 _LOADER_LIMIT_S = 30.0
+PAUSE_S = 0.2
+ASK_LIMIT = 20
+"""Questions in a row that the kernel has no answer to."""
 
 
 class Presence:
@@ -39,8 +43,12 @@ class Presence:
         self.settled = False
         self.why_absent = ""
         self._refused = False
-        self._loader: int | None = None
-        """pidfd of modprobe while it runs."""
+        self._unanswered = 0
+        """Questions in a row."""
+        self._repetition: asyncio.TimerHandle | None = None
+        self._loader: ProcessEnd | None = None
+        """modprobe's, while it runs."""
+        self._loader_pid = 0
         self._limit: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
@@ -54,18 +62,32 @@ class Presence:
 
     def close(self) -> None:
         self._forget_loader()
+        if self._repetition is not None:
+            self._repetition.cancel()
         self.monitor.close()
 
     def _ask(self) -> None:
+        if self._repetition is not None:
+            self._repetition.cancel()
+            self._repetition = None
         self._requests.submit([family_request(FAMILY_NAME)], self._answered)
 
     def _answered(self, outcomes: list[Outcome]) -> None:
+        if outcomes[0].error in NO_VERDICT:
+            # No word about IPVS: what was there is there still, and nothing else would bring it back.
+            self._unanswered += 1
+            if self._unanswered < ASK_LIMIT:
+                self._repetition = self._loop.call_later(PAUSE_S, self._ask)
+                return
+        unanswered, self._unanswered = self._unanswered, 0
+        if unanswered == ASK_LIMIT and self.settled:
+            return
         number = family_number(outcomes[0])
         if number or self.settled:
             self._heard(number)
         elif self.why_absent:
             self._settle(0)
-        else:
+        elif self._loader is None:
             self._load()
 
     def _heard(self, number: int) -> None:
@@ -82,7 +104,7 @@ class Presence:
     def _load(self) -> None:
         program = loader()
         try:
-            # vfork: 0.3 ms, whatever the size of this process. Its end comes through a pidfd.
+            # vfork: cheap whatever the size of this process.
             process = subprocess.Popen(
                 [program, "-q", "--", MODULE],
                 stdin=subprocess.DEVNULL,
@@ -95,17 +117,12 @@ class Presence:
             self._ask()
             return
         process.returncode = 0
-        self._loader = os.pidfd_open(process.pid)
-        self._loop.add_reader(self._loader, self._loaded)
+        self._loader_pid = process.pid
+        self._loader = ProcessEnd(self._loop, process.pid, self._loaded)
         self._limit = self._loop.call_later(_LOADER_LIMIT_S, self._give_up)
 
-    def _loaded(self) -> None:
-        assert self._loader is not None
-        result = os.waitid(os.P_PIDFD, self._loader, os.WEXITED | os.WNOHANG)
-        if result is None:
-            return
-        status = result.si_status
-        ended = f"exit status {status}" if result.si_code == os.CLD_EXITED else f"signal {status}"
+    def _loaded(self, status: int) -> None:
+        ended = f"exit status {status}" if status >= 0 else f"signal {-status}"
         self.why_absent = f"{loader()} {MODULE}: {ended}"
         self._forget_loader()
         self._ask()
@@ -113,7 +130,7 @@ class Presence:
     def _give_up(self) -> None:
         """Stuck: go on without; when it comes after all the monitor hears of it."""
         assert self._loader is not None
-        signal.pidfd_send_signal(self._loader, signal.SIGKILL)
+        os.kill(self._loader_pid, signal.SIGKILL)
         self._limit = None
 
     def _forget_loader(self) -> None:
@@ -121,8 +138,7 @@ class Presence:
             self._limit.cancel()
             self._limit = None
         if self._loader is not None:
-            self._loop.remove_reader(self._loader)
-            os.close(self._loader)
+            self._loader.close()
             self._loader = None
 
 

@@ -8,11 +8,10 @@ next one is decided from what will be; a refusal puts it right again.
 from __future__ import annotations
 
 import asyncio
-import errno
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from kad.kernel.batch import Outcome, Request, RequestQueue
+from kad.kernel.batch import NO_VERDICT, Outcome, Request, RequestQueue
 from kad.kernel.ipvs import ServiceKey
 from kad_check.core.ipvs_plan import (
     Actual,
@@ -84,7 +83,7 @@ class _Item:
 
 
 class Worker:
-    """``log``: lines for people. ``on_lost``: answers were lost, the table must be read again."""
+    """``log``: lines for people. ``on_lost``: nobody knows what was done, the table must be read again."""
 
     def __init__(
         self,
@@ -246,7 +245,7 @@ class Worker:
         self._busy = False
         lost = False
         for (item, wanted), outcome in zip(sent, outcomes, strict=True):
-            if outcome.error == errno.ENOBUFS:
+            if outcome.error in NO_VERDICT:
                 lost = True
             elif outcome.error:
                 self._mend(item, wanted, outcome)

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 from kad.addresses import packed
 from kad.config.model.check import Protocol
@@ -43,6 +42,7 @@ from kad.kernel.nftables import (
     rule,
     set_meta,
 )
+from kad.runtime.thread import in_thread
 from kad_check.core.actions import MarkedRange, MarkTraffic
 from kad_check.core.events import MarkingDone
 
@@ -54,8 +54,6 @@ _DESTINATION = {Family.IPV4: (16, 4), Family.IPV6: (24, 16)}
 _ADDRESS_TYPES = {Family.IPV4: KeyType.IPV4_ADDRESS, Family.IPV6: KeyType.IPV6_ADDRESS}
 _AFTER_ADDRESS = {Family.IPV4: 9, Family.IPV6: REGISTER_2}
 """The register right after the address: NFT_REG32_01, the second of four bytes, or the second of sixteen."""
-_ELEMENTS = 500
-"""In one command: an attribute has 64 KB at most."""
 
 
 class Marking:
@@ -81,14 +79,10 @@ class Marking:
             return
         self._running, self._waiting = True, None
 
-        def run() -> None:
-            reason = commit(commands(action))
-            try:
-                self._loop.call_soon_threadsafe(self._done, MarkingDone(action.serial, reason))
-            except RuntimeError:
-                return  # the loop was closed meanwhile: the process is leaving
+        def work() -> MarkingDone:
+            return MarkingDone(action.serial, commit(commands(action)))
 
-        threading.Thread(target=run, name="marking", daemon=True).start()
+        in_thread(self._loop, "marking", work, self._done)
 
     def _done(self, answer: MarkingDone) -> None:
         self._running = False
@@ -116,7 +110,8 @@ def _table(family: Family, action: MarkTraffic, ranges: list[MarkedRange]) -> It
         name = f"{protocol.value.lower()}_map"
         keys = (_ADDRESS_TYPES[family], KeyType.SERVICE)
         yield new_set(family, table, name, keys, number=number, data=KeyType.MARK, intervals=True)
-        yield from _filled(family, table, name, [each for each in ranges if each.protocol is protocol])
+        marks = {_interval(each): _mark(each) for each in ranges if each.protocol is protocol}
+        yield from elements(family, table, name, marks)
         yield rule(
             family,
             table,
@@ -131,11 +126,8 @@ def _table(family: Family, action: MarkTraffic, ranges: list[MarkedRange]) -> It
         )
 
 
-def _filled(family: Family, table: str, name: str, ranges: list[MarkedRange]) -> Iterable[Command]:
-    for begin in range(0, len(ranges), _ELEMENTS):
-        part = ranges[begin : begin + _ELEMENTS]
-        marks = {_interval(each): each.mark.to_bytes(4, sys.byteorder) for each in part}
-        yield elements(family, table, name, marks)
+def _mark(marked: MarkedRange) -> bytes:
+    return marked.mark.to_bytes(4, sys.byteorder)
 
 
 def _interval(marked: MarkedRange) -> tuple[bytes, bytes]:

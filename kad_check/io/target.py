@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 from collections.abc import Callable
 from ssl import SSLContext
 
@@ -81,7 +82,7 @@ class Target:
         self._speaks_first = speaks_first
         self._text, self._port = connection.address, connection.port
         self._device = connection.bind_interface
-        self._mark = connection.fwmark
+        self._mark = struct.pack("=I", connection.fwmark) if connection.fwmark else b""
         self._bind: Address | None = None
         if connection.bind_address:
             self._bind = (connection.bind_address, connection.bind_port)

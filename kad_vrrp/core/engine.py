@@ -12,8 +12,8 @@ from kad.ipc.reports import VrrpReport
 from kad.track.process import ProcessesCounted
 from kad.track.script import ScriptEnded
 from kad_vrrp.core import deletions
-from kad_vrrp.core.actions import Action, AddressEntry, LogLevel, State
-from kad_vrrp.core.context import NEVER, Context, Ending, EngineSettings
+from kad_vrrp.core.actions import Action, AddressEntry, Entry, LogLevel, State
+from kad_vrrp.core.context import NEVER, Context, EngineSettings
 from kad_vrrp.core.deadlines import Deadlines
 from kad_vrrp.core.events import (
     AddressDeleted,
@@ -309,22 +309,24 @@ class Engine:
     def _on_plan_done(self, event: PlanDone, now_us: int) -> None:
         instance = self._registry.awaiting_plan(event.instance, event.serial)
         if instance is not None:
-            took_away = instance.on_plan_done(event, now_us)
+            removed = instance.on_plan_done(event, now_us)
             self._deadlines.push(instance)
-            if instance.ending is Ending.GONE:
-                self._put_back_shared(instance, now_us)
-            if took_away:
+            if removed:
+                self._put_back_shared(instance, removed, now_us)
                 self._doubt_routes(now_us, heard=False)
         elif event.instance == STATICS and self._statics.on_plan_done(event, now_us):
             self._doubt_routes(now_us, heard=False)
         self._lifecycle.finish_endings(now_us)
 
-    def _put_back_shared(self, gone: Instance, now_us: int) -> None:
-        """What one that is removed took away may belong to another that was added meanwhile."""
-        addresses = {entry.address for entry in gone.holdings.entries if isinstance(entry, AddressEntry)}
+    def _put_back_shared(self, former: Instance, removed: tuple[Entry, ...], now_us: int) -> None:
+        """What one took away may be another's, by a reload, or of both: a master has its addresses.
+
+        keepalived leaves a master without them.
+        """
+        addresses = {entry.address for entry in removed if isinstance(entry, AddressEntry)}
         for address in sorted(addresses):
             for instance in self._registry.with_address(address):
-                if instance.state is State.MASTER and instance is not gone:
+                if instance.state is State.MASTER and instance is not former:
                     instance.holdings.doubt()
                     instance.reconcile(now_us)
                     self._deadlines.push(instance)

@@ -15,6 +15,7 @@ from kad_vrrp.core import record as records
 from kad_vrrp.core.actions import (
     AddressEntry,
     ChangeAddresses,
+    Entry,
     LogLevel,
     PriorityChanged,
     Remember,
@@ -402,11 +403,11 @@ class Instance:
         elif not self.holdings.in_flight:
             self._settle(now_us)
 
-    def on_plan_done(self, done: PlanDone, now_us: int) -> bool:
-        """True: something was removed, and other routes may have gone with it."""
+    def on_plan_done(self, done: PlanDone, now_us: int) -> tuple[Entry, ...]:
+        """What was removed: other routes may have gone with it, and what another has too."""
         outcome = self.holdings.finish(done)
         if outcome is None:
-            return False
+            return ()
         refused_addition = False
         for failure in outcome.refused:
             verb = "add" if failure.adding else "remove"
@@ -415,7 +416,7 @@ class Instance:
         if refused_addition and self.state is State.MASTER:
             self.conditions.refused(now_us)
             self.check(now_us)
-            return bool(outcome.removed)
+            return outcome.removed
         if self.state is State.MASTER and outcome.added:
             self.conditions.accepted()
             added = tuple(entry for entry in outcome.added if isinstance(entry, AddressEntry))
@@ -423,7 +424,7 @@ class Instance:
                 self.announcer.added(self.config, added, now_us)
         self.reconcile(now_us)
         self.arm()
-        return bool(outcome.removed)
+        return outcome.removed
 
     def _settle(self, now_us: int) -> None:
         """The kernel is as the state wants it: tell the hosts, then the scripts."""

@@ -171,8 +171,7 @@ class _Rules:
         self._sets += 1
         family, table = self._family, self._table
         self._commands.append(nf.new_set(family, table, name, keys, number=self._sets, constant=constant))
-        if content:
-            self._commands.append(nf.elements(family, table, name, content))
+        self._commands += nf.elements(family, table, name, content)
 
     def _rule(self, chain: str, *expressions: bytes) -> None:
         """The last expression is the verdict; the counter stands before it."""
@@ -203,7 +202,7 @@ class _Rules:
         index = KeyType.INTERFACE_INDEX
         self._commands.append(nf.new_set(family, table, "vmac_map", (index,), number=self._sets, data=index))
         bases = {_native(vmac.index): _native(vmac.base) for vmac in self._vmacs}
-        self._commands.append(nf.elements(family, table, "vmac_map", bases))
+        self._commands += nf.elements(family, table, "vmac_map", bases)
         if family is Family.IPV6:
             self._quieten_ipv6()
         else:

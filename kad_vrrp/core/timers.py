@@ -62,9 +62,10 @@ def intervals(
     version: int, priority: int, advert_int_us: int, master_adver_us: int, down_timer_adverts: int
 ) -> Intervals:
     """``advert_int_us`` is our own, ``master_adver_us`` the present master's."""
-    own_down_us = master_down_interval_us(version, priority, advert_int_us, down_timer_adverts)
+    # Where one advert makes the interval, its own rhythm must not count as a gap.
+    missed_adverts = max(down_timer_adverts - 1, 1)
     return Intervals(
         skew_us=skew_time_us(version, priority, master_adver_us),
         master_down_us=master_down_interval_us(version, priority, master_adver_us, down_timer_adverts),
-        silence_limit_us=own_down_us - advert_int_us,
+        silence_limit_us=master_down_interval_us(version, priority, advert_int_us, missed_adverts),
     )

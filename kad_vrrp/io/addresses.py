@@ -6,19 +6,25 @@ judged; after its last answer everything the kernel said meanwhile is read, and 
 Removing a primary IPv4 address takes its secondaries with it, whoever set them, and the kernel reports those
 losses under the number of *our* request: they are put back. Any other loss of an address we hold is an
 AddressDeleted. (IPv6 losses carry no request's number; there is no such collateral there.)
+
+The kernel may run out of memory, or out of room for its answers: then nobody knows what was carried out. That
+is no verdict. A plan is repeated from its first such command on, the first time at once. An addition without
+a verdict is refused in the end, and what may have come of it is removed: a master that cannot have its
+addresses leaves them to another. A removal is not given up: the address may be in use there.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from struct import Struct as Layout
 
 from msgspec import Struct
 
 from kad.addresses import packed, unpacked
 from kad.config.model.routing import PROTOCOL_MARK
-from kad.kernel.batch import Outcome, ReceiveBuffer, Request, RequestQueue
+from kad.kernel.batch import NO_VERDICT, Outcome, ReceiveBuffer, Request, RequestQueue
 from kad.kernel.encoder import NLM_F_CREATE, NLM_F_EXCL, attribute, text, u8, u32
 from kad.kernel.links import (
     AF_INET,
@@ -60,6 +66,11 @@ _CACHE_INFO = Layout("=IIII")
 _ADD_FLAGS = NLM_F_CREATE | NLM_F_EXCL
 _MARK = u8(IFA_PROTO, PROTOCOL_MARK)
 _ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENXIO})
+PAUSES_S = (0.0, 0.01, 0.1, 1.0)
+"""Before each repetition of what the kernel had no memory or room for. After the last an addition is refused,
+and a removal is repeated with the last pause until there is a verdict."""
+_OUR_OWN = -1
+"""No serial number of the engine's."""
 
 
 class _Step(Struct, frozen=True):
@@ -75,12 +86,17 @@ class _Step(Struct, frozen=True):
 class _Plan:
     """A ChangeAddresses on its way."""
 
-    __slots__ = ("action", "failures", "lost", "steps")
+    __slots__ = ("action", "failures", "lost", "new", "outcomes", "repetitions", "steps")
 
     def __init__(self, action: ChangeAddresses) -> None:
         self.action = action
         self.steps: list[_Step] = []
+        self.outcomes: list[Outcome] = []
+        """One for each step, once the kernel has answered."""
+        self.repetitions = 0
         self.failures: list[AddressFailure] = []
+        self.new: set[AddressKey] = set()
+        """Those it adds that were not there."""
         self.lost = False
         """One of its addresses was seen to go away while it was under way, and not by itself."""
 
@@ -89,7 +105,7 @@ class Addresses:
     """The one writer of virtual addresses, and the teller of links.
 
     ``feed`` takes the events for the engine, ``log`` lines for people. ``on_synced`` is called once, when
-    the first dump is whole and every link has been told.
+    the first dump is whole and every link has been told. ``later`` calls after so many seconds.
     """
 
     def __init__(
@@ -97,6 +113,7 @@ class Addresses:
         feed: Callable[[Event], None],
         log: Callable[[str], None],
         on_synced: Callable[[], None],
+        later: Callable[[float, Callable[[], None]], object],
         *,
         receive_buffer: ReceiveBuffer | None = None,
         log_changes: bool = False,
@@ -106,6 +123,8 @@ class Addresses:
         self._logged: dict[str, tuple[str, ...]] = {}
         self._log = log
         self._on_synced: Callable[[], None] | None = on_synced
+        self._later = later
+        self._closed = False
         self._plans: list[_Plan] = []
         self._held: dict[AddressKey, AddressEntry] = {}
         """What plans have added and not removed, in order."""
@@ -113,6 +132,8 @@ class Addresses:
         """Those of ``_held`` that somebody else had set before us."""
         self._static: set[tuple[str, bytes, int]] = set()
         """Interface, address and prefix length of the static ones."""
+        self._dubious: dict[AddressKey, AddressEntry] = {}
+        """Refused for want of an answer, and there for all that, perhaps."""
         self._removing: dict[AddressKey, int] = {}
         self._adding: dict[AddressKey, int] = {}
         self.table = LinkTable(self._is_virtual)
@@ -133,8 +154,8 @@ class Addresses:
         self.table.touch_all()
 
     def start(self) -> None:
-        """Subscribe, then dump: the links are told when the dump is whole."""
-        self.monitor.resync()
+        """Subscribe, then dump: the links are told when the dump is whole, most often within this call."""
+        self.monitor.synchronise()
 
     @property
     def busy(self) -> bool:
@@ -147,14 +168,14 @@ class Addresses:
         return None if link is None else _link_changed(link)
 
     def close(self) -> None:
+        self._closed = True
         self.monitor.close()
         self.route_monitor.close()
         self.requests.close()
 
     def drain_routes(self) -> bool:
         """Read about routes, after everything about the links that may have been the reason."""
-        while self.monitor.drain():
-            pass
+        self.monitor.catch_up()
         return self.route_monitor.drain()
 
     # Plans -----------------------------------------------------------------------------------------------
@@ -167,8 +188,62 @@ class Addresses:
         for entry in action.add:
             self._add_step(plan, entry, adding=True)
         self._plans.append(plan)
-        requests = [step.request for step in plan.steps]
-        self.requests.submit(requests, lambda outcomes: self._finish(plan, outcomes))
+        self._send(plan, range(len(plan.steps)))
+
+    def _send(self, plan: _Plan, places: Sequence[int]) -> None:
+        requests = [plan.steps[place].request for place in places]
+        self.requests.submit(requests, partial(self._answered, plan, places))
+
+    def _answered(self, plan: _Plan, places: Sequence[int], outcomes: list[Outcome]) -> None:
+        if not plan.outcomes:
+            plan.outcomes = outcomes
+        else:
+            for place, outcome in zip(places, outcomes, strict=True):
+                plan.outcomes[place] = self._in_view_of_the_last(plan, place, outcome)
+        unknown = [at for at, outcome in enumerate(plan.outcomes) if outcome.error in NO_VERDICT]
+        if plan.repetitions < len(PAUSES_S):
+            pause_s = PAUSES_S[plan.repetitions]
+        else:
+            pause_s = PAUSES_S[-1]
+            unknown = [at for at in unknown if not plan.steps[at].adding]
+            if unknown and plan.repetitions == len(PAUSES_S):
+                self._log(_unanswered(plan, unknown))
+        if unknown:
+            self._later(pause_s, partial(self._repeat, plan, unknown[0]))
+        else:
+            self._finish(plan, plan.outcomes)
+
+    def _repeat(self, plan: _Plan, first: int) -> None:
+        """Everything from there on: what came later may have failed, or been undone, on its account."""
+        if self._closed:
+            return
+        plan.repetitions += 1
+        places = []
+        for place in range(first, len(plan.steps)):
+            step = plan.steps[place]
+            if self._is_overtaken(plan, step):
+                plan.outcomes[place] = Outcome(step.request, 0)
+            else:
+                places.append(place)
+        self._send(plan, places)
+
+    def _is_overtaken(self, plan: _Plan, step: _Step) -> bool:
+        """A removal of what another plan has added since must not come after that."""
+        if step.adding or step.key not in self._held:
+            return False
+        return not any(own.adding and own.key == step.key for own in plan.steps)
+
+    def _in_view_of_the_last(self, plan: _Plan, place: int, outcome: Outcome) -> Outcome:
+        """What a repeated addition finds there is its own, unless it was known before to be another's.
+
+        Taken for ours it is removed in the end: better an address too few than one on two nodes.
+        """
+        step, last = plan.steps[place], plan.outcomes[place].error
+        if not step.adding or outcome.error != errno.EEXIST:
+            return outcome
+        if step.key in self._foreign or not (last == 0 or last in NO_VERDICT):
+            return outcome
+        return Outcome(step.request, 0)
 
     def _add_step(self, plan: _Plan, entry: Entry, *, adding: bool) -> None:
         if isinstance(entry, AddressEntry):
@@ -195,7 +270,9 @@ class Addresses:
             self._adding[key] = self._adding.get(key, 0) + 1
             self._held[key] = entry
             present = self.table.address(key)
-            if present is not None and present.protocol != PROTOCOL_MARK:
+            if present is None:
+                plan.new.add(key)
+            elif present.protocol != PROTOCOL_MARK:
                 self._foreign.add(key)
         else:
             self._removing[key] = self._removing.get(key, 0) + 1
@@ -204,8 +281,7 @@ class Addresses:
     def _finish(self, plan: _Plan, outcomes: list[Outcome]) -> None:
         # The kernel's words about our own commands lie before us: read them while they count as ours.
         if outcomes:
-            while self.monitor.drain():
-                pass
+            self.monitor.catch_up()
         existed: list[Entry] = []
         for step, outcome in zip(plan.steps, outcomes, strict=True):
             if isinstance(step.entry, AddressEntry):
@@ -219,7 +295,8 @@ class Addresses:
                 _decrease(self._adding if step.adding else self._removing, step.key)
         self._plans.remove(plan)
         action = plan.action
-        self._feed(PlanDone(action.instance, action.serial, tuple(existed), tuple(plan.failures)))
+        if action.serial != _OUR_OWN:
+            self._feed(PlanDone(action.instance, action.serial, tuple(existed), tuple(plan.failures)))
         for step, outcome in zip(plan.steps, outcomes, strict=True):
             if step.adding and not isinstance(step.entry, AddressEntry):
                 added = self.routing.is_success(outcome, adding=True)
@@ -227,6 +304,15 @@ class Addresses:
         if plan.lost:
             # By whom, and whether before or after we set it, only the kernel's present state can tell.
             self.monitor.resync()
+        if self._dubious:
+            self._remove_dubious()
+
+    def _remove_dubious(self) -> None:
+        """Unless somebody has been told to add it meanwhile."""
+        dubious, self._dubious = self._dubious, {}
+        entries = tuple(entry for key, entry in dubious.items() if key not in self._held)
+        if entries:
+            self.change(ChangeAddresses("", _OUR_OWN, entries, ()))
 
     def _weigh(
         self, plan: _Plan, step: _Step, entry: AddressEntry, outcome: Outcome, existed: list[Entry]
@@ -241,9 +327,11 @@ class Addresses:
                 self._foreign.add(key)
                 existed.append(entry)
             return
-        plan.failures.append(AddressFailure(entry, step.adding, outcome.reason))
+        plan.failures.append(AddressFailure(entry, step.adding, _reason(entry, outcome)))
         if step.adding and self._held.get(key) is entry:
             self._let_go(key)
+            if error in NO_VERDICT and key in plan.new and plan.action.instance:
+                self._dubious[key] = entry
 
     def _let_go(self, key: AddressKey) -> None:
         self._held.pop(key, None)
@@ -316,19 +404,25 @@ class Addresses:
 
     def _restore(self, loss: Loss) -> None:
         """The kernel's own description of what it removed is a request to set it again."""
-        key = loss.address.key
         self.put_back += 1
+        self._ask_back(loss, 0)
 
-        def weigh(outcomes: list[Outcome]) -> None:
-            outcome = outcomes[0]
-            if outcome.error in (0, errno.EEXIST):
-                return
-            name = self.table.name_of(key.index)
-            self._log(f"{name}: cannot restore {unpacked(key.data)}/{key.prefix_length}: {outcome.reason}")
-            if key in self._held:
-                self._tell_deleted(key)
+    def _ask_back(self, loss: Loss, repetitions: int) -> None:
+        if not self._closed:
+            weigh = partial(self._weigh_restoration, loss, repetitions)
+            self.requests.submit([Request(RTM_NEWADDR, _ADD_FLAGS, loss.address.body)], weigh)
 
-        self.requests.submit([Request(RTM_NEWADDR, _ADD_FLAGS, loss.address.body)], weigh)
+    def _weigh_restoration(self, loss: Loss, repetitions: int, outcomes: list[Outcome]) -> None:
+        outcome, key = outcomes[0], loss.address.key
+        if outcome.error in (0, errno.EEXIST):
+            return
+        if outcome.error in NO_VERDICT and repetitions < len(PAUSES_S):
+            self._later(PAUSES_S[repetitions], partial(self._ask_back, loss, repetitions + 1))
+            return
+        name = self.table.name_of(key.index)
+        self._log(f"{name}: cannot restore {unpacked(key.data)}/{key.prefix_length}: {outcome.reason}")
+        if key in self._held:
+            self._tell_deleted(key)
 
 
 def _decrease(counter: dict[AddressKey, int], key: AddressKey) -> None:
@@ -349,6 +443,25 @@ def _link_changed(link: Link) -> LinkChanged:
         addresses=link.addresses,
         master=link.master,
     )
+
+
+def _unanswered(plan: _Plan, places: Sequence[int]) -> str:
+    """That the removal of something goes on, for people."""
+    first = plan.steps[places[0]].entry
+    what = f"{first.address}/{first.prefix_length}" if isinstance(first, AddressEntry) else "a route or rule"
+    more = f" and {len(places) - 1} more" if len(places) > 1 else ""
+    reason = plan.outcomes[places[0]].reason
+    return f"no answer about the removal of {what}{more} ({reason}): the kernel is asked till it answers"
+
+
+def _reason(entry: AddressEntry, outcome: Outcome) -> str:
+    """With what can be done about it, where that is known."""
+    if outcome.error == errno.EACCES and ":" in entry.address:
+        # IPv6 is disabled there, as newer kernels say themselves.
+        return f"{outcome.reason} (sysctl -w net.ipv6.conf.{entry.interface}.disable_ipv6=0)"
+    if outcome.error == errno.EPERM:
+        return f"{outcome.reason}: CAP_NET_ADMIN is needed"
+    return outcome.reason
 
 
 def _request(key: AddressKey, entry: AddressEntry, *, adding: bool) -> Request:

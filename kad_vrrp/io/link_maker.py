@@ -78,34 +78,44 @@ def raise_(links: Iterable[VirtualLink]) -> dict[str, str]:
 
 
 def _each(links: Iterable[VirtualLink], work: Callable[[_Making], None]) -> dict[str, str]:
-    failures: dict[str, str] = {}
-    with Conversation() as kernel:
-        for link in links:
-            try:
-                work(_Making(kernel, link))
-            except OSError as error:
-                reason = f"{errno.errorcode.get(error.errno or 0, '?')}: {error.strerror or error}"
-                failures[link.name] = f"interface {link.name} on {link.base}: {reason}"
-            except _Impossible as error:
-                failures[link.name] = f"interface {link.name} on {link.base}: {error}"
+    links, failures = tuple(links), dict[str, str]()
+    try:
+        with Conversation() as kernel:
+            for link in links:
+                try:
+                    work(_Making(kernel, link))
+                except (OSError, _Impossible) as error:
+                    failures[link.name] = _cannot_make(link, error)
+    except OSError as error:
+        # No conversation with the kernel at all.
+        return {link.name: _cannot_make(link, error) for link in links}
     return failures
+
+
+def _cannot_make(link: VirtualLink, error: OSError | _Impossible) -> str:
+    reason = str(error)
+    if isinstance(error, OSError):
+        reason = f"{errno.errorcode.get(error.errno or 0, '?')}: {error.strerror or error}"
+    return f"interface {link.name} on {link.base}: {reason}"
 
 
 def remove(links: Iterable[VirtualLink]) -> dict[str, str]:
     """Take them away. Name -> why not; what is not there, or is another kind of interface, is left alone."""
-    with Conversation() as kernel:
-        present = [(link, facts) for link in links if (facts := kernel.link(link.name)) is not None]
-        present = [(link, facts) for link, facts in present if facts.kind in _OURS]
-        try:
+    concerned = list(links)
+    try:
+        with Conversation() as kernel:
+            found = [(link, kernel.link(link.name)) for link in concerned]
+            present = [(link, facts) for link, facts in found if facts is not None and facts.kind in _OURS]
+            concerned = [link for link, _ in present]
             if len(present) > 1:
                 _remove_together(kernel, [facts for _, facts in present])
             elif present:
                 kernel.request(RTM_DELLINK, 0, link_body(present[0][1].index))
-            for link, _ in present:
+            for link in concerned:
                 if link.netlink_notify_msg:
                     _notify_base(kernel, link.base)
-        except OSError as error:
-            return {link.name: f"cannot remove {link.name}: {error.strerror}" for link, _ in present}
+    except OSError as error:
+        return {link.name: f"cannot remove {link.name}: {error.strerror or error}" for link in concerned}
     return {}
 
 

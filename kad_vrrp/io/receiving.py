@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Callable
+from functools import lru_cache
 
 from kad.kernel.datagrams import BATCH, BatchReader
 from kad.runtime.clock import monotonic_us, realtime_us
@@ -97,13 +98,19 @@ class Receiver:
         return arrived
 
     def _events4(self, number: int, lengths: list[int]) -> list[AdvertReceived]:
-        data, text = self._buffers.data, self._sources
-        packets = []
-        for at, length in enumerate(lengths):
-            packet = bytes(data[at * _DATA_SIZE : at * _DATA_SIZE + length])
-            source = text.get(packet[12:16]) or self._text4(packet[12:16])
-            packets.append(AdvertReceived(number, packet, source))
-        return packets
+        known, write = self._sources.get, self._text4
+        return [
+            AdvertReceived(number, packet, known(packet[12:16]) or write(packet[12:16]))
+            for packet in self._contents(lengths)
+        ]
+
+    def _contents(self, lengths: list[int]) -> list[bytes]:
+        data, length = self._buffers.data, lengths[0]
+        if lengths.count(length) == len(lengths):
+            # As nearly always, and for half of what the other way costs.
+            return [packet for (packet,) in _rows(length).iter_unpack(data[: len(lengths) * _DATA_SIZE])]
+        starts = range(0, len(lengths) * _DATA_SIZE, _DATA_SIZE)
+        return [bytes(data[at : at + length]) for at, length in zip(starts, lengths, strict=True)]
 
     def _text4(self, packed: bytes) -> str:
         """The few neighbours' addresses are written once."""
@@ -131,6 +138,12 @@ class Receiver:
         source = socket.inet_ntop(socket.AF_INET6, key[8:24])
         way = self._ways[key] = (source, *_read_control(key[_NAME6_SIZE:]))
         return way
+
+
+@lru_cache(maxsize=32)
+def _rows(length: int) -> struct.Struct:
+    """Packets of one length, each at the start of its part of the buffer."""
+    return struct.Struct(f"{length}s{_DATA_SIZE - length}x")
 
 
 def _read_control(control: bytes) -> tuple[int, str]:

@@ -68,6 +68,11 @@ _LOCAL_IGMP = "net/ipv4/igmp_link_local_mcast_reports"
 CAUSE_LIMIT = 64
 """Transitions kept for the status of all instances together."""
 
+_REMEDIES = {
+    "the kernel refused a virtual address": " (as told above): tried again later; one that may be missing"
+    " belongs in virtual_ipaddress_excluded"
+}
+"""What can be done about the reason of a FAULT, where the reason does not tell."""
 _WRITERS = {
     LogLevel.ERROR: logs.error,
     LogLevel.WARNING: logs.warning,
@@ -80,7 +85,6 @@ class Shell:
     """Everything outside the engine: sockets, addresses, announcements, scripts, journal, log.
 
     ``on_synced``: all links have been told. ``on_stopped``: the engine has withdrawn everything.
-    ``settings``: kernel settings a former life has changed, from the journal.
     """
 
     def __init__(
@@ -94,7 +98,6 @@ class Shell:
         receive_buffer: ReceiveBuffer | None = None,
         packet_fd: int = -1,
         log_address_changes: bool = False,
-        settings: Mapping[str, bytes] | None = None,
     ) -> None:
         self._records = records
         self._environment = environment
@@ -110,18 +113,18 @@ class Shell:
         """Some instance's state, or what it has learnt, may have changed; whoever asks sets it back."""
         self.causes: deque[Cause] = deque(maxlen=CAUSE_LIMIT)
         self.journal_full = 0
-        self.sysctls = Sysctls(records, settings or {}, setting_key, self._warn)
+        self.sysctls = Sysctls(records, setting_key, self._warn)
 
-    def attach(self, driver: Driver[Event, Action], pipes_found: Mapping[str, bytes]) -> None:
-        """Open what does not depend on the configuration, and begin to listen to the kernel.
-
-        ``pipes_found``: what a former life's FIFOs left in the journal.
+    def attach(self, driver: Driver[Event, Action]) -> None:
+        """Open what depends neither on the configuration nor on what former lives left. Nothing is heard of
+        the kernel, and nothing is told, before :meth:`begin`.
         """
         self._driver = driver
         self.addresses = Addresses(
             self._hear,
             logs.warning,
             self._on_synced,
+            driver.loop.call_later,
             receive_buffer=self._receive_buffer,
             log_changes=self._log_address_changes,
         )
@@ -143,9 +146,6 @@ class Shell:
             self.packet_filter.program,
         )
         self.probes = Probes(driver.loop, driver.feed, logs.warning, self._environment, self._records)
-        self.fifos = Fifos(
-            driver.loop, logs.warning, self._environment, self._records, pipes_found, prefix=PIPES
-        )
         driver.add_reader(self.addresses.monitor.fileno(), self.addresses.monitor.drain)
         driver.add_reader(self.addresses.route_monitor.fileno(), self.addresses.drain_routes)
         driver.add_reader(self.addresses.requests.fileno(), self.addresses.requests.drain)
@@ -153,6 +153,24 @@ class Shell:
         driver.each_turn(self.write_log)
         self.wall_clock = WallClock(driver.feed)
         driver.add_reader(self.wall_clock.fileno(), self.wall_clock.drain)
+
+    def rehearse(self) -> None:
+        """Ask the kernel what :meth:`begin` will ask, for nobody: the second time is faster."""
+        later = self._driver.loop.call_later
+        trial = Addresses(
+            lambda _: None, logs.debug, lambda: None, later, receive_buffer=self._receive_buffer
+        )
+        trial.start()
+        trial.close()
+
+    def begin(self, pipes_found: Mapping[str, bytes], settings_found: Mapping[str, bytes]) -> None:
+        """Take up what former lives left in the journal: their FIFOs, and the kernel settings they changed.
+        Then hear from the kernel what there is, all of it.
+        """
+        self.sysctls.recall(settings_found)
+        self.fifos = Fifos(
+            self._driver.loop, logs.warning, self._environment, self._records, pipes_found, prefix=PIPES
+        )
         self.wall_clock.tell()
         self.addresses.start()
 
@@ -320,8 +338,7 @@ class Shell:
         return event
 
     def _catch_up(self) -> None:
-        while self.addresses.monitor.drain():
-            pass
+        self.addresses.monitor.catch_up()
 
     def _refused(self, text: str) -> None:
         logs.error(text)
@@ -358,7 +375,7 @@ class Shell:
         cause = Cause(monotonic_us(), name, old.value, new.value, action.reason, action.priority)
         self.causes.append(cause)
         say = logs.warning if new is State.FAULT else logs.debug
-        self._lines.append((say, f"({name}) {action.reason}"))
+        self._lines.append((say, f"({name}) {action.reason}{_REMEDIES.get(action.reason, '')}"))
         if new is State.INIT:
             return
         first = " (init)" if old is State.INIT and new is State.BACKUP else ""

@@ -14,7 +14,7 @@ import fcntl
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from kad.kernel.batch import force_receive_buffer
 from kad_vrrp.core.actions import SendAdvert, Transport
@@ -172,6 +172,11 @@ class Transports:
         self._remove_reader = remove_reader
         self._open: dict[int, OpenSocket] = {}
         self.send_errors: Counter[str] = Counter()
+
+    def expect(self, families: Iterable[int]) -> None:
+        """Such transports will be opened: have ready what that takes time for."""
+        for family in families:
+            self._receiver(family)
 
     def open(self, number: int, transport: Transport) -> str:
         """ "" or why it could not be opened. A number in use is opened anew."""

@@ -15,14 +15,11 @@ ROOT = Path("/proc/sys")
 
 
 class Sysctls:
-    """``found``: what a former life left in the journal, by path below /proc/sys. ``key_of``: the journal's
-    key for a path.
-    """
+    """``key_of``: the journal's key for a path below /proc/sys."""
 
     def __init__(
         self,
         records: Records,
-        found: Mapping[str, bytes],
         key_of: Callable[[str], str],
         complain: Callable[[str], None],
     ) -> None:
@@ -31,6 +28,9 @@ class Sysctls:
         self._complain = complain
         self._held: dict[str, tuple[bytes, bytes]] = {}
         """Path -> (as it was, as we set it)."""
+
+    def recall(self, found: Mapping[str, bytes]) -> None:
+        """What a former life left in the journal, by path."""
         for path, record in found.items():
             former, _, ours = record.partition(b"\n")
             self._held[path] = former, ours

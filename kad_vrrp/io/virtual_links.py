@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from kad.config.model.vrrp import VirtualLink
+from kad.runtime.clock import monotonic_us
 from kad_vrrp.core.events import LinkChanged, LinkRemoved
 from kad_vrrp.io import link_maker
 from kad_vrrp.io.sysctls import Sysctls, interface_setting, read
@@ -20,7 +21,7 @@ from kad_vrrp.io.sysctls import Sysctls, interface_setting, read
 SWITCH_INTERVAL_S = 0.0005
 FIRST_RETRY_S = 0.05
 LONGEST_RETRY_S = 30.0
-CALM_S = 60.0
+CALM_US = 60_000_000
 """After so long without one, the next retry is quick again."""
 SOURCE_POLL_S = 0.002
 SOURCE_POLLS = 50
@@ -85,7 +86,7 @@ class VirtualLinks:
         """What adverts may leave from, by interface."""
         self._retry: asyncio.TimerHandle | None = None
         self._retry_s = FIRST_RETRY_S
-        self._retried_at = -CALM_S
+        self._retried_at_us = -CALM_US
         self._closing = False
         self.failures: dict[str, str] = {}
         """Interface -> why it could not be made. Whatever has that name is not to be used."""
@@ -217,14 +218,14 @@ class VirtualLinks:
 
     def _plan_retry(self) -> None:
         if self._retry is None and not self._closing:
-            if self._loop.time() - self._retried_at > CALM_S:
+            if monotonic_us() - self._retried_at_us > CALM_US:
                 self._retry_s = FIRST_RETRY_S
             self._retry = self._loop.call_later(self._retry_s, self._try_again)
             self._retry_s = min(self._retry_s * 2, LONGEST_RETRY_S)
 
     def _try_again(self) -> None:
         self._retry = None
-        self._retried_at = self._loop.time()
+        self._retried_at_us = monotonic_us()
         missing = [link for name, link in self._wanted.items() if name not in self._bases]
         failed = [link for name, link in self._wanted.items() if name in self.failures]
         links = list({link.name: link for link in (*missing, *failed)}.values())

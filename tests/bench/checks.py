@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ import pytest
 from tests.bench.stage import NotMeasuredError, Program, processor_time
 from tests.support.daemon import Daemon, Keepalived
 from tests.support.namespaces import Network, Node, wait_until
-from tests.support.servers import certificate
+from tests.support.servers import make_certificate
 
 Values = dict[str, float]
 SERVERS = 1000
@@ -77,12 +78,66 @@ def checker(program: Program, node: Node, text: str) -> Iterator[Daemon]:
         yield daemon
 
 
+NGINX = """
+daemon off;
+master_process off;
+user root;
+pid {place}/pid;
+error_log {place}/error.log;
+worker_rlimit_nofile 16384;
+events {{
+    worker_connections 8192;
+}}
+http {{
+    access_log off;
+    keepalive_timeout 0;
+    {temporary}
+    server {{
+        listen 0.0.0.0:{port} ssl backlog=4096;
+        ssl_certificate {certificate};
+        ssl_certificate_key {key};
+        ssl_protocols TLSv1.2 TLSv1.3;
+        ssl_session_cache off;
+        ssl_session_tickets off;
+        location / {{
+            return 200 hello;
+        }}
+    }}
+}}
+"""
+"""Each connection is a whole handshake, none is resumed."""
+
+
+def tls_server(place: Path) -> list[str]:
+    """nginx in one process. With such a key a handshake costs it half of what it costs its client: both fit
+    on two processors at a thousand a second."""
+    program = shutil.which("nginx", path="/usr/sbin:/usr/bin")
+    if program is None:
+        raise NotMeasuredError("nginx is not installed (make packages)")
+    place.chmod(0o755)
+    certificate, key = make_certificate(place, "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    temporary = "\n".join(f"{kind}_temp_path {place}/{kind};" for kind in kinds)
+    text = NGINX.format(place=place, port=PORT, certificate=certificate, key=key, temporary=temporary)
+    (place / "nginx.conf").write_text(text)
+    return [program, "-c", f"{place}/nginx.conf", "-p", str(place)]
+
+
 @contextmanager
 def many_server(node: Node, kind: str) -> Iterator[None]:
-    words = [kind, str(PORT), *(certificate() if kind == "tls" else ())]
+    """Answers on every address. Over TLS it is nginx, else a program of our own."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    argv = [sys.executable, "-m", "tests.support.many_server", *words]
-    process = node.start(argv, env=environment, stdout=subprocess.DEVNULL)
+    with tempfile.TemporaryDirectory(prefix="kn-") as place:
+        argv = [sys.executable, "-m", "tests.support.many_server", kind, str(PORT)]
+        if kind == "tls":
+            argv = tls_server(Path(place))
+        with running(node, argv, environment):
+            yield
+
+
+@contextmanager
+def running(node: Node, argv: list[str], environment: dict[str, str]) -> Iterator[None]:
+    process = node.start(argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield
     finally:

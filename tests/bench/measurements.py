@@ -24,6 +24,7 @@ from tests.bench.stage import (
     now_us,
     processor_per_minute,
 )
+from tests.support.address_news import AddressNews
 from tests.support.adverts import Sender, advert
 from tests.support.capture import Advert
 from tests.support.daemon import Daemon, Keepalived, descendants, proportional_memory
@@ -205,12 +206,13 @@ def take_over(program: Program, advert_int: float, tries: int) -> Values:
 
 
 def lost_child(program: Program, tries: int) -> Values:
-    """kill -9 of the VRRP process of a master at 0.1 s: ms to its next advert; how often the peer took over.
+    """kill -9 of the VRRP process of a master at 0.1 s: ms to its next advert; how often the peer took over,
+    and how often the address left.
 
     A fresh daemon for each try, so that no back-off from the try before applies; the blows are spread evenly
     between two adverts.
     """
-    silences, taken = [], 0
+    silences, taken, left = [], 0, 0
     with cables(1) as (one, two), Watch(two, 1) as watch:
         pair_addresses(one, two)
         for attempt in range(tries):
@@ -219,17 +221,19 @@ def lost_child(program: Program, tries: int) -> Values:
             try:
                 elect(high, low, watch, 0.1)
                 wait_until(lambda: False, 0.1 * attempt / tries)
-                moment = now_us()
-                os.kill(high.vrrp_pid(), signal.SIGKILL)
-                silences.append((first_spoken(watch, moment, 6, outgoing=False).time_us - moment) / 1000)
-                wait_until(lambda: False, 0.5)
-                taken += bool(spoken(watch, moment, outgoing=True))
+                with AddressNews(one) as news:
+                    moment = now_us()
+                    os.kill(high.vrrp_pid(), signal.SIGKILL)
+                    silences.append((first_spoken(watch, moment, 6, outgoing=False).time_us - moment) / 1000)
+                    wait_until(lambda: False, 0.5)
+                    taken += bool(spoken(watch, moment, outgoing=True))
+                    left += bool(news.removed())
             finally:
                 high.close()
                 low.close()
                 for node in (one, two):
                     node.ip("addr", "flush", "dev", "eth0", "to", "192.0.2.100/32")
-    return {"silence": median(silences), "worst": max(silences), "taken": taken}
+    return {"silence": median(silences), "worst": max(silences), "taken": taken, "left": left}
 
 
 def reload_one_of_many(program: Program, count: int) -> Values:

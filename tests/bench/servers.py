@@ -8,7 +8,7 @@ import time
 from tests.bench.checks import PORT, Values, checker, connections, many_server
 from tests.bench.stage import NotMeasuredError, Program, Watch, largest_gap, median, now_us
 from tests.support.daemon import Kad, proportional_memory
-from tests.support.ipvs_double import IpvsDouble, KadWithIpvs
+from tests.support.ipvs_double import IpvsDouble, KadWithIpvs, KeepalivedWithIpvs, redirection
 from tests.support.keepalived import vrrp_instance
 from tests.support.lvs import Farm
 from tests.support.namespaces import Network, wait_until
@@ -63,22 +63,28 @@ def death_to_removal(program: Program, tries: int) -> Values:
 def reload_beside_adverts(program: Program, count: int) -> Values:
     """One weight of ``count`` changed by a reload, beside an instance that advertises every second.
 
-    ms until it is everywhere, the longest silence meanwhile, and the daemon's memory a server.
+    ms until it is everywhere, the commands that IPVS was sent for it (a table that answers as IPVS does), and
+    the longest silence meanwhile.
     """
+    kind = KadWithIpvs if program is Kad else KeepalivedWithIpvs
+    if program is not Kad and not redirection():
+        raise NotMeasuredError("no compiler for what has keepalived ask the table")
     instance = vrrp_instance(state="MASTER", priority=255, version=3, addresses=("10.0.0.100/32",))
-    with Network("reload") as network:
+    with Network("reload") as network, IpvsDouble() as ipvs:
         one, two = network.node("one"), network.node("two")
         network.pair(one, two, "eth0")
         one.ip("addr", "add", "10.0.0.1/16", "dev", "eth0")
         two.ip("addr", "add", "10.0.0.2/16", "dev", "eth0")
         text = instance + services(count, delay_loop=60)
-        with many_server(one, "tcp"), Watch(two, 1) as watch, checker(program, one, text) as daemon:
+        with many_server(one, "tcp"), Watch(two, 1) as watch, kind(ipvs, one, text) as daemon:
+            if wait_until(lambda: ipvs.size == count, 120, every=0.1) is None:
+                raise NotMeasuredError(f"{ipvs.size} of {count} are in")
             if wait_until(lambda: connections(one) > count // 20, 120, every=0.1) is None:
                 raise NotMeasuredError("no checks are seen")
             watch.wait_for_all(1, 20)
             wait_until(lambda: False, 5)
             watch.clear()
-            began_us = now_us()
+            began_us, sent = now_us(), ipvs.changes
             daemon.configure(instance + services(count, delay_loop=60, changed=1))
             start = time.monotonic()
             values: Values = {}
@@ -89,9 +95,10 @@ def reload_beside_adverts(program: Program, count: int) -> Values:
                 values["reload"] = (time.monotonic() - start) * 1000
             else:
                 daemon.reload()
-                if wait_until(lambda: "Changing weight" in daemon.said(), 60, every=0.01) is not None:
+                if wait_until(lambda: ipvs.changes > sent, 60, every=0.01) is not None:
                     values["reload"] = (time.monotonic() - start) * 1000
             wait_until(lambda: False, 3)
+            values["changed"] = ipvs.changes - sent
             values["gap"] = largest_gap(watch.adverts(began_us))
             return values
 

@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
@@ -307,3 +308,49 @@ def strangers(stage: Stage, settings: list[str]) -> None:
     poll(entered(stage.low, "MASTER", list(SIGNED)), "a second master", seconds=10)
     for name in SIGNED:
         poll(lambda name=name: counters(kad, name)["auth_ext_invalid_hmac"], "a forged advert, counted")
+
+
+WINDOWS = {
+    "old": (["time_window 1"], "auth_ext_stale"),
+    "young": (["time_window 300"], ""),
+    "counted": (["anti_replay monotonic"], ""),
+}
+"""Settings, and what an advert of some seconds ago counts as; "": it is believed."""
+
+
+@pytest.mark.parametrize("case", WINDOWS)
+def test_how_old_an_advert_may_be(case: str) -> None:
+    """One that nobody has heard yet is sent again, after its sender is gone; then once more."""
+    needs_namespaces()
+    settings, counted = WINDOWS[case]
+    words = [f"key 1 {TEXT_KEY}", "active_key 1", *settings]
+    with Network("window") as network:
+        stage = Stage(network, Kad, Kad)
+        try:
+            stage.high.configure(hmac_text("one", 150, *words))
+            stage.low.configure(hmac_text("two", 100, *words))
+            with Capture(stage.client, "eth0") as wire:
+                stage.high.start()
+                first = poll(lambda: wire.adverts(vrid=11), "a signed advert", seconds=10)[0]
+            stage.high.kill_all()
+            frame = next(each.data for each in wire.frames if each.time_us == first.time_us)
+            poll(lambda: time.time() > first.time_us / 1e6 + 2, "a while to pass")
+            stage.low.start()
+            poll(entered(stage.low, "BACKUP", ["v2"]), "somebody who listens", seconds=10)
+            sent_again(stage, frame)
+            poll(lambda: counters(stage.low, "v2")[counted or "advert_rcvd"], "its count")
+            sent_again(stage, frame)
+            poll(
+                lambda: counters(stage.low, "v2")[counted or "auth_ext_replay"] > bool(counted),
+                "a repetition",
+            )
+            assert counters(stage.low, "v2")["advert_rcvd"] == (not counted)
+        finally:
+            print(stage.low.log.read_text())
+            stage.close()
+
+
+def sent_again(stage: Stage, frame: bytes) -> None:
+    with stage.client.entered(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+        sender.bind(("eth0", 0))
+        sender.send(frame)

@@ -204,7 +204,7 @@ class BirdPeer:
         self.bird.start()
 
     def go_admin_down(self) -> None:
-        raise NotImplementedError  # a disabled protocol just falls silent
+        raise NotImplementedError  # see test_bird_ends_without_a_word
 
 
 PEERS: dict[str, Callable[[Stage], Peer]] = {"keepalived": KeepalivedPeer, "FRR": FrrPeer, "BIRD": BirdPeer}
@@ -318,6 +318,24 @@ def test_the_peer_goes_admin_down(meeting: tuple[Stage, BfdNode, Peer]) -> None:
     kad.becomes("Down", "peer")
     assert "Neighbor Signaled Session Down" in kad.log()
     assert "(peer) the neighbour is administratively down" in kad.log()
+
+
+@pytest.mark.parametrize("way", ["disabled", "reconfigured"])
+def test_bird_ends_without_a_word(stage: Stage, way: str) -> None:
+    """BIRD 2 never says AdminDown: a protocol that is disabled, or has lost its neighbour, falls silent."""
+    peer = BirdPeer(stage)
+    with peer, BfdNode(stage.ours, stage.instance()) as kad:
+        kad.start()
+        both_up(kad, peer)
+        if way == "disabled":
+            peer.bird.ask("disable", "b1")
+        else:
+            peer.bird.configure("router id 192.0.2.2;\nprotocol device {}\nprotocol bfd b1 {}\n")
+        kad.becomes("Down", "peer")
+        assert kad.session("peer").diagnostic == "DETECTION_TIME_EXPIRED"
+        peer.bird.ask("enable", "b1")
+        peer.set_interval_ms(50)
+        both_up(kad, peer)
 
 
 def test_our_session_is_removed(meeting: tuple[Stage, BfdNode, Peer]) -> None:

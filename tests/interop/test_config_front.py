@@ -9,6 +9,7 @@ import random
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,29 @@ def test_the_same_lines_come_out(tmp_path: Path, seed: int) -> None:
         if theirs.get(number) != ours.get(number)
     }
     assert different == {}
+
+
+NODES = ("lb1", "lb1.example.com", "LB1", "lb2", "example")
+IDENTITIES = (
+    "".join(f"@{name} here {name}\n@^{name} elsewhere {name}\n" for name in NODES) + "instance-${_INSTANCE}\n"
+)
+
+
+@pytest.mark.parametrize("options", [[], ["-i", "lb2"]], ids=["host name", "option"])
+@pytest.mark.root
+def test_the_same_lines_are_for_this_host(tmp_path: Path, options: list[str]) -> None:
+    """Every line is one nobody knows, so that whoever reads it complains of it."""
+    path = tmp_path / "k.conf"
+    path.write_text(IDENTITIES)
+
+    def complained(*program: str) -> list[str]:
+        script = 'hostname lb1.example.com && exec "$@"'
+        command = ["unshare", "--uts", "sh", "-c", script, "sh", *program, "-t", *options, "-f", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return re.findall(r"nknown keyword '(here|elsewhere|instance-\w*)", done.stdout + done.stderr)
+
+    theirs = complained("keepalived")
+    count = theirs.index(f"instance-{'lb2' if options else 'lb1'}") + 1
+    assert count == len(NODES) + 1
+    # The other processes read the same again.
+    assert complained(str(Path(sys.executable).parent / "kad"), "--offline") == theirs[:count]

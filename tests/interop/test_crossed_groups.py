@@ -16,7 +16,7 @@ from tests.support.daemon import Daemon, Kad, Keepalived
 from tests.support.keepalived import configuration, needs_keepalived, vrrp_instance
 from tests.support.namespaces import Network, needs_namespaces, poll, remains
 
-pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.slow, pytest.mark.pairs]
 
 MEMBERS = {"ONE": "eth0", "OTHER": "eth1"}
 CROSSED = {"first": (150, 100), "second": (100, 150)}

@@ -18,10 +18,11 @@ import pytest
 from tests.support.adverts import checksum
 from tests.support.daemon import Daemon, Kad, Keepalived
 from tests.support.keepalived import configuration, needs_keepalived, vrrp_instance
+from tests.support.metronome import undisturbed
 from tests.support.namespaces import Network, Node, needs_namespaces, poll
 from tests.support.virtual_links import needs_macvlan, own_links
 
-pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.slow, pytest.mark.pairs]
 
 VIPS = {
     name: f"192.0.2.{101 + number}" for number, name in enumerate(("V2", "UNICAST", "ONE", "OTHER", "STAYS"))
@@ -31,6 +32,8 @@ PROBES_A_SECOND = 20
 SLACK = 12
 """Probes: what a busy machine may cost, over six changes of daemons. Waiting for the master-down
 interval instead of the skew time, once each way, would cost the fast instances twice that."""
+PAUSE_MS = 100
+"""Where the machine itself stood still for so long, what was lost says nothing."""
 
 
 def text(priority: int, *link: str) -> str:
@@ -127,6 +130,7 @@ def migrate(network: Network, program: type[Daemon], *link: str) -> Told:
         daemon = running.pop(priority)
         assert daemon.stop() == 0
         told.states.append(states(daemon))
+        print(f"--- {daemon.program} of priority {priority}\n{daemon.said()}")
         daemon.close()
         assert own_links(nodes[priority]) == {}, "its VMACs went with it"
         for other in running.values():
@@ -158,11 +162,15 @@ def test_a_pair_goes_over_and_back_no_worse_than_keepalived_restarts(link: tuple
     needs_keepalived()
     if link:
         needs_macvlan()
-    with Network("migrate") as network:
-        control = migrate(network, Keepalived, *link)
-    with Network("migrate") as network:
-        ours = migrate(network, Kad, *link)
-    print(control.lost, ours.lost)
-    assert ours.states == control.states
-    for name, lost in ours.lost.items():
-        assert lost <= control.lost[name] + SLACK, (name, ours.lost, control.lost)
+
+    def attempt() -> None:
+        with Network("migrate") as network:
+            control = migrate(network, Keepalived, *link)
+        with Network("migrate") as network:
+            ours = migrate(network, Kad, *link)
+        print(control.lost, ours.lost)
+        assert ours.states == control.states
+        for name, lost in ours.lost.items():
+            assert lost <= control.lost[name] + SLACK, (name, ours.lost, control.lost)
+
+    undisturbed(attempt, PAUSE_MS)

@@ -22,6 +22,8 @@ from tests.support.neighbours import who_answers
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.slow]
 
 HIGH, LOW = 150, 100
+SLACK_US = 250_000
+"""What a busy machine may add to a wait. Whoever takes a farewell for nothing waits 300 ms more."""
 HIGH_SOURCES = ("192.0.2.1", "2001:db8::1")
 LOW_SOURCES = ("192.0.2.2", "2001:db8::2")
 
@@ -132,7 +134,13 @@ class Stage:
     def mark(self, moment: str) -> None:
         self.story.moments[moment] = time.time_ns() // 1000
 
-    def end_chapter(self, chapter: str) -> None:
+    def holds_everything(self, label: str) -> bool:
+        held = {a.partition("/")[0] for a in self.nodes[label].addresses("eth0")}
+        return held >= {v.vip for v in VARIANTS}
+
+    def end_chapter(self, chapter: str, serving: str) -> None:
+        # What a daemon says of its state comes before its addresses.
+        wait_until(lambda: self.holds_everything(serving), 3, every=0.02)
         held = {a.partition("/")[0] for a in self.nodes["high"].addresses("eth0")}
         self.story.left_over[chapter] = [v.vip for v in VARIANTS if v.vip in held]
         self.story.answers[chapter] = {
@@ -150,26 +158,26 @@ def tell(stage: Stage, capture: Capture) -> None:
     stage.mark("low starts")
     stage.low.start()
     wait_until(everyone(stage.low, "MASTER"), 10)
-    stage.end_chapter("low alone")
+    stage.end_chapter("low alone", "low")
     stage.mark("high starts")
     stage.high.start()
     wait_until(everyone(stage.high, "MASTER"), 10)
     wait_until(lambda: everyone(stage.low, "BACKUP", 2)(), 3)
-    stage.end_chapter("both")
+    stage.end_chapter("both", "high")
     stage.mark("high killed")
     stage.high.kill_all()
     wait_until(everyone(stage.low, "MASTER", 2), 10)
-    stage.end_chapter("high dead")
+    stage.end_chapter("high dead", "low")
     stage.mark("high returns")
     stage.high.start()
     wait_until(everyone(stage.high, "MASTER"), 10)
     wait_until(everyone(stage.low, "BACKUP", 3), 3)
-    stage.end_chapter("high back")
+    stage.end_chapter("high back", "high")
     stage.mark("high stops")
     stage.story.stop_status = stage.high.stop()
     stage.mark("high stopped")
     wait_until(everyone(stage.low, "MASTER", 3), 5)
-    stage.end_chapter("high gone")
+    stage.end_chapter("high gone", "low")
     stage.story.adverts = capture.adverts()
     stage.story.announcements = [(a.time_us, a.mac, a.address) for a in capture.announcements()]
     stage.story.logs = f"--- high\n{stage.high.log.read_text()}\n--- low\n{stage.low.log.read_text()}"
@@ -218,7 +226,7 @@ def test_take_over_after_kill_is_neither_early_nor_late(story: Story, variant: V
     last = story.seen(variant, "high starts", "high returns", HIGH)[-1]
     first = story.seen(variant, "high killed", "high returns", LOW)[0]
     expected = 3 * variant.advert_int_us + variant.skew_us(LOW)
-    assert -1000 <= first.time_us - last.time_us - expected < 150_000
+    assert -1000 <= first.time_us - last.time_us - expected < SLACK_US
 
 
 def test_take_over_is_announced_and_answered(story: Story, variant: Variant) -> None:
@@ -240,7 +248,7 @@ def test_stop_says_priority_zero_and_the_other_follows_after_its_skew(story: Sto
     assert goodbye, "priority 0"
     first = next(a for a in story.seen(variant, "high stops", "", LOW) if a.time_us > goodbye[0].time_us)
     late = first.time_us - goodbye[-1].time_us - variant.skew_us(LOW)
-    assert -1000 <= late < 150_000
+    assert -1000 <= late < SLACK_US
     assert story.answers["high gone"][variant.name] == {"low"}
     assert variant.vip not in story.left_over["high gone"]
 

@@ -144,6 +144,17 @@ def test_virtual_items_of_every_spelling(nodes: tuple[Node, Node]) -> None:
     assert ours == theirs, "in the same order, too"
 
 
+AS_TO = ("10.70.0.0/24 as to 100 via 192.0.2.254 dev eth0", "10.71.0.0/24 as 100 via 192.0.2.254 dev eth0")
+
+
+@pytest.mark.parametrize("name", ["virtual_routes", "static_routes"])
+def test_a_translated_label_is_ignored_and_the_route_is_set(nodes: tuple[Node, Node], name: str) -> None:
+    routes = block(name, AS_TO)
+    text = instance(routes, addresses=()) if name == "virtual_routes" else instance(addresses=()) + routes
+    theirs, ours = side_by_side(nodes, text, lambda node, daemon: node.holds("192.0.2.100"))
+    assert [route for route in ours if "10.7" in route] and sorted(ours) == sorted(theirs)
+
+
 class Watch:
     """``ip monitor`` in a node: which kinds of objects changed, in order."""
 

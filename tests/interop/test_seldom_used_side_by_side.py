@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby, pairwise
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tests.support.daemon import Daemon, Kad, Keepalived
 from tests.support.fifo import Reader
 from tests.support.keepalived import configuration, is_newer, needs_keepalived, vrrp_instance
 from tests.support.namespaces import Network, needs_namespaces, poll, remains
+from tests.support.threads import at_once
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.slow]
 
@@ -226,20 +228,22 @@ class Stage:
         life.repeated = len(self.wires[0].announcements("192.0.2.230"))
 
 
+def lived(program: type[Daemon]) -> Life:
+    with tempfile.TemporaryDirectory(prefix="kt-seldom-") as directory, Network("seldom") as network:
+        Path(directory).chmod(0o755)
+        stage = Stage(network, program, Path(directory))
+        try:
+            return stage.live()
+        finally:
+            stage.close()
+
+
 @pytest.fixture(scope="module")
 def lives() -> Iterator[dict[str, Life]]:
     needs_namespaces()
     needs_keepalived()
-    told = {}
-    for program in (Keepalived, Kad):
-        with tempfile.TemporaryDirectory(prefix="kt-seldom-") as directory, Network("seldom") as network:
-            Path(directory).chmod(0o755)
-            stage = Stage(network, program, Path(directory))
-            try:
-                told[program.__name__] = stage.live()
-            finally:
-                stage.close()
-    yield told
+    theirs, ours = at_once(partial(lived, Keepalived), partial(lived, Kad))
+    yield {"Keepalived": theirs, "Kad": ours}
 
 
 @pytest.mark.parametrize("name", [*VRIDS, "G"])

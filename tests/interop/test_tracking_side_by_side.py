@@ -11,6 +11,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tests.support.capture import Capture
 from tests.support.daemon import Daemon, Kad, Keepalived
 from tests.support.keepalived import configuration, needs_keepalived, vrrp_instance
 from tests.support.namespaces import Network, needs_namespaces, poll
+from tests.support.threads import at_once
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.slow]
 
@@ -133,16 +135,18 @@ class Stage:
             return life
 
 
+def lived(program: type[Daemon]) -> Life:
+    with tempfile.TemporaryDirectory(prefix="kt-track-") as directory, Network("track") as network:
+        Path(directory).chmod(0o755)
+        return Stage(network, program, Path(directory)).live()
+
+
 @pytest.fixture(scope="module")
 def lives() -> Iterator[tuple[Life, Life]]:
     needs_namespaces()
     needs_keepalived()
-    told = []
-    for program in (Keepalived, Kad):
-        with tempfile.TemporaryDirectory(prefix="kt-track-") as directory, Network("track") as network:
-            Path(directory).chmod(0o755)
-            told.append(Stage(network, program, Path(directory)).live())
-    yield told[0], told[1]
+    theirs, ours = at_once(partial(lived, Keepalived), partial(lived, Kad))
+    yield theirs, ours
 
 
 @pytest.mark.parametrize("name", VRIDS)

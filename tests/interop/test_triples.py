@@ -18,7 +18,7 @@ from tests.support.daemon import Daemon, Kad, Keepalived
 from tests.support.keepalived import configuration, needs_keepalived, vrrp_instance
 from tests.support.namespaces import Network, Node, needs_namespaces, poll
 
-pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.slow, pytest.mark.pairs]
 
 PATIENCE = 60
 LABELS = ("a", "b", "c")

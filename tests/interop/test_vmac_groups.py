@@ -19,7 +19,7 @@ from tests.support.namespaces import Network, Node, needs_namespaces, poll
 from tests.support.neighbours import who_answers
 from tests.support.virtual_links import own_links, settings
 
-pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.slow, pytest.mark.pairs]
 
 VIPS = {"INSIDE": "192.0.2.100", "OUTSIDE": "198.51.100.100", "SIX": "2001:db8::100"}
 INTERFACES = {"INSIDE": "eth0", "OUTSIDE": "eth1", "SIX": "eth0"}

@@ -7,6 +7,7 @@ import ctypes
 import os
 import signal
 import socket
+import stat
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,8 +41,9 @@ class Lan:
         return self.wire.adverts(vrid=51, source=source)
 
 
-@pytest.fixture
-def lan(network: Network) -> Iterator[Lan]:
+@contextlib.contextmanager
+def observed(network: Network) -> Iterator[Lan]:
+    """Two nodes, and a third that listens."""
     needs_keepalived()
     bridge = network.bridge()
     nodes = {label: network.node(label) for label in ("one", "two", "observer")}
@@ -49,6 +51,12 @@ def lan(network: Network) -> Iterator[Lan]:
         node.attach(bridge, f"192.0.2.{number}/24", f"fe80::{number}/64", name="eth0")
     with Capture(nodes["observer"], "eth0") as wire:
         yield Lan(nodes["one"], nodes["two"], wire)
+
+
+@pytest.fixture
+def lan(network: Network) -> Iterator[Lan]:
+    with observed(network) as lan:
+        yield lan
 
 
 @pytest.fixture
@@ -315,16 +323,21 @@ def test_receive_buffers(
     """The kernel doubles what it is asked for."""
     with kind(lan.one, configuration(block(*extra), settings=settings)) as daemon:
         becomes(daemon, "MASTER")
-        assert size in set(receive_buffers(daemon.vrrp_pid()))
+        assert size in set(buffers_of(daemon.vrrp_pid(), socket.AF_INET))
 
 
-def receive_buffers(pid: int) -> Iterator[int]:
-    """Of another process's raw sockets."""
+def buffers_of(pid: int, family: socket.AddressFamily) -> Iterator[int]:
+    """Receive buffers of another process's sockets that are no streams."""
     process = os.pidfd_open(pid)
     for name in os.listdir(f"/proc/{pid}/fd"):
         descriptor = libc.syscall(PIDFD_GETFD, process, int(name), 0)
-        with contextlib.suppress(OSError), socket.socket(fileno=descriptor) as its:
-            if its.type == socket.SOCK_RAW and its.family == socket.AF_INET:
+        if descriptor < 0:
+            continue
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            continue
+        with socket.socket(fileno=descriptor) as its:
+            if its.type in (socket.SOCK_RAW, socket.SOCK_DGRAM) and its.family == family:
                 yield its.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
     os.close(process)
 

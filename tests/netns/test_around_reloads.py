@@ -153,3 +153,27 @@ def test_script_security_holds_for_them_too(node: Node, tmp_path: Path) -> None:
             assert daemon.count(f"'{name}' will not run") == 1
         assert daemon.stop() == 0
     assert not ran.exists()
+
+
+def test_a_shutdown_script_that_takes_too_long_is_not_waited_for(node: Node, tmp_path: Path) -> None:
+    stubborn = script(tmp_path, "stubborn", "trap '' TERM\nwhile :; do sleep 1; done")
+    settings = [f"shutdown_script {stubborn}", "shutdown_script_timeout 1"]
+    with Kad(node, text_of(*settings)) as daemon:
+        daemon.wait_for("Entering MASTER STATE")
+        assert daemon.stop(60) == 0
+        assert daemon.count("shutdown script takes too long: SIGKILL") == 1
+        found = subprocess.run(["pgrep", "-f", str(stubborn)], check=False, stdout=subprocess.DEVNULL)
+        assert found.returncode == 1
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_time_of_day_comes_again_where_the_file_is_kept(node: Node, tmp_path: Path, kept: bool) -> None:
+    when = tmp_path / "when"
+    settings = [f"reload_time_file {when}", *(["reload_repeat"] if kept else [])]
+    with Kad(node, text_of(*settings)) as daemon:
+        daemon.wait_for("Entering MASTER STATE")
+        when.write_text((datetime.now() + timedelta(seconds=3)).strftime("%H:%M:%S\n"))
+        daemon.wait_for("reload: generation 2 runs")
+        if kept:
+            daemon.wait_for("Scheduling reload for", times=2)
+        assert when.exists() is kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +12,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.support.capture import Capture
+from kad_bfd.core.packet import Diagnostic, State, encode
+from tests.support.bfd_host import control
+from tests.support.capture import Capture, Frame
 from tests.support.control import status_of
 from tests.support.daemon import Kad
+from tests.support.faulty_daemon import FaultyKad
 from tests.support.keepalived import configuration, vrrp_instance
 from tests.support.metronome import undisturbed
 from tests.support.namespaces import Network, Node, poll, remains
@@ -183,6 +187,80 @@ def test_a_sync_group_follows(stage: Stage) -> None:
         becomes(kad, "MASTER")
 
 
+# AdminDown -------------------------------------------------------------------------------------------------
+
+
+def followed(priority: int, sessions: str, *track: str) -> str:
+    """An instance and a real server that follow the session."""
+    return follower(*track, priority=priority, sessions=sessions) + SERVICE
+
+
+def has_lost(kad: Kad, peer: Kad) -> None:
+    """Instance and server have gone, and the other router has taken over."""
+    becomes(kad, "FAULT")
+    poll(lambda: not is_alive(kad), "the server down")
+    becomes(peer, "MASTER")
+
+
+@pytest.mark.parametrize("rest", ["another session stays", "no session is left"])
+def test_a_session_that_the_neighbours_reload_removes_is_a_loss(stage: Stage, rest: str) -> None:
+    """kad says AdminDown, at once and three times; who hears it does not wait for the detection time."""
+    patient = {"interval_ms": 500}
+    mine = followed(200, bfd(THEIRS, OURS, **patient), "peer")
+    with both(stage, mine, **patient) as (kad, peer), Capture(stage.ours, "eth0") as wire:
+        becomes(kad, "MASTER")
+        poll(lambda: is_alive(kad), "the server up")
+        wire.clear()
+        left = bfd("192.0.2.77", THEIRS, 500, name="other") if rest == "another session stays" else ""
+        peer.configure(follower(priority=100, sessions=left))
+        assert peer.kadctl("reload").returncode == 0
+        has_lost(kad, peer)
+        assert "(peer) the neighbour is administratively down" in kad.said()
+        poll(lambda: len(farewells(wire)) >= 3, lambda: f"three farewells: {farewells(wire)}")
+        assert farewells(wire) == [(State.ADMIN_DOWN, Diagnostic.ADMINISTRATIVELY_DOWN)] * 3
+        peer.configure(follower(priority=100, sessions=bfd(OURS, THEIRS, **patient)))
+        assert peer.kadctl("reload").returncode == 0
+        becomes(kad, "MASTER")
+        poll(lambda: is_alive(kad), "the server up again")
+
+
+def farewells(wire: Capture) -> list[tuple[int, int]]:
+    """State and diagnostic of what the neighbour said that was not Up."""
+    heard = [f.data for f in wire.drain() if is_bfd(f) and not f.outgoing]
+    said = [(data[43] >> 6, data[42] & 0x1F) for data in heard]
+    return [each for each in said if each[0] != State.UP]
+
+
+def is_bfd(frame: Frame) -> bool:
+    return frame.ethertype == 0x0800 and frame.data[23] == 17 and frame.data[36:38] == b"\x0e\xc8"
+
+
+def test_one_admin_down_packet_is_a_loss(stage: Stage) -> None:
+    """Made by hand, while the neighbour says nothing: nothing but it can be the reason."""
+    patient = {"interval_ms": 1000}
+    mine = followed(200, bfd(THEIRS, OURS, **patient), "peer")
+    with both(stage, mine, **patient) as (kad, peer):
+        becomes(kad, "MASTER")
+        poll(lambda: is_alive(kad), "the server up")
+        session = status_of(kad).reports["bfd"]["sessions"][0]
+        packet = control(
+            State.ADMIN_DOWN,
+            my_discriminator=session["remote_discriminator"],
+            your_discriminator=session["local_discriminator"],
+            diagnostic=Diagnostic.ADMINISTRATIVELY_DOWN,
+        )
+        os.kill(peer._pid_of("bfd"), signal.SIGSTOP)
+        with stage.theirs.entered():
+            hand = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with hand:
+            hand.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)
+            hand.sendto(encode(packet), (OURS, 3784))
+        has_lost(kad, peer)
+        report = status_of(kad).reports["bfd"]["sessions"][0]
+        assert report["counters"]["detections"] == 0
+        assert "(peer) the neighbour is administratively down" in kad.said()
+
+
 # A reload --------------------------------------------------------------------------------------------------
 
 
@@ -232,6 +310,29 @@ def test_a_bfd_process_reborn_in_time_is_nothing_to_vrrp(stage: Stage) -> None:
         stage.mend()
 
     undisturbed(attempt, PAUSE_MS)
+
+
+def test_a_bfd_process_killed_on_the_eve_of_a_loss_leaves_vrrp_all_its_processors(stage: Stage) -> None:
+    """It forbids vrrp one for as long as it takes to wake it, and cannot allow it again."""
+    usual = os.sched_getaffinity(0)
+    if len(usual) < 2:
+        pytest.skip("there is one processor only")
+    patient = {"interval_ms": 300}
+    other = follower(priority=100, sessions=bfd(OURS, THEIRS, **patient))
+    mine = follower("peer", sessions=bfd(THEIRS, OURS, **patient))
+    with Kad(stage.theirs, other), FaultyKad(stage.ours, mine) as kad:
+        becomes(kad, "MASTER")
+        remains(lambda: state(kad) == "MASTER", "MASTER", seconds=0.3)
+        vrrp = kad.role("vrrp")
+        assert os.sched_getaffinity(vrrp) == usual
+        kad.plant("near", "pause")
+        stage.cut()
+        kad.met("near")
+        assert len(os.sched_getaffinity(vrrp)) == len(usual) - 1, "it was killed elsewhere"
+        os.kill(kad.role("bfd"), signal.SIGKILL)
+        poll(lambda: os.sched_getaffinity(vrrp) == usual, "all its processors")
+        assert kad.role("vrrp") == vrrp
+        becomes(kad, "FAULT")
 
 
 def test_a_hung_bfd_process_is_a_loss_within_the_detection_time(stage: Stage) -> None:

@@ -16,7 +16,7 @@ from kad.control.status import RealServerStatus
 from kad.runtime.clock import monotonic_us
 from tests.bench.checks import many_server
 from tests.support.control import pids_of, reload, status_of, wait_for_generation
-from tests.support.daemon import Kad
+from tests.support.daemon import Kad, cpu_seconds
 from tests.support.namespaces import Network, Node, poll, remains
 from tests.support.servers import (
     TcpServer,
@@ -161,6 +161,22 @@ def test_without_ipvs_it_says_so_once_and_goes_on(node: Node, directory: Path) -
         if not status_of(daemon).ipvs:
             pytest.skip("this kernel has IPVS")
         assert daemon.count("IPVS is not available") == 1
+
+
+def test_more_checks_than_a_processor_carries_are_no_hang(node: Node) -> None:
+    """Each of them all the time, and dear ones: there is always one overdue."""
+    pauses = "connect_timeout 9\nwarmup 0\nretry 0\ndelay_before_retry 0.0001"
+    check = f"SSL_GET {{\nurl {{\npath /\nstatus_code 200\n}}\n{pauses}\n}}"
+    ends = "".join(f"real_server 127.0.{n // 250}.{n % 250 + 1} 8080 {{\n{check}\n}}\n" for n in range(500))
+    head = "virtual_server 10.0.0.1 80 {\ndelay_loop 0.0001\nlvs_sched rr\nlvs_method NAT\nprotocol TCP\n"
+    with many_server(node, "tcp"), Kad(node, f"{head}{ends}}}\n") as daemon:
+        daemon.wait_for("check: STARTING → RUNNING")
+        pid = pids_of(daemon)["check"]
+        before = cpu_seconds(pid)
+        # A second is what a child may stand still.
+        poll(lambda: cpu_seconds(pid) - before > 2.5, "it to be busy", seconds=60)
+        assert daemon.count("hangs") == 0 and pids_of(daemon)["check"] == pid, daemon.said()
+        assert daemon.stop() == 0
 
 
 def test_with_omega_a_stop_tells_of_everything(node: Node, directory: Path) -> None:

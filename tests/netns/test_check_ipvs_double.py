@@ -5,6 +5,8 @@ The same with the real one is tested in the virtual machine; this runs where the
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import signal
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from kad.kernel.ipvs import Command
+from tests.support.control import status_of, wait_for_generation
 from tests.support.ipvs_double import IpvsDouble, KadWithIpvs
 from tests.support.namespaces import Network, Node, poll
 
@@ -79,6 +82,28 @@ def test_a_killed_checkers_successor_sends_nothing(node: Node, ipvs: IpvsDouble)
         assert (ipvs.changes, ipvs.size) == (sent, SERVICES * EACH)
 
 
+@pytest.mark.parametrize("error", [errno.ENOBUFS, errno.ENOMEM])
+def test_a_kernel_without_room_is_asked_until_it_has_some(node: Node, ipvs: IpvsDouble, error: int) -> None:
+    """Of a change nobody knows whether it was carried out; then the table cannot be read, more than once."""
+    with KadWithIpvs(ipvs, node, configuration()) as daemon:
+        wait_for(ipvs, SERVICES * EACH)
+        assert daemon.kadctl("reload").returncode == 0, daemon.said()
+        ipvs.table.refusals = {Command.DEL_DEST: [error], Command.GET_DEST: [error] * 8}
+        daemon.configure(configuration(each=EACH - 1))
+        daemon.kadctl("reload")
+        wait_for(ipvs, SERVICES * (EACH - 1))
+        assert not any(ipvs.table.refusals.values())
+        daemon.configure(configuration())
+        daemon.kadctl("reload")
+        wait_for(ipvs, SERVICES * EACH)
+
+
+def test_a_start_without_room_is_repeated(node: Node, ipvs: IpvsDouble) -> None:
+    ipvs.table.refusals = {Command.GET_SERVICE: [errno.ENOMEM] * 8}
+    with KadWithIpvs(ipvs, node, configuration()):
+        wait_for(ipvs, SERVICES * EACH)
+
+
 def test_what_went_from_the_file_while_nothing_ran_goes_and_what_is_not_ours_stays(
     node: Node, ipvs: IpvsDouble
 ) -> None:
@@ -96,3 +121,29 @@ def test_what_went_from_the_file_while_nothing_ran_goes_and_what_is_not_ours_sta
         assert ipvs.table.asked[Command.NEW_SERVICE] == before[Command.NEW_SERVICE]
         assert daemon.stop() == 0
         assert list(ipvs.table.services) == [key]
+
+
+@pytest.mark.parametrize("end", ["stop", "reload"])
+def test_services_of_a_checker_that_is_not_to_come_back_go_too(
+    node: Node, ipvs: IpvsDouble, end: str
+) -> None:
+    """Killed so often that it is waited with; then the daemon stops, or no service is configured any more."""
+    with KadWithIpvs(ipvs, node, configuration()) as daemon:
+        wait_for(ipvs, SERVICES * EACH)
+        wait_for_generation(daemon, 1)
+
+        def is_waited_with() -> bool:
+            (check,) = [process for process in status_of(daemon).processes if process.role == "check"]
+            with contextlib.suppress(ProcessLookupError):
+                if check.pid:
+                    os.kill(check.pid, signal.SIGKILL)
+            return check.state == "BACKOFF"
+
+        poll(is_waited_with, "a checker that died often enough")
+        assert ipvs.size == SERVICES * EACH
+        if end == "stop":
+            assert daemon.stop() == 0
+        else:
+            daemon.configure("global_defs {\n}\n")
+            assert daemon.kadctl("reload").returncode == 0, daemon.said()
+        poll(lambda: not ipvs.table.services, lambda: f"no services, not {ipvs.table.lines()}")

@@ -91,6 +91,25 @@ def test_a_thousand_at_once_never_more_than_a_window_on_the_way(network: Network
     queue.close()
 
 
+def test_answers_without_room_are_made_up_for(network: Network) -> None:
+    """Whatever is asked next is answered: a full socket gets no answer and no second word about it."""
+    node = network.node("one")
+    index = index_in(node, "lo")
+    queue = queue_in(node)
+    with socket.fromfd(queue.fileno(), socket.AF_NETLINK, socket.SOCK_RAW) as its:
+        its.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        outcomes = ask(
+            queue, [request(RTM_NEWADDR, index, f"10.0.{n >> 8}.{n & 255}") for n in range(WINDOW * 3)]
+        )
+        errors = [outcome.error for outcome in outcomes]
+        assert set(errors) == {0, errno.ENOBUFS}
+        # Those that had room have their answers.
+        assert errors[0] == errors[WINDOW] == errors[2 * WINDOW] == 0
+        its.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    assert ask(queue, [request(RTM_NEWADDR, index, "10.0.0.1")])[0].error == errno.EEXIST
+    queue.close()
+
+
 def test_batches_are_done_in_order_and_may_submit_more(network: Network) -> None:
     node = network.node("one")
     index = index_in(node, "lo")
@@ -161,6 +180,40 @@ def test_the_monitor_follows(network: Network) -> None:
     node.ip("link", "del", "eth0")
     watch.until(lambda: "eth0" in watch.table.changes()[0], "the link's end")
     watch.monitor.close()
+
+
+def test_catching_up_reads_what_was_said_and_ends_while_others_talk(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = network.node("one")
+    index = index_in(node, "lo")
+    table = LinkTable(lambda address: False)
+    with node.entered():
+        monitor = LinkMonitor(table, lambda resynced: None)
+    monitor.resync()
+    poll(lambda: (monitor.drain(), monitor.synced)[1], "the dump")
+    queue = queue_in(node)
+    ask(queue, [request(RTM_NEWADDR, index, f"10.9.{n >> 8}.{n & 255}") for n in range(1000)])
+    monitor.catch_up()
+    last = AddressKey(index, socket.inet_aton(f"10.9.{999 >> 8}.{999 & 255}"), 32)
+    assert table.address(last) is not None
+    assert not monitor.drain()
+    drain, drains = monitor.drain, 0
+
+    def drain_while_somebody_talks() -> bool:
+        nonlocal drains
+        drains += 1
+        assert drains < 100_000
+        ask(queue, [request(RTM_NEWADDR if drains % 2 else RTM_DELADDR, index, "10.8.0.1")])
+        drain()
+        return True
+
+    monkeypatch.setattr(monitor, "drain", drain_while_somebody_talks)
+    monitor.catch_up()
+    # As many as fill the socket.
+    assert 1000 / 64 < drains < 1000
+    queue.close()
+    monitor.close()
 
 
 def test_lost_messages_make_it_dump_again(network: Network) -> None:

@@ -1,5 +1,6 @@
 """The encoder of nf_tables against nft(8): what we write is what it reads."""
 
+import re
 import shutil
 
 import pytest
@@ -40,7 +41,7 @@ def test_addresses_are_dropped(node: Node) -> None:
         *nf.replaced_table(IPV4, "t"),
         nf.base_chain(IPV4, "t", "in", nf.Hook.LOCAL_IN, -1),
         nf.new_set(IPV4, "t", "vips", (nf.KeyType.IPV4_ADDRESS,), number=1),
-        nf.elements(IPV4, "t", "vips", [packed("192.0.2.1"), packed("192.0.2.9")]),
+        *nf.elements(IPV4, "t", "vips", [packed("192.0.2.1"), packed("192.0.2.9")]),
         nf.rule(
             IPV4, "t", "in", nf.payload(nf.Header.NETWORK, 16, 4), nf.lookup("vips"), nf.COUNTER, nf.DROP
         ),
@@ -53,13 +54,25 @@ def test_addresses_are_dropped(node: Node) -> None:
     assert "ip daddr @vips counter packets 0 bytes 0 drop" in lines
 
 
+def test_a_set_may_have_more_addresses_than_one_message(node: Node) -> None:
+    addresses = [f"10.{index // 250}.{index % 250}.1" for index in range(5_000)]
+    said = commit(
+        node,
+        *nf.replaced_table(IPV4, "t"),
+        nf.new_set(IPV4, "t", "vips", (nf.KeyType.IPV4_ADDRESS,), number=1),
+        *nf.elements(IPV4, "t", "vips", map(packed, addresses)),
+    )
+    assert said == ""
+    assert set(re.findall(r"10[.0-9]+", " ".join(listed(node, "ip")))) == set(addresses)
+
+
 def test_maps_copies_kinds_and_marks(node: Node) -> None:
     index = (1).to_bytes(4, "little")
     commands = (
         *nf.replaced_table(IPV4, "t"),
         nf.base_chain(IPV4, "t", "out", nf.Hook.LOCAL_OUT, 5),
         nf.new_set(IPV4, "t", "m", (nf.KeyType.INTERFACE_INDEX,), number=1, data=nf.KeyType.INTERFACE_INDEX),
-        nf.elements(IPV4, "t", "m", {index: index}),
+        *nf.elements(IPV4, "t", "m", {index: index}),
         nf.rule(
             IPV4,
             "t",
@@ -93,9 +106,9 @@ def test_link_local_addresses_with_their_interface(node: Node) -> None:
         nf.base_chain(IPV6, "t", "in", nf.Hook.LOCAL_IN, -1),
         nf.chain(IPV6, "t", "ll"),
         nf.new_set(IPV6, "t", "s", (nf.KeyType.IPV6_ADDRESS, nf.KeyType.INTERFACE_NAME), number=1),
-        nf.elements(IPV6, "t", "s", [key]),
+        *nf.elements(IPV6, "t", "s", [key]),
         nf.new_set(IPV6, "t", "nd", (nf.KeyType.ICMPV6_TYPE,), number=2, constant=True),
-        nf.elements(IPV6, "t", "nd", [bytes([135]), bytes([136])]),
+        *nf.elements(IPV6, "t", "nd", [bytes([135]), bytes([136])]),
         nf.rule(
             IPV6,
             "t",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kad.runtime.processors import SHORT_SLICE_US
+from tests.support.control import pids_of
 from tests.support.daemon import Kad, proportional_memory
 from tests.support.keepalived import configuration, vrrp_instance
 from tests.support.namespaces import Network, Node, poll
@@ -90,7 +91,7 @@ def test_a_process_is_as_it_was_asked_to_be_and_as_it_was_after_a_reload(node: N
 SESSION = "bfd_instance peer {\nneighbor_ip 192.0.2.2\nsource_ip 192.0.2.1\n}\n"
 
 
-def test_vrrp_and_bfd_run_in_short_slices_and_scripts_do_not(node: Node, tmp_path: Path) -> None:
+def test_who_speaks_runs_in_short_slices_scripts_and_control_do_not(node: Node, tmp_path: Path) -> None:
     needs_slices()
     script = tmp_path / "script"
     script.write_text(
@@ -109,7 +110,8 @@ def test_vrrp_and_bfd_run_in_short_slices_and_scripts_do_not(node: Node, tmp_pat
         daemon.wait_for("Entering MASTER STATE")
         pid = daemon.vrrp_pid()
         assert slice_us(pid) == slice_us(daemon._pid_of("bfd")) == SHORT_SLICE_US < usual_us
-        assert slice_us(daemon.pid) == usual_us
+        assert slice_us(daemon.pid) == SHORT_SLICE_US, "it sends the next VRRP process off"
+        assert slice_us(pids_of(daemon)["control"]) == usual_us
         poll((tmp_path / "pid").exists, "the script")
         started = int((tmp_path / "pid").read_text())
         poll(lambda: slice_us(started) == usual_us, "the usual slice of the script")
@@ -162,3 +164,34 @@ def test_the_bfd_process_is_tuned_by_its_own_words(node: Node) -> None:
         )
         poll(lambda: os.getpriority(os.PRIO_PROCESS, pid) == -3, "its priority")
         assert os.getpriority(os.PRIO_PROCESS, daemon.vrrp_pid()) == os.getpriority(os.PRIO_PROCESS, 0)
+
+
+SERVICE = "virtual_server 198.51.100.1 80 {\nlvs_sched rr\nlvs_method NAT\nreal_server 192.0.2.2 80 {\n}\n}\n"
+
+
+@pytest.mark.parametrize("role", ["checker", "bfd"])
+def test_the_other_processes_too(node: Node, role: str) -> None:
+    words = [
+        f"{role}_process_name other",
+        f"{role}_priority -4",
+        f"{role}_rt_priority 6",
+        f"{role}_rlimit_rttime 2000000",
+        f"{role}_cpu_affinity 0",
+        f"{role}_no_swap",
+    ]
+    processors = os.sched_getaffinity(0)
+    with Kad(node, configuration(SESSION, SERVICE, settings=words)) as daemon:
+        pid = daemon._pid_of("checkers" if role == "checker" else role)
+        daemon.wait_for(f"{'check' if role == 'checker' else role}: STARTING → RUNNING: ready")
+        assert comm(pid) == "other"
+        assert os.sched_getscheduler(pid) & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR
+        assert os.sched_getparam(pid).sched_priority == 6
+        assert resource.prlimit(pid, resource.RLIMIT_RTTIME)[1] == 2_000_000
+        assert status(pid, "Cpus_allowed_list") == "0"
+        assert int(status(pid, "VmLck").split()[0]) > 0
+        daemon.configure(configuration(SESSION, SERVICE, settings=words[1:2]))
+        daemon.reload_surely()
+        assert os.sched_getscheduler(pid) == os.SCHED_OTHER
+        assert os.getpriority(os.PRIO_PROCESS, pid) == -4
+        assert os.sched_getaffinity(pid) == processors
+        assert (comm(pid), int(status(pid, "VmLck").split()[0])) != ("other", 0)

@@ -1,15 +1,17 @@
 """Plans of addresses against a real kernel: answers, marks, collateral losses, foreign hands."""
 
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from kad.kernel import batch
 from kad.kernel.batch import ReceiveBuffer
 from kad_vrrp.core.actions import AddressEntry, ChangeAddresses
 from kad_vrrp.core.events import AddressDeleted, Event, LinkChanged, LinkRemoved, PlanDone
-from kad_vrrp.io.addresses import Addresses
+from kad_vrrp.io.addresses import PAUSES_S, Addresses
 from tests.support.namespaces import Network, Node, poll
 
 pytestmark = pytest.mark.root
@@ -25,10 +27,18 @@ class Fixture:
         self.events: list[Event] = []
         self.logged: list[str] = []
         self.serial = 0
+        self.pauses: list[float] = []
+        self.before_repeating: Callable[[], None] = lambda: None
         with node.entered():
-            self.addresses = Addresses(self.events.append, self.logged.append, lambda: None)
+            self.addresses = Addresses(self.events.append, self.logged.append, lambda: None, self.later)
         self.addresses.start()
         self.until(lambda: self.told(LinkChanged), "the links")
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        """At once, and what the kernel is like then is the test's affair."""
+        self.pauses.append(seconds)
+        self.before_repeating()
+        call()
 
     def turn(self) -> None:
         self.addresses.monitor.drain()
@@ -53,6 +63,9 @@ class Fixture:
         self.serial += 1
         serial = self.serial
         self.addresses.change(ChangeAddresses("VI", serial, remove, add))
+        return self.settle_plan(serial)
+
+    def settle_plan(self, serial: int) -> PlanDone:
         done: list[PlanDone] = self.until(
             lambda: [event for event in self.told(PlanDone) if event.serial == serial], "the plan"
         )
@@ -181,6 +194,13 @@ def test_refusals_are_told_each(fixture: Fixture) -> None:
     assert fixture.node.holds("192.0.2.100")
 
 
+def test_the_remedy_of_a_refusal_is_told(fixture: Fixture) -> None:
+    setting = "net.ipv6.conf.eth0.disable_ipv6"
+    fixture.node.sysctl(setting, "1")
+    done = fixture.plan(add=(entry("2001:db8::100", 64),))
+    assert [failure.reason.endswith(f" (sysctl -w {setting}=0)") for failure in done.failures] == [True]
+
+
 @pytest.mark.parametrize("address", ["192.0.2.100", "2001:db8::100"])
 def test_somebody_elses_deletion_is_told_once(fixture: Fixture, address: str) -> None:
     length = 64 if ":" in address else 24
@@ -285,6 +305,7 @@ def test_lost_notifications_are_made_up_for(network: Network) -> None:
             fixture.events.append,
             fixture.logged.append,
             lambda: None,
+            fixture.later,
             receive_buffer=ReceiveBuffer(4096, force=True),
         )
     fixture.addresses.start()
@@ -299,6 +320,130 @@ def test_lost_notifications_are_made_up_for(network: Network) -> None:
     assert fixture.addresses.monitor.resyncs > resyncs
     assert fixture.deletions() == [AddressDeleted("eth0", "192.0.2.100", 24)]
     fixture.addresses.close()
+
+
+def have_room_for_answers(fixture: Fixture, size: int) -> None:
+    """Of the kernel's, to requests: with the least size there is the fourth of a window finds none."""
+    with socket.fromfd(fixture.addresses.requests.fileno(), socket.AF_NETLINK, socket.SOCK_RAW) as requests:
+        requests.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+
+
+def test_lost_answers_are_no_verdict(fixture: Fixture) -> None:
+    wanted = tuple(entry(f"10.8.0.{number}", 32) for number in range(1, 31))
+    fixture.node.ip("addr", "add", "10.8.0.7/32", "dev", "eth0")
+    fixture.settle()
+    fixture.before_repeating = lambda: have_room_for_answers(fixture, 1 << 20)
+    have_room_for_answers(fixture, 1)
+    done = fixture.plan(add=wanted)
+    assert fixture.pauses == [0.0]
+    assert (done.failures, done.existed) == ((), (wanted[6],))
+    fixture.settle()
+    have_room_for_answers(fixture, 1)
+    done = fixture.plan(remove=wanted)
+    assert fixture.pauses == [0.0, 0.0]
+    assert done.failures == ()
+    assert not any(fixture.node.holds(gone.address) for gone in wanted)
+    fixture.settle()
+    assert fixture.told(AddressDeleted) == []
+
+
+def test_what_was_never_sent_is_sent_again(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue that takes nothing stands for a kernel without memory: nothing has been done, and it passes."""
+    first, second = entry("192.0.2.100"), entry("192.0.2.101")
+    fixture.plan(add=(first,))
+
+    def take_again() -> None:
+        if len(fixture.pauses) == 2:
+            monkeypatch.undo()
+
+    fixture.before_repeating = take_again
+    monkeypatch.setattr(batch, "QUEUE_LIMIT", 0)
+    done = fixture.plan(remove=(first,), add=(second,))
+    assert (done.failures, done.existed) == ((), ())
+    assert fixture.pauses == list(PAUSES_S[:2])
+    assert not fixture.node.holds("192.0.2.100") and fixture.node.holds("192.0.2.101")
+
+
+def test_a_kernel_without_memory_is_not_asked_for_ever(
+    fixture: Fixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixture.before_repeating = lambda: monkeypatch.undo() if fixture.told(PlanDone) else None
+    monkeypatch.setattr(batch, "QUEUE_LIMIT", 0)
+    done = fixture.plan(add=(entry("192.0.2.100"),))
+    assert [failure.adding for failure in done.failures] == [True]
+    assert fixture.pauses == [*PAUSES_S, PAUSES_S[0]], "and then it is removed, in case it is there"
+
+
+def test_a_removal_is_not_given_up(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a backup the address would stay beside the master's."""
+    leaving = entry("192.0.2.100")
+    fixture.plan(add=(leaving,))
+
+    def take_again() -> None:
+        if len(fixture.pauses) == len(PAUSES_S) + 3:
+            monkeypatch.undo()
+
+    fixture.before_repeating = take_again
+    monkeypatch.setattr(batch, "QUEUE_LIMIT", 0)
+    done = fixture.plan(remove=(leaving,))
+    assert done.failures == ()
+    assert not fixture.node.holds("192.0.2.100")
+    assert fixture.pauses == [*PAUSES_S, *[PAUSES_S[-1]] * 3]
+    (said,) = fixture.logged
+    assert "192.0.2.100/24" in said, "once"
+
+
+def test_what_counts_as_refused_for_want_of_answers_does_not_stay(fixture: Fixture) -> None:
+    """The kernel adds all of them, and has room for three or four answers only, each time it is asked."""
+    wanted = tuple(entry(f"10.8.0.{number}", 32) for number in range(1, 61))
+    fixture.node.ip("addr", "add", "10.8.0.60/32", "dev", "eth0")
+    fixture.settle()
+    have_room_for_answers(fixture, 1)
+    done = fixture.plan(add=wanted)
+    refused = {failure.entry.address for failure in done.failures if isinstance(failure.entry, AddressEntry)}
+    assert refused > {"10.8.0.59", "10.8.0.60"}
+    fixture.settle()
+    there = {each.address for each in wanted if fixture.node.holds(each.address)}
+    assert there == {each.address for each in wanted} - refused | {"10.8.0.60"}, "another's stays"
+    assert [event.serial for event in fixture.told(PlanDone)] == [done.serial]
+    assert fixture.told(AddressDeleted) == []
+
+
+def test_what_is_added_again_is_not_removed_for_the_first_attempts_sake(
+    fixture: Fixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = entry("192.0.2.100")
+    monkeypatch.setattr(batch, "QUEUE_LIMIT", 0)
+    monkeypatch.setattr(
+        fixture.addresses, "_feed", lambda event: (fixture.events.append(event), again(event))
+    )
+
+    def again(event: Event) -> None:
+        if isinstance(event, PlanDone) and event.failures:
+            monkeypatch.undo()
+            fixture.addresses.change(ChangeAddresses("VI", 100, (), (wanted,)))
+
+    fixture.addresses.change(ChangeAddresses("VI", 99, (), (wanted,)))
+    assert fixture.settle_plan(100).failures == ()
+    fixture.settle()
+    assert fixture.node.holds("192.0.2.100")
+
+
+def test_a_late_removal_does_not_undo_another_plan(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address moves from one instance to another, and the kernel had no memory for the removal."""
+    moved, other = entry("192.0.2.100"), entry("192.0.2.101")
+    fixture.plan(add=(moved, other))
+    postponed: list[Callable[[], None]] = []
+    monkeypatch.setattr(fixture.addresses, "_later", lambda _seconds, call: postponed.append(call))
+    monkeypatch.setattr(batch, "QUEUE_LIMIT", 0)
+    fixture.addresses.change(ChangeAddresses("VI_1", 101, (moved, other), ()))
+    monkeypatch.undo()
+    fixture.addresses.change(ChangeAddresses("VI_2", 102, (), (moved,)))
+    fixture.settle_plan(102)
+    (repeat,) = postponed
+    repeat()
+    fixture.settle_plan(101)
+    assert fixture.node.holds("192.0.2.100") and not fixture.node.holds("192.0.2.101")
 
 
 def test_an_interfaces_end_is_told_as_that(fixture: Fixture) -> None:
@@ -324,7 +469,11 @@ def test_address_changes_are_logged_when_asked(network: Network) -> None:
     synced: list[bool] = []
     with node.entered():
         addresses = Addresses(
-            lambda event: None, logged.append, lambda: synced.append(True), log_changes=True
+            lambda event: None,
+            logged.append,
+            lambda: synced.append(True),
+            lambda _seconds, call: call(),
+            log_changes=True,
         )
     addresses.start()
     poll(lambda: (addresses.monitor.drain(), synced)[1], "the links")

@@ -3,6 +3,7 @@
 import itertools
 import signal
 import socket
+import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from kad.config.model.vrrp import AuthType, UnicastPeer, VrrpInstance
 from tests.support.capture import Advert, Capture
+from tests.support.metronome import undisturbed
 from tests.support.namespaces import Bridge, Network, Node, poll, remains
 from tests.support.vrrp_node import VrrpNode, instance
 
@@ -18,6 +20,7 @@ pytestmark = pytest.mark.root
 
 VIP, VIP6 = "192.0.2.100", "2001:db8::100"
 INTERVAL_US = 100_000
+PAUSE_MS = 50
 HIGH, LOW = "192.0.2.1", "192.0.2.2"
 
 
@@ -92,9 +95,9 @@ def test_adverts_keep_their_schedule(pair: Pair) -> None:
         adverts = wire.wait_for(
             lambda: found if len(found := wire.adverts(vrid=51)) > 60 else [], "sixty adverts", seconds=10
         )
-        # Absolute schedule: the mean is the interval whatever single gaps do.
-        mean = (adverts[60].time_us - adverts[0].time_us) / 60
-        assert 49_000 < mean < 52_000
+        # Absolute schedule: on the average it is the interval whatever single ones do that were late.
+        means = [(b.time_us - a.time_us) / 30 for a, b in zip(adverts, adverts[30:61], strict=False)]
+        assert 49_000 < statistics.median(means) < 52_000
         assert {a.priority for a in adverts} == {150}
         assert {(a.source, a.destination, a.hop_limit) for a in adverts} == {(HIGH, "224.0.0.18", 255)}
         assert {a.addresses for a in adverts} == {(VIP,)}
@@ -294,6 +297,8 @@ def test_an_address_the_kernel_refuses(pair: Pair) -> None:
         low.start()
         high.becomes("FAULT")
         assert "Invalid scope" in high.log()
+        assert "the kernel refused a virtual address (as told above)" in high.log()
+        assert "belongs in virtual_ipaddress_excluded" in high.log()
         low.becomes("MASTER")
         poll(lambda: not pair.high.holds(VIP), "nothing left here")
 
@@ -308,6 +313,9 @@ def test_a_restarted_master_goes_on(pair: Pair) -> None:
         low.start()
         high.becomes("MASTER")
         poll(lambda: pair.high.holds(VIP), "the VIP")
+        # On a busy machine it may have spoken first.
+        poll(lambda: low.states()[-1:] == ["BACKUP"], "the other one is BACKUP")
+        before = low.states()
         wire.clear()
         for _ in range(5):
             sent = len(wire.adverts(vrid=51))
@@ -315,11 +323,11 @@ def test_a_restarted_master_goes_on(pair: Pair) -> None:
             high.wait()
             assert pair.high.holds(VIP)
             high.start()
-            wire.wait_for(lambda before=sent: len(wire.adverts(vrid=51)) > before + 2, "adverts going on")
+            wire.wait_for(lambda least=sent + 2: len(wire.adverts(vrid=51)) > least, "adverts going on")
             assert pair.high.holds(VIP)
         adverts = wire.adverts(vrid=51)
         assert {a.source for a in adverts} == {HIGH}
-        assert low.states() == ["BACKUP"]
+        assert low.states() == before
         assert max(gaps(adverts)) < 3 * INTERVAL_US
 
 
@@ -376,16 +384,19 @@ def test_bad_packets_leave_the_schedule_alone(pair: Pair) -> None:
             membership = socket.inet_aton("224.0.0.18") + bytes(4) + index.to_bytes(4, "little")
             sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, membership)
         pair.observer.ip("addr", "add", "192.0.2.9/24", "dev", "eth0")
-        wire.clear()
 
         def sent_enough() -> bool:
             for _ in range(50):
                 sender.sendto(bad, ("224.0.0.18", 0))
             return len(wire.adverts(vrid=51, source=HIGH)) > 20
 
-        poll(sent_enough, "twenty adverts in the hail", seconds=10)
-        ours = wire.adverts(vrid=51, source=HIGH)
-        assert max(gaps(ours)) < 2 * INTERVAL_US
-        assert len(wire.adverts(vrid=51, source="192.0.2.9")) > 1000
-        assert high.state() == "MASTER"
+        def attempt() -> None:
+            wire.clear()
+            poll(sent_enough, "twenty adverts in the hail", seconds=10)
+            ours = wire.adverts(vrid=51, source=HIGH)
+            assert max(gaps(ours)) < 2 * INTERVAL_US
+            assert len(wire.adverts(vrid=51, source="192.0.2.9")) > 1000
+            assert high.state() == "MASTER"
+
+        undisturbed(attempt, PAUSE_MS)
         sender.close()

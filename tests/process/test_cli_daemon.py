@@ -64,6 +64,19 @@ def test_empty_configuration_runs_nothing_and_waits_for_a_reload(node: Node) -> 
         assert daemon.stop() == 0
 
 
+def test_host_name_and_environment_are_known_to_the_reader(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = os.uname().nodename.partition(".")[0]
+    monkeypatch.setenv("WHERE", "around")
+    text = configuration() + f"@{here} bogus_here\n@^{here} bogus_elsewhere\nbogus_${{_ENV WHERE}}\n"
+    with Kad(node, text) as daemon:
+        daemon.wait_for("generation 1 is committed")
+        assert daemon.count("'bogus_here'")
+        assert daemon.count("'bogus_around'")
+        assert not daemon.count("bogus_elsewhere")
+
+
 def test_what_does_nothing_yet_is_logged_once(node: Node) -> None:
     with Kad(node, configuration(), "-x", "-A", "socket") as daemon:
         daemon.wait_for("generation 1 is committed")

@@ -57,6 +57,14 @@ def test_findings_are_shown_with_their_place(tmp_path: Path, text: str, status: 
     assert done.stdout == ""
 
 
+def test_the_environment_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "kad.conf"
+    file.write_text(GOOD.replace("virtual_router_id 51", "virtual_router_id ${_ENV ROUTER}"))
+    file.chmod(0o644)
+    assert run("-t", "--offline", "-f", str(file), env={"ROUTER": "51"}).returncode == 0
+    assert run("-t", "--offline", "-f", str(file), env={}).returncode != 0
+
+
 def test_missing_file_is_four(tmp_path: Path) -> None:
     done = run("-t", "-f", str(tmp_path / "none.conf"))
     assert done.returncode == 4

@@ -74,6 +74,16 @@ def test_alerts_arrive_in_order_in_one_session(post: Post) -> None:
     assert (post.mailer.sent, post.mailer.lost, post.mailer.waiting) == (5, 0, 0)
 
 
+def test_an_alert_without_a_server_is_given_up_and_the_next_goes_out(post: Post) -> None:
+    """A reload takes the server away, and another names one."""
+    post.mailer.submit(Alert(Role.VRRP, 1, Mail(recipients=("a@example.org",)), "R1", Letter("S", "body")))
+    with MailServer() as server:
+        post.submit(server.port, "next")
+        post.until(lambda: len(server.mails) == 1)
+        post.until_idle()
+    assert (post.mailer.sent, post.mailer.lost, post.mailer.waiting) == (1, 1, 0)
+
+
 def test_a_name_for_the_greeting_and_a_sender_are_made_up(post: Post) -> None:
     host = socket.gethostname()
     with MailServer() as server:

@@ -19,7 +19,8 @@ RELOADS = 200
 WARM = 20
 """Reloads after which memory has found its level."""
 LONGEST_GAP_US = 1_500_000
-GROWTH_LIMIT_KB = 4_096
+GROWTH_LIMIT_KB = {"control": 4_096, "vrrp": 2_048, "supervisor": 512}
+"""Who reads a file anew each time, or changes 255 instances, does not come out to the page."""
 
 
 def configuration(priority: int) -> str:
@@ -45,6 +46,10 @@ def resident_kb(pid: int) -> int:
     return int(line.split()[1])
 
 
+def descriptors_of(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
 def test_two_hundred_reloads_with_255_masters(network: Network) -> None:
     lan = network.bridge()
     one, two = network.node("one"), network.node("two")
@@ -53,14 +58,14 @@ def test_two_hundred_reloads_with_255_masters(network: Network) -> None:
     with Kad(one, configuration(200)) as daemon:
         daemon.wait_for("Entering MASTER STATE", times=INSTANCES, seconds=30)
         wait_for_generation(daemon, 1)
-        pids = pids_of(daemon)
+        pids = pids_of(daemon) | {"supervisor": daemon.pid}
         memory: dict[str, int] = {}
         descriptors: dict[str, int] = {}
         with Capture(two, "eth0") as capture:
             for number in range(RELOADS):
                 if number == WARM:
                     memory = {role: resident_kb(pid) for role, pid in pids.items()}
-                    descriptors = {role: len(os.listdir(f"/proc/{pid}/fd")) for role, pid in pids.items()}
+                    descriptors = {role: descriptors_of(pid) for role, pid in pids.items()}
                 daemon.configure(configuration(200 + number % 40))
                 assert reload(daemon).accepted
                 capture.drain()
@@ -79,10 +84,12 @@ def test_two_hundred_reloads_with_255_masters(network: Network) -> None:
             gaps.append(advert.time_us - last.get(advert.vrid, advert.time_us))
             last[advert.vrid] = advert.time_us
         assert max(gaps) <= LONGEST_GAP_US
-        assert pids_of(daemon) == pids
+        assert pids_of(daemon) | {"supervisor": daemon.pid} == pids
         assert daemon.count("Entering BACKUP STATE") == INSTANCES
         assert {instance.state for instance in status_of(daemon).instances} == {"MASTER"}
         for role, pid in pids.items():
-            assert resident_kb(pid) - memory[role] < GROWTH_LIMIT_KB, role
-            # One connection of the asker's may still be on its way out.
-            assert len(os.listdir(f"/proc/{pid}/fd")) <= descriptors[role] + 1, role
+            grown_kb, more = resident_kb(pid) - memory[role], descriptors_of(pid) - descriptors[role]
+            print(f"{role}: {memory[role]} kB {grown_kb:+d}, {descriptors[role]} descriptors {more:+d}")
+            assert grown_kb < GROWTH_LIMIT_KB[role], role
+            # One connection of the asker's may still be on its way out, and the line to a spare child be new.
+            assert more <= 1, role

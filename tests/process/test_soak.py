@@ -9,7 +9,7 @@ from tests.support.namespaces import needs_namespaces
 
 SECONDS = 60
 
-pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.pairs]
 
 
 def test_a_minute_of_everything() -> None:

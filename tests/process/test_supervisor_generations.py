@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 from tests.support.roles.family import Family, is_alive
@@ -90,6 +92,22 @@ def test_control_that_hangs_up_is_replaced_and_costs_no_processor() -> None:
         assert "closed its line" in family.log()
 
 
+def test_a_hup_for_a_control_that_hung_up_goes_to_the_next_one() -> None:
+    with Family().start_ready() as family:
+        deaf, before = family.child("control"), sockets_of(family.pid)
+        family.command("control", "hang-up")
+        # The supervisor hears of it within a moment; the process itself lives on for a second.
+        family.wait(lambda: sockets_of(family.pid) < before)
+        family.signal(1)
+        assert family.wait_for("reload")["pid"] != deaf
+        assert family.stop() == 0
+
+
+def sockets_of(pid: int) -> int:
+    directory = Path(f"/proc/{pid}/fd")
+    return sum(os.readlink(each).startswith("socket:") for each in directory.iterdir())
+
+
 def test_reload_lost_with_control_is_said_and_the_next_one_works() -> None:
     with Family().start_ready() as family:
         family.signal(1)
@@ -98,10 +116,3 @@ def test_reload_lost_with_control_is_said_and_the_next_one_works() -> None:
         assert "reload ended with control" in family.log()
         family.signal(1)
         family.wait_for("reload", count=2)
-
-
-def test_stop_by_request_of_control() -> None:
-    with Family().start_ready() as family:
-        family.command("control", "stop-daemon asked for")
-        assert family.exit_status() == 0
-        assert "stopping: asked for" in family.log()

@@ -9,10 +9,13 @@ import time
 import psutil
 import pytest
 
+from tests.support.metronome import interpreter_start_us
 from tests.support.namespaces import remains
 from tests.support.roles.family import Family, is_alive
 
 ROLES = ("control", "vrrp", "check", "bfd")
+AT_ONCE_US = 20_000
+TOLD_WITHIN_US = 500_000
 
 
 def test_start_and_orderly_stop() -> None:
@@ -34,18 +37,23 @@ def test_start_and_orderly_stop() -> None:
 def test_killed_child_is_back_and_nobody_else_notices(role: str) -> None:
     with Family().start_ready() as family:
         others = {other: family.child(other) for other in ROLES if other != role}
-        took_us = []
+        took_us: list[int] = []
+        new_interpreter_us: list[int] = []
         for life in (2, 3, 4):
             started = family.kill_and_wait(role)
             took_us.append(started["took_us"])
             assert (started["life"], started["generation"]) == (life, 1)
             family.wait(lambda: family.states().get(role) == "RUNNING")
-        assert min(took_us) < 20_000
+            new_interpreter_us.append(interpreter_start_us())
+        print(f"took {took_us} us, a new interpreter {new_interpreter_us}")
+        # A fork, and nothing that is waited for; how long that takes, the machine says.
+        assert min(took_us) < max(AT_ONCE_US, 2 * min(new_interpreter_us))
         assert {other: family.child(other) for other in others} == others
         assert not [event for event in family.events() if event["what"] in ("term", "stopped")]
         # The pid file says who it is now.
         if role != "control":
-            assert (family.directory / f"{role}.pid").read_text() == f"{family.child(role)}\n"
+            pid_file = family.directory / f"{role}.pid"
+            family.wait(lambda: pid_file.read_text() == f"{family.child(role)}\n")
 
 
 def test_fourth_crash_waits_and_third_withdraws() -> None:
@@ -156,8 +164,8 @@ def test_killed_supervisor_takes_its_children_along() -> None:
         family.wait(lambda: not any(is_alive(pid) for pid in pids))
         ends = {event["role"]: event["at_us"] - begin_us for event in family.events("stopped")}
         assert set(ends) == set(ROLES)
-        # A fake child looks at its flag every 20 ms.
-        assert min(ends.values()) < 50_000
+        # A fake child looks at its flag every 20 ms. Who was not told would go on.
+        assert min(ends.values()) < TOLD_WITHIN_US
 
 
 def test_new_supervisor_waits_for_the_old_family() -> None:

@@ -34,7 +34,8 @@ def test_the_spare_is_the_next_life_and_is_followed_by_another() -> None:
             started = family.kill_and_wait("vrrp")
             assert (started["pid"], started["life"], started["generation"]) == (waiting, life, 1)
             assert psutil.Process(waiting).name() == "kad_vrrp"
-            assert (family.directory / "vrrp.pid").read_text() == f"{waiting}\n"
+            # It was told to begin first of all.
+            family.wait(lambda pid=waiting: (family.directory / "vrrp.pid").read_text() == f"{pid}\n")
             assert other_spare(family, 0) != waiting
         assert [event["life"] for event in family.events("start", "vrrp")] == [1, 2, 3]
 

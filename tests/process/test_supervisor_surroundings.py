@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -172,6 +173,40 @@ def test_systemd_hears_start_reload_and_stop_and_is_fed_all_the_while() -> None:
         family.signal(signal.SIGTERM)
         hear_until("STOPPING=1")
         assert family.exit_status() == 0
+
+
+def test_a_child_that_never_comes_up_does_not_keep_the_others_from_being_ready() -> None:
+    """The service manager would end them all, the MASTER too, when its time for a start is over."""
+    with Family({"check": {"crash": True}}) as family:
+        heard = hear(family)
+        family.start(NOTIFY_SOCKET=str(family.directory / "notify"))
+        ready = next(word for word in heard if "READY=1" in word)
+        assert "check has not come up (exit status 70)" in ready
+        # As soon as it is in back-off, so after the fourth of its lives.
+        assert len(family.events("start", "check")) in (4, 5)
+        family.plan({"roles": ["vrrp", "check", "bfd"]})
+        assert next(word for word in heard if "STATUS" in word) == "STATUS=generation 1"
+        family.wait(lambda: family.states()["check"] == "RUNNING")
+        assert family.stop() == 0
+
+
+def test_a_start_without_vrrp_is_not_ready_and_one_that_reads_for_long_says_that_it_does() -> None:
+    with Family({"vrrp": {"crash": True}, "load_s": 0.5}) as family:
+        heard = hear(family)
+        family.start(NOTIFY_SOCKET=str(family.directory / "notify"))
+        assert next(heard) == "EXTEND_TIMEOUT_USEC=30000000"
+        family.wait_for("start", "vrrp", 5)
+        family.plan({"roles": ["vrrp", "check", "bfd"]})
+        assert next(heard) == "READY=1\nSTATUS=generation 1"
+        assert family.stop() == 0
+
+
+def hear(family: Family) -> Iterator[str]:
+    """What the service manager hears, word by word; ends the test where nothing comes."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    listener.bind(str(family.directory / "notify"))
+    listener.settimeout(20)
+    return iter(lambda: listener.recv(4096).decode(), "")
 
 
 def test_a_hung_supervisor_is_not_fed() -> None:

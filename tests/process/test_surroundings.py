@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -29,28 +29,46 @@ SECOND_VIP = "192.0.2.101"
 LAUNCHER = """
 import os, sys
 NOTES = sys.argv.pop(1)
+def note(file, text):
+    descriptor = os.open(f"{NOTES}/{file}", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(descriptor, text.encode())
+    os.close(descriptor)
+def note_modules(file):
+    note(file, " ".join(sorted(sys.modules)) + "\\n")
 class Note:
     @staticmethod
     def find_spec(name, path=None, target=None):
-        descriptor = os.open(NOTES, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        os.write(descriptor, f"{os.getpid()} {name}\\n".encode())
-        os.close(descriptor)
+        note("imports", f"{os.getpid()} {name}\\n")
 sys.meta_path.insert(0, Note)
 from kad.cli import main
-sys.exit(main())
+from kad.runtime.systemd import ServiceManager
+tell, leave = ServiceManager.ready, os._exit
+def tell_and_note(self, status=""):
+    note_modules("modules.ready")
+    tell(self, status)
+def leave_and_note(status):
+    note_modules(f"modules.{os.getpid()}")
+    leave(status)
+ServiceManager.ready, os._exit = tell_and_note, leave_and_note
+status = main()
+note_modules(f"modules.{os.getpid()}")
+sys.exit(status)
 """
-"""kad, with a note of every module that is imported in any of its processes."""
+"""kad, with a note of every module that is imported in any of its processes, of all there are when the
+service manager is told READY, and of all there are when a process leaves.
+"""
 
 
 class Watched(Kad):
-    """kad in a mount namespace of its own, its imports noted.
+    """kad in a mount namespace of its own, its imports noted; the test is its service manager.
 
     What the test itself writes and reads lies ``outside`` the directory the daemon writes to.
     """
 
     def __init__(self, node: Node, outside: Path) -> None:
         self.outside = outside
-        self._imported = 0
+        self._manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._manager.bind(str(outside / "manager"))
         super().__init__(node, "")
         self.config = outside / "daemon.conf"
 
@@ -61,24 +79,29 @@ class Watched(Kad):
         fresh.rename(self.outside / "daemon.conf")
 
     def argv(self) -> list[str]:
-        launcher = [sys.executable, "-c", LAUNCHER, str(self.outside / "imports")]
-        return ["unshare", "--mount", "--propagation", "private", *launcher, *super().argv()[1:]]
+        launcher = [sys.executable, "-c", LAUNCHER, str(self.outside)]
+        environment = ["env", f"NOTIFY_SOCKET={self.outside}/manager"]
+        return [
+            *("unshare", "--mount", "--propagation", "private"),
+            *(*environment, *launcher, *super().argv()[1:]),
+        ]
+
+    def close(self) -> None:
+        super().close()
+        self._manager.close()
 
     def imports(self) -> list[str]:
         return (self.outside / "imports").read_text().splitlines()
 
-    def settled(self) -> bool:
-        """Has nothing been imported since it was last asked?"""
-        before, self._imported = self._imported, len(self.imports())
-        return self._imported == before
+    def wait_until_ready(self) -> None:
+        """READY, as the service manager hears it."""
+        self._manager.settimeout(30)
+        while b"READY=1" not in self._manager.recv(4096).split(b"\n"):
+            pass
 
-    def role(self, role: str) -> int:
-        """The process of that role, found by its name: files may not tell it."""
-        for pid in self.children():
-            with contextlib.suppress(OSError):
-                if Path(f"/proc/{pid}/comm").read_text().strip() == f"kad_{role}":
-                    return pid
-        return 0
+    def modules(self, of: str | int) -> set[str]:
+        """What was imported when it was READY first, or when the process of that number left."""
+        return set((self.outside / f"modules.{of}").read_text().splitlines()[0].split())
 
     def states(self) -> list[str]:
         """What the notify script was told."""
@@ -133,9 +156,8 @@ def all_live(kad: Watched, *, instead_of: dict[str, int] | None = None) -> dict[
     return poll(found, "a process of every role")
 
 
-def start(kad: Watched, keepalived: Keepalived) -> None:
-    """Every process READY, and the notification given; then the peer."""
-    kad.start()
+def settle(kad: Watched, keepalived: Keepalived) -> None:
+    """Mastery, its notification, and every process at work; then the peer."""
     poll(lambda: kad.node.holds(VIP), "mastery")
     poll(lambda: "MASTER" in kad.states(), "the notification")
 
@@ -147,8 +169,11 @@ def start(kad: Watched, keepalived: Keepalived) -> None:
     keepalived.wait_for("Entering BACKUP STATE")
 
 
-def live_through_it(kad: Watched, keepalived: Keepalived) -> None:
-    """kill -9 of each child, fail-over both ways with its notifications, a reload, the stop."""
+def live_through_it(kad: Watched, keepalived: Keepalived) -> dict[str, int]:
+    """kill -9 of each child, fail-over both ways with its notifications, a reload, the stop.
+
+    The processes of the last lives.
+    """
     node, peer = kad.node, keepalived.node
     pids = all_live(kad)
     for role in ROLES:
@@ -166,9 +191,11 @@ def live_through_it(kad: Watched, keepalived: Keepalived) -> None:
     kad.configure(text(kad.outside, VIP, SECOND_VIP))
     kad.reload()
     poll(lambda: node.holds(SECOND_VIP), "the address the reload brings")
+    last = all_live(kad, instead_of=pids)
     assert kad.stop() == 0
     assert not node.holds(VIP)
     assert not node.holds(SECOND_VIP)
+    return last
 
 
 def cover_up(kad: Watched) -> None:
@@ -181,42 +208,47 @@ def cover_up(kad: Watched) -> None:
     assert os.listdir(f"/proc/{kad.pid}/root{library}") == []
 
 
+def assert_nothing_was_imported(kad: Watched, imports: list[str], *pids: int) -> None:
+    """Since READY, in any process; and so these have ended with what there was."""
+    assert kad.imports() == imports
+    at_ready = kad.modules("ready")
+    assert at_ready >= {"kad_vrrp.app", "kad_check.app", "kad_bfd.app", "kad.control.app"}
+    for pid in (kad.pid, *pids):
+        assert kad.modules(pid) == at_ready
+
+
 def test_what_only_a_reload_needs_is_there_before(pair: tuple[Watched, Keepalived]) -> None:
-    """A start loads what it needs; the rest follows at once, and later files on disk do not matter."""
+    """A start loads what it needs; the rest follows before READY, and later files on disk do not matter."""
     if shutil.which("nsenter") is None:
         pytest.skip("needs nsenter")
     kad, _ = pair
     kad.configure(text(kad.outside, VIP, alone=True))
     kad.start()
-    poll(lambda: kad.node.holds(VIP), "mastery")
-
-    def loaded() -> bool:
-        names = {line.split()[1] for line in kad.imports()}
-        return names >= {"kad_check.app", "kad_bfd.app"}
-
-    poll(loaded, "the other roles")
-    poll(kad.settled, "the end of the imports", every=0.3)
-    before = kad.imports()
+    kad.wait_until_ready()
+    imports = kad.imports()
     cover_up(kad)
+    poll(lambda: kad.node.holds(VIP), "mastery")
     kad.configure(text(kad.outside, VIP))
     kad.reload()
-    all_live(kad)
+    born = all_live(kad)
     poll(lambda: {p.role for p in status_of(kad).processes if p.state == "RUNNING"} >= set(ROLES), "RUNNING")
     assert kad.stop() == 0
-    assert kad.imports() == before
+    assert_nothing_was_imported(kad, imports, born["check"], born["bfd"])
 
 
 def test_running_from_files_that_were_moved_away(pair: tuple[Watched, Keepalived]) -> None:
-    """The installation and Python's own library are covered up; nothing is imported after READY."""
+    """The installation and Python's own library are covered up the moment READY is told."""
     if shutil.which("nsenter") is None:
         pytest.skip("needs nsenter")
     kad, keepalived = pair
-    start(kad, keepalived)
-    before = kad.imports()
-    assert any("kad_vrrp.app" in line for line in before), "imports are noted"
+    kad.start()
+    kad.wait_until_ready()
+    imports = kad.imports()
+    assert any("kad_vrrp.app" in line for line in imports), "imports are noted"
     cover_up(kad)
-    live_through_it(kad, keepalived)
-    assert kad.imports() == before, "nothing was imported after READY"
+    settle(kad, keepalived)
+    last = live_through_it(kad, keepalived)
+    assert_nothing_was_imported(kad, imports, *last.values())
 
 
 def test_on_a_full_disk(pair: tuple[Watched, Keepalived]) -> None:
@@ -225,7 +257,8 @@ def test_on_a_full_disk(pair: tuple[Watched, Keepalived]) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(kad.directory)], check=True)
     try:
         kad.log.touch()
-        start(kad, keepalived)
+        kad.start()
+        settle(kad, keepalived)
         with (kad.directory / "fill").open("wb", buffering=0) as fill, pytest.raises(OSError, match="space"):
             while True:
                 fill.write(b"x" * 4096)

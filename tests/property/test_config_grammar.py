@@ -38,6 +38,7 @@ WORDS = [
     *("reverse", "weight", "dev", "via", "table", "scope", "label", "brd", "default", "blackhole", "to"),
     *("from", "1.1", "A", "all", "DROP", "deadbeef", '"two words"', '""', "'", '"', "\\", "{", "}", ";"),
     *("$", "$NAME", "${NAME}", "~SEQ(x,2)", "@id", "!x", "#x", "é", "\x00", "\x7f", "id", "key", "+", "-"),
+    *("\udce9", '"\\xe9"'),
 ]
 
 

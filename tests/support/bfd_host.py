@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kad.config.model.bfd import BfdInstance
+from kad.units import NEVER
 from kad_bfd.core.actions import (
     Action,
     CloseListener,
@@ -43,7 +44,6 @@ from kad_bfd.core.events import (
 from kad_bfd.core.packet import ControlPacket, State, decode, encode
 from kad_bfd.core.record import decode as decode_record
 from kad_bfd.core.session import Session
-from kad_bfd.core.timers import NEVER
 
 MS = 1_000
 SECOND = 1_000_000

@@ -9,6 +9,7 @@ from tests.support.bfd_host import MS, SECOND
 from tests.support.bfd_world import World
 
 INTERVALS_MS = (10, 20, 50, 100, 300)
+EXTREMES_MS = (10, 300)
 HANDSHAKE_US = 4 * SECOND
 CALM_US = 14 * SECOND
 """More than the longest detection time of a session that is not Up (5 x 2 s), and a handshake."""
@@ -29,13 +30,14 @@ def config(
     least_mult: int = 1,
     multihop: bool = False,
 ) -> BfdInstance:
+    intervals_ms = chance.choice((INTERVALS_MS, EXTREMES_MS, EXTREMES_MS))
     return BfdInstance(
         name=f"to {neighbor}",
         neighbor_address=address(neighbor),
-        min_tx_us=chance.choice(INTERVALS_MS) * MS,
-        min_rx_us=chance.choice(INTERVALS_MS) * MS,
+        min_tx_us=chance.choice(intervals_ms) * MS,
+        min_rx_us=chance.choice(intervals_ms) * MS,
         idle_tx_us=chance.choice((1000, 1000, 2000)) * MS,
-        multiplier=chance.randint(least_mult, 5),
+        multiplier=chance.choice((least_mult, least_mult + 1, chance.randint(least_mult, 5))),
         passive=passive,
         multihop=multihop,
     )
@@ -70,7 +72,7 @@ def retimed(world: World, name: str, *, least_mult: int = 1) -> list[BfdInstance
         changed = config(
             world.random, index, passive=old.passive, least_mult=least_mult, multihop=old.multihop
         )
-        fresh.append(changed if world.random.random() < 0.7 else old)
+        fresh.append(changed if world.random.random() < 0.85 else old)
     return fresh
 
 
@@ -84,16 +86,16 @@ def calm(seed: int) -> World:
     mesh(world, chance.choice((2, 2, 3)), least_mult=2)
     world.run(HANDSHAKE_US)
     world.forbid_losses = True
-    for _ in range(12):
+    for _ in range(16):
         name = chance.choice(list(world.machines))
-        match chance.randrange(6):
-            case 0:
+        match chance.randrange(8):
+            case 0 | 6:
                 world.reload(name, *retimed(world, name, least_mult=2))
-            case 1:
-                if chance.random() < 0.5:
-                    # In the middle of a poll sequence.
+            case 1 | 7:
+                if chance.random() < 0.8:
+                    # In the middle of a poll sequence, or before its first packet.
                     world.reload(name, *retimed(world, name, least_mult=2))
-                    world.run(chance.randrange(1, 100 * MS))
+                    world.run(chance.randrange(1, chance.choice((2, 20, 100)) * MS))
                 world.kill(name)
                 world.run(chance.randrange(1, 5 * MS))
                 world.boot(name)
@@ -140,10 +142,10 @@ def trouble(world: World) -> None:
     name = chance.choice(list(world.machines))
     link = world.links[chance.choice(list(world.links))]
     machine = world.machines[name]
-    match chance.randrange(10):
+    match chance.randrange(12):
         case 0:
             link.up = not link.up
-        case 9:
+        case 9 | 10 | 11:
             blackout(world)
         case 1:
             link.loss = chance.choice((0.0, 0.1, 0.3, 0.6))
@@ -175,5 +177,5 @@ def blackout(world: World) -> None:
     first.up = second.up = False
     world.run(chance.randrange(1, 600 * MS))
     first.up = True
-    world.run(chance.randrange(1, 300 * MS))
+    world.run(chance.randrange(1, chance.choice((300 * MS, 2 * SECOND))))
     second.up = True

@@ -2,7 +2,7 @@
 
 Everything follows from a seed. Each host has a clock of its own, wakes a little late as processes do, may
 stand still, die and come back. The witness in it watches the wire and knows RFC 5880 from outside: it does
-not ask an engine what it thinks, except for its state.
+not ask an engine what it thinks, except for its state and what it knows of the neighbour's.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from tests.support.bfd_host import MS, SECOND, Host
 
 LATENESS_US = 80
 DELAY_US = (50, 200)
+RECENT_US = 250 * MS
 SLACK_US = 1_000
 """Wake-up, delay and early sending together."""
 
@@ -97,6 +98,7 @@ class Machine:
     wake: int = 0
     ears: dict[str, Ear] = field(default_factory=dict)
     mouths: dict[str, Mouth] = field(default_factory=dict)
+    died_us: int = 0
     disturbed_us: int = -SECOND
     """When it last was reborn or thawed: its timers began anew."""
     min_rx_us: dict[str, int] = field(default_factory=dict)
@@ -129,6 +131,7 @@ class World:
         return machine
 
     def boot(self, name: str) -> None:
+        self.kill(name)
         machine = self.machines[name]
         if machine.stopping:
             machine.mouths.clear()  # an orderly end: what comes now is somebody new
@@ -137,12 +140,16 @@ class World:
         self._disturb(machine)
         machine.host.now_us = self.now_us + machine.offset_us
         self._watched(machine, machine.host.boot)
+        self._witness_birth(machine)
 
     # Faults ----------------------------------------------------------------------------------------------
 
     def kill(self, name: str) -> None:
-        self.machines[name].alive = False
-        self.machines[name].wake += 1
+        machine = self.machines[name]
+        if machine.alive:
+            machine.died_us = self.now_us
+        machine.alive = False
+        machine.wake += 1
 
     def freeze(self, name: str, duration_us: int) -> None:
         """It stands still; what arrives waits for it."""
@@ -316,6 +323,9 @@ class World:
             after = machine.host.state(config.name)
             if after is not TRANSITIONS.get((before, packet.state), before):
                 raise Violation(f"§6.8.6: {before.name}, {packet.state.name} received, {after.name}")
+            session = machine.host.session(config.name)
+            if (session.remote_discr, session.remote_state) != (packet.my_discriminator, packet.state):
+                raise Violation(f"§6.8.6: {machine.name} did not take over what it was told: {packet}")
 
     def inject(self, name: str, data: bytes, **how: Any) -> None:
         """A packet from nowhere; it must be without effect, so the witness is not told."""
@@ -363,8 +373,14 @@ class World:
         mouth = machine.mouths.setdefault(sender.name, Mouth())
         if ear.packet is None or packet.required_min_rx_us != ear.packet.required_min_rx_us:
             mouth.interrupted = True
+        config = self._configured(machine, sender.name)
+        if config is not None and config.passive and self.now_us - ear.heard_us > RECENT_US:
+            mouth.interrupted = True  # it may have forgotten the neighbour: then it may not speak
         if packet.final:
             mouth.interrupted = True
+            if mouth.packet is not None and mouth.packet.poll:
+                # Confirmed, and in use from now on.
+                mouth.settled_us = min(mouth.settled_us, mouth.packet.desired_min_tx_us)
         ear.heard_us, ear.packet = at_us, packet
         if packet.poll and self.now_us - mouth.final_us >= FINAL_GAP_US + SLACK_US:
             ear.poll_us = self.now_us
@@ -386,6 +402,19 @@ class World:
     def _configured(self, machine: Machine, name: str) -> BfdInstance | None:
         address = self.machines[name].host.address
         return next((c for c in machine.host.configs if c.neighbor_address == address), None)
+
+    def _witness_birth(self, machine: Machine) -> None:
+        """Whoever was away for longer than a neighbour waits is Down to that one, and may not say Up."""
+        away_us = self.now_us - machine.died_us
+        for name, mouth in machine.mouths.items():
+            config, ear = self._configured(machine, name), machine.ears[name]
+            if config is None or ear.packet is None or mouth.packet is None:
+                continue
+            interval_us = max(mouth.packet.desired_min_tx_us, config.min_tx_us, ear.packet.required_min_rx_us)
+            settled_us = mouth.settled_us if mouth.settled_us < 1 << 60 else 0
+            longest_us = max(mouth.packet.detect_mult, config.multiplier) * max(interval_us, settled_us)
+            if machine.host.session(config.name).is_up and away_us > longest_us + SLACK_US:
+                raise Violation(f"{machine.name}: {config.name} is Up after {away_us} µs of death")
 
     def _witness_sent(self, machine: Machine, to: str, packet: ControlPacket) -> None:
         ear = machine.ears.setdefault(to, Ear())
@@ -452,7 +481,7 @@ class World:
         if packet.detect_mult == 1:
             high_us = high_us * 9 // 10
         gap_us = self.now_us - mouth.spoken_us
-        heard_recently = self.now_us - ear.heard_us < 250 * MS
+        heard_recently = self.now_us - ear.heard_us < RECENT_US
         if gap_us < low_us - 2 * LATENESS_US:
             raise Violation(f"§6.8.7: {gap_us} µs after the last, at least {low_us}: {say}")
         if gap_us > high_us + 2 * LATENESS_US and heard_recently:

@@ -110,6 +110,8 @@ class CheckHost:
     def feed(self, event: Event) -> list[Action]:
         """Hand in an event and carry out what comes of it."""
         actions = self.engine.handle(event, self.now_us)
+        # A driver takes a core that is behind already for one that stands still.
+        assert self.engine.deadline_us is None or self.engine.deadline_us > self.now_us
         self.carry_out(actions)
         for answer in [a for a in actions if isinstance(a, ReplaceServices | WithdrawServices)]:
             self.feed(ServicesDone(answer.serial))

@@ -194,6 +194,14 @@ class Kad(Daemon):
         argv = [f"{self.program}ctl", "--run-dir", f"{self.directory}/run", *words]
         return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=180)
 
+    def role(self, role: str) -> int:
+        """The process of that role by its name, 0 where there is none: nothing is asked of it."""
+        for pid in self.children():
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{pid}/comm").read_text().strip() == f"kad_{role}":
+                    return pid
+        return 0
+
 
 class Keepalived(Daemon):
     program = "keepalived"

@@ -62,6 +62,8 @@ class Table:
         self.open = threading.Event()
         """While it is clear nothing is answered."""
         self.open.set()
+        self.refusals: dict[Command, list[int]] = {}
+        """Errors that the next requests are answered with instead."""
 
     def answer(self, request: encoder.Message) -> Iterator[Reply]:
         if request.kind == CONTROLLER:
@@ -73,6 +75,9 @@ class Table:
         self.open.wait()
         with self.lock:
             self.asked[command] += 1
+            if self.refusals.get(command):
+                yield _verdict(self.refusals[command].pop(0))
+                return
             if request.flags & encoder.NLM_F_DUMP == encoder.NLM_F_DUMP:
                 for kind, found in list(self._dump(command, request.body)):
                     body = bytes((command, 1, 0, 0)) + encoder.nested(kind, _packed(found))

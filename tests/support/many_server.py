@@ -1,6 +1,6 @@
 """A program: answers thousands of connections a second on every address, for measuring those who make them.
 
-python -m tests.support.many_server tcp PORT | http PORT | tls PORT CERTIFICATE KEY
+python -m tests.support.many_server tcp PORT | http PORT
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
-import ssl
 import sys
 
 PAGE = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello"
@@ -23,7 +22,7 @@ def listener(port: int) -> socket.socket:
     return made
 
 
-def serve(kind: str, port: int, context: ssl.SSLContext | None) -> None:
+def serve(kind: str, port: int) -> None:
     listening = listener(port)
     epoll = select.epoll()
     epoll.register(listening.fileno(), select.EPOLLIN)
@@ -31,7 +30,7 @@ def serve(kind: str, port: int, context: ssl.SSLContext | None) -> None:
     while True:
         for descriptor, _ in epoll.poll():
             if descriptor == listening.fileno():
-                accept(listening, kind, context, epoll, open_now)
+                accept(listening, kind, epoll, open_now)
             else:
                 answer(descriptor, epoll, open_now)
 
@@ -39,7 +38,6 @@ def serve(kind: str, port: int, context: ssl.SSLContext | None) -> None:
 def accept(
     listening: socket.socket,
     kind: str,
-    context: ssl.SSLContext | None,
     epoll: select.epoll,
     open_now: dict[int, socket.socket],
 ) -> None:
@@ -50,8 +48,6 @@ def accept(
                 connection.close()
                 continue
             connection.setblocking(False)
-            if context is not None:
-                connection = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
             open_now[connection.fileno()] = connection
             epoll.register(connection.fileno(), select.EPOLLIN)
 
@@ -62,7 +58,7 @@ def answer(descriptor: int, epoll: select.epoll, open_now: dict[int, socket.sock
         data = connection.recv(4096)
         if data:
             connection.send(PAGE)
-    except (BlockingIOError, ssl.SSLWantReadError):
+    except BlockingIOError:
         return
     except OSError:
         pass
@@ -72,12 +68,8 @@ def answer(descriptor: int, epoll: select.epoll, open_now: dict[int, socket.sock
 
 
 def main(words: list[str]) -> None:
-    kind, port, *files = words
-    context = None
-    if kind == "tls":
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*files)
-    serve(kind, int(port), context)
+    kind, port = words
+    serve(kind, int(port))
 
 
 if __name__ == "__main__":

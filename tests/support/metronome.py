@@ -6,6 +6,8 @@ the daemon; a test that counts losses leaves those rounds out, and says how many
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -42,6 +44,13 @@ class Metronome:
             now = time.monotonic()
             self._worst = max(self._worst, now - last - PERIOD_S)
             last = now
+
+
+def interpreter_start_us() -> int:
+    """What a bare Python that can do nothing yet costs here and now: how fast the machine is."""
+    begin_us = time.monotonic_ns() // 1000
+    subprocess.run([sys.executable, "-I", "-c", "pass"], check=True)
+    return time.monotonic_ns() // 1000 - begin_us
 
 
 def undisturbed(attempt: Callable[[], None], pause_ms: float) -> None:

@@ -258,12 +258,12 @@ def certificate() -> tuple[str, str]:
     return make_certificate(Path(tempfile.mkdtemp(prefix="ks-")))
 
 
-def make_certificate(directory: Path) -> tuple[str, str]:
-    """A new one, in this directory."""
+def make_certificate(directory: Path, *kind: str) -> tuple[str, str]:
+    """A new one, in this directory. ``kind``: words for openssl about the key, which is RSA else."""
     key, cert = directory / "key.pem", directory / "cert.pem"
     subprocess.run(
         [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30"),
+            *("openssl", "req", "-x509", "-newkey", *(kind or ("rsa:2048",)), "-nodes", "-days", "30"),
             *("-subj", "/CN=checked.example", "-keyout", str(key), "-out", str(cert)),
         ],
         check=True,

@@ -25,7 +25,8 @@ from kad.runtime import logs
 from kad.runtime.heartbeat import Phase
 from kad.runtime.journal import Journal
 from kad.runtime.process import ChildContext, Options, become_child, begin_life, die
-from kad_vrrp.core.actions import Action, State, StateChanged
+from kad_vrrp.core.actions import Action, Remember, State
+from kad_vrrp.core.record import decode
 from kad_vrrp.io.shell import Shell
 from tests.support.namespaces import Node, poll
 
@@ -52,20 +53,44 @@ def generation(number: int, instances: tuple[VrrpInstance, ...], settings: VrrpS
     return Generation(number, "", slices(config), roles=(Role.VRRP,))
 
 
-def _die_at(number: int, after: State | None) -> None:
-    """Plant a death into this process: SIGKILL before an action."""
-    perform = Shell.perform
-    counted = 0 if after is not None else 1
+class _Death:
+    """Plants a death into this process: SIGKILL before an action. What was carried out is written down.
 
-    def perform_or_die(shell: Shell, action: Action) -> None:
-        nonlocal counted
-        if counted or (isinstance(action, StateChanged) and action.new is after):
-            counted += 1
-        if counted > number:
-            os.kill(os.getpid(), signal.SIGKILL)
-        perform(shell, action)
+    ``becoming``: actions are counted from the record that says so, in which the process was something else
+    before; None: from the first action of all.
+    """
 
-    Shell.perform = perform_or_die  # type: ignore[method-assign, assignment]
+    def __init__(self, number: int, becoming: State | None, trail: Path) -> None:
+        self._number = number
+        self._becoming = becoming
+        self._was: State | None = None
+        self._counts = becoming is None
+        self._done = 0
+        self._trail = trail
+        self._trail.write_text("")
+        self._perform = Shell.perform
+
+    def plant(self) -> None:
+        Shell.perform = lambda shell, action: self._carry_out(shell, action)  # type: ignore[method-assign]
+
+    def _carry_out(self, shell: Shell, action: Action) -> None:
+        self._counts = self._counts or self._is_it(action)
+        if self._counts:
+            if self._done == self._number - 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            self._done += 1
+        self._perform(shell, action)
+        if self._counts:
+            with self._trail.open("a") as trail:
+                trail.write(f"{type(action).__name__}\n")
+
+    def _is_it(self, action: Action) -> bool:
+        if not isinstance(action, Remember):
+            return False
+        record = decode(action.record)
+        assert record is not None
+        was, self._was = self._was, record.state
+        return was is not None and was is not record.state and record.state is self._becoming
 
 
 class VrrpNode:
@@ -99,9 +124,9 @@ class VrrpNode:
         self._control.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def start(self, *, dies_at: int = 0, after: State | None = None, **context: Any) -> None:
+    def start(self, *, dies_at: int = 0, becoming: State | None = None, **context: Any) -> None:
         """A new life. ``dies_at``: it is killed before carrying out its so-maniest action, counted from the
-        first one, or from the one that tells of the state ``after``."""
+        first one, or from the record of its ``becoming`` what it was not. :meth:`trail` tells what it did."""
         self.incarnation += 1
         heartbeat = self.journal.heartbeat(Role.VRRP)
         heartbeat.begin(self.incarnation)
@@ -119,7 +144,7 @@ class VrrpNode:
         self.pid = os.fork()
         if self.pid == 0:
             if dies_at:
-                _die_at(dies_at, after)
+                _Death(dies_at, becoming, Path(self.directory, "trail")).plant()
             self._run(made)
 
     def _run(self, context: ChildContext) -> None:
@@ -170,6 +195,11 @@ class VrrpNode:
 
     def log(self) -> str:
         return self.log_file.read_text()
+
+    def trail(self) -> list[str]:
+        """The actions that the life with ``dies_at`` carried out, of those that were counted."""
+        path = Path(self.directory, "trail")
+        return path.read_text().split() if path.exists() else []
 
     def crash(self) -> str:
         """The last words of a life that ended badly."""

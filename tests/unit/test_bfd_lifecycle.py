@@ -261,6 +261,19 @@ def test_after_stop_nothing_is_heard_and_nothing_remembered() -> None:
     assert host.journal == {}
 
 
+def test_an_administrative_stop_says_so() -> None:
+    """The last session was removed: to its neighbour that is no other end than any session's."""
+    host = up()
+    host.tell(StopRequested(administrative=True))
+    assert not host.stopped
+    host.run(2 * SECOND)
+    assert host.stopped
+    assert [(p.state, p.diagnostic) for _, p in host.sent] == [
+        (State.ADMIN_DOWN, Diagnostic.ADMINISTRATIVELY_DOWN)
+    ] * 3
+    assert host.journal == {}
+
+
 def test_stop_without_sessions_is_over_at_once() -> None:
     host = Host().boot()
     host.stop()
@@ -294,6 +307,37 @@ def test_a_configuration_that_comes_while_stopping_is_too_late() -> None:
     host.run(100 * MS)
     assert host.stopped
     assert "late" not in host.published
+
+
+def farewells(host: Host) -> int:
+    return sum(packet.state is State.ADMIN_DOWN for _, packet in host.sent)
+
+
+def test_a_session_whose_place_another_takes_says_farewell_once_and_first() -> None:
+    """What came after the first words of the new one would end it."""
+    host = up()
+    host.reload(instance("renamed"))
+    assert [packet.state for _, packet in host.sent] == [State.ADMIN_DOWN, State.DOWN]
+    host.run(3 * SECOND)
+    assert farewells(host) == 1
+    assert len(host.transports) == 1
+
+
+def test_a_session_that_is_removed_and_comes_back_is_not_ended_by_its_own_farewells() -> None:
+    host = up()
+    host.reload()
+    host.run(10 * MS)
+    host.reload(instance())
+    host.run(3 * SECOND)
+    assert farewells(host) == 1
+    assert len(host.transports) == 1
+
+
+def test_a_session_with_another_neighbour_takes_nobodys_place() -> None:
+    host = up()
+    host.reload(instance("other", "10.0.0.9"), instance("far", multihop=True))
+    host.run(3 * SECOND)
+    assert farewells(host) == 3
 
 
 # Sockets ---------------------------------------------------------------------------------------------------

@@ -7,9 +7,18 @@ from collections.abc import Iterator
 
 import pytest
 
+from kad.ipc.messages import Role
 from kad.runtime.clock import monotonic_us, realtime_us
+from kad.runtime.journal import AREAS
 from kad_bfd.core.actions import Listener
-from kad_bfd.io.sockets import READ_LIMIT, Arrived, ListeningSocket
+from kad_bfd.io.sockets import (
+    ORIGIN_LIMIT,
+    READ_LIMIT,
+    STRANGERS_ORIGIN_LIMIT,
+    STRANGERS_READ_LIMIT,
+    Arrived,
+    ListeningSocket,
+)
 
 HOUR_US = 3_600_000_000
 WAY = struct.pack("=HH4s8x", 2, 49152, bytes((192, 0, 2, 2)))
@@ -22,7 +31,7 @@ def arrived() -> Arrived:
 
 @pytest.fixture
 def reader(arrived: Arrived) -> Iterator[ListeningSocket]:
-    made = ListeningSocket(Listener(4), READ_LIMIT, arrived.extend)
+    made = ListeningSocket(Listener(4), READ_LIMIT, arrived.extend, {})
     yield made
     made.socket.close()
 
@@ -47,3 +56,27 @@ def test_a_clock_that_was_set_moves_no_packet_beyond_what_is_certain(
         assert at_us == empty_us
     else:
         assert empty_us < at_us <= monotonic_us()
+
+
+@pytest.mark.parametrize(
+    ("reads", "kept"), [(READ_LIMIT, ORIGIN_LIMIT), (STRANGERS_READ_LIMIT, STRANGERS_ORIGIN_LIMIT)]
+)
+def test_forged_sources_do_not_fill_the_memory(arrived: Arrived, reads: int, kept: int) -> None:
+    reader = ListeningSocket(Listener(4), reads, arrived.extend, {})
+    for number in range(kept + kept // 2):
+        way = struct.pack("=HHI8x", 2, 49152, number)
+        reader._hand_on([(b"", way, realtime_us())])
+    reader.socket.close()
+    assert len(arrived) == kept + kept // 2
+    assert len(reader._origins) <= kept
+
+
+def test_every_neighbour_there_can_be_has_an_origin_that_is_kept(
+    reader: ListeningSocket, arrived: Arrived
+) -> None:
+    """What is not kept is made anew for each of its packets, and no session takes it for familiar."""
+    ways = [struct.pack("=HHI8x", 2, 49152, number) for number in range(AREAS[Role.BFD].slots)]
+    for _ in range(2):
+        reader._hand_on([(b"", way, realtime_us()) for way in ways])
+    first, second = arrived[: len(ways)], arrived[len(ways) :]
+    assert all(one[1] is two[1] for one, two in zip(first, second, strict=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from kad.config.model.check import CheckConfiguration
@@ -310,6 +312,30 @@ def test_a_thousand_checks_never_start_at_once() -> None:
     assert groups[-1][0] - groups[0][0] >= 5_000 * (1000 // 64)
 
 
+def test_more_checks_than_can_be_done_are_done_late_and_it_is_said_once() -> None:
+    servers = "\n".join(
+        f"real_server 192.0.{n // 250}.{n % 250 + 1} 80 {{\n TCP_CHECK {{\n warmup 0\n }}\n }}"
+        for n in range(600)
+    )
+    head = "virtual_server 10.0.0.1 80 {\n lvs_sched rr\n lvs_method DR\n protocol TCP\n delay_loop 1\n"
+    made = CheckHost(read(f"{head}{servers}\n}}").config.check)
+    made.start()
+    ran: Counter[int] = Counter()
+    until_us = made.now_us + 20 * SECOND
+    while made.now_us < until_us:
+        made.now_us = max(made.now_us, made.engine.deadline_us or 0)
+        made.feed(TimeReached())
+        for number in list(made.running):
+            made.now_us += 5_000
+            ran[number] += 1
+            made.answer(number, True)
+    # 200 a second, where 600 are asked for: everybody has a turn every three seconds.
+    assert len(ran) == 600 and min(ran.values()) >= 5 and max(ran.values()) <= min(ran.values()) + 1
+    assert [line for line in made.logged() if "checks start" in line] == [
+        "checks start 1.3 s late: there are more than a processor carries, or this machine stood still"
+    ]
+
+
 def test_warm_up_spreads_starts_evenly_and_the_same_each_time() -> None:
     servers = "\n".join(
         f"real_server 192.0.{n // 250}.{n % 250 + 1} 80 {{\n TCP_CHECK {{\n }}\n }}" for n in range(600)
@@ -399,6 +425,19 @@ def test_a_file_changes_weights_and_takes_servers_down() -> None:
     assert made.table(VS) == {ONE: 10, TWO: 5}
 
 
+def test_what_a_file_forbids_gains_no_quorum_on_its_way_out() -> None:
+    text = WEIGHTS.replace("delay_loop", "quorum 6\nsorry_server 192.0.2.99 80\ndelay_loop")
+    assert "quorum" in text
+    made = CheckHost(read(text).config.check)
+    made.start()
+    made.feed(FileChanged("load", 4))
+    assert made.table(VS) == {SORRY: 1}
+    made.done.clear()
+    made.feed(FileChanged("load", 1 << 31))
+    assert made.table(VS) == {SORRY: 1}
+    assert not [action for action in made.done if isinstance(action, ChangeDestinations)]
+
+
 def test_what_a_file_says_at_start_holds_from_the_start() -> None:
     made = weighted(load=1)
     assert made.table(VS) == {ONE: 8}
@@ -484,6 +523,14 @@ def test_a_checker_with_another_schedule_goes_on_with_other_parameters_begins_an
     made.reload(configuration(check="connect_port 81"))
     assert len([a for a in made.done if isinstance(a, AddChecker)]) == 2
     assert len([a for a in made.done if isinstance(a, RemoveChecker)]) == 2
+
+
+def test_a_shorter_interval_holds_from_the_reload_on() -> None:
+    made = host(check="delay_loop 3600")
+    made.run(2, ALL_UP)
+    made.reload(configuration(check="delay_loop 5"))
+    made.run(5.1, only_down(ONE[0]))
+    assert made.table(VS) == {TWO: 1}
 
 
 def test_a_server_whose_failed_checker_was_removed_comes_up() -> None:

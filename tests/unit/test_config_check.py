@@ -568,6 +568,10 @@ WRONG_ENTRIES = [
     "10.0.0.0/0 80  # bad-range",
     "::1-10000 80  # bad-range",
     "::1-gg 80  # bad-range",
+    "10.0.0.0/13 80  # bad-range/0",
+    "10.0.0.1-10.5.0.0 80  # bad-range/0",
+    "2001:db8::/64 80  # bad-range/0",
+    "fwmark 0  # bad-range/0",
     "fwmark x  # bad-number",
     "fwmark 3 ipv4  # bad-choice",
     "fwmark  # missing-argument/2",
@@ -579,6 +583,11 @@ def test_a_wrong_entry_of_a_group_is_ignored(line: str) -> None:
     (group,) = assert_as_annotated(f"virtual_server_group g {{\n{line}\n10.9.9.9 80\n}}").config.check.groups
     assert group.ranges == (GroupRange("10.9.9.9", "10.9.9.9", 80),)
     assert group.fwmarks == ()
+
+
+def test_the_addresses_of_a_group_are_counted_together() -> None:
+    text = "virtual_server_group g {\n10.0.0.0/14 80\n10.9.9.9 80  # bad-range/0\nfwmark 3\n}"
+    assert len(assert_as_annotated(text).config.check.groups[0].ranges) == 1
 
 
 GROUPS = [

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from kad.config import machine
 from kad.config.machine import FoundScript, LocalMachine
 from kad.config.model.script import ScriptCommand
+from kad.filesystem import filesystem_of, is_unfit
 
 NOBODY = 65534
 MACHINE = LocalMachine()
@@ -68,6 +70,37 @@ def test_a_plain_name_is_searched_in_path() -> None:
 def test_a_text_without_interpreter_needs_a_shell(script: Callable[..., str]) -> None:
     found = look(script(text="echo hello\n"))
     assert found.command is not None and found.command.through_shell
+
+
+def test_a_script_on_a_filesystem_that_may_hang_needs_a_shell(
+    script: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would hold whoever starts it: the shell hangs alone. So would an interpreter that lies there."""
+    path = script()
+    remote = tmp_path / "remote"
+    remote.mkdir()
+    there = remote / "script"
+    there.write_text("#!/bin/sh\n")
+    there.chmod(0o755)
+    by_interpreter = script("interpreted", text=f"#! {there} -x\nwords\n")
+    link = tmp_path / "link"
+    link.symlink_to(there)
+    for kind, needs_shell in (("nfs4", True), ("fuse.sshfs", True), ("ext4", False)):
+        monkeypatch.setattr(machine, "mounts", lambda kind=kind: [("/", "ext4"), (str(remote), kind)])
+        for each in (str(there), by_interpreter, str(link)):
+            for keep_links in (False, True):
+                found = LocalMachine().script(ScriptCommand((each, "a")), keep_links=keep_links)
+                assert found.command is not None and found.command.through_shell is needs_shell, (kind, each)
+        found = LocalMachine().script(ScriptCommand((path, "a")), keep_links=False)
+        assert found.command is not None and not found.command.through_shell
+
+
+def test_what_a_path_lies_on_is_told_by_the_deepest_and_latest_mount() -> None:
+    among = [("/", "ext4"), ("/a", "nfs"), ("/a/b", "tmpfs"), ("/a/b", "autofs"), ("/a/b", "cifs")]
+    paths = ("/", "/ab", "/a", "/a/c", "/a/b", "/a/b/c/d", "/a/../x", "/a/bc")
+    found = [filesystem_of(path, among) for path in paths]
+    assert found == ["ext4", "ext4", "nfs", "nfs", "cifs", "cifs", "ext4", "nfs"]
+    assert filesystem_of("/proc/self/status") == "proc" and is_unfit("proc")
 
 
 @needs_root

@@ -102,9 +102,9 @@ def test_nul_bytes_and_long_lines_are_told_and_dropped() -> None:
     assert [s.texts[0] for s in result.statements] == ["a", "x" * MAX_LINE_BYTES, "d"]
 
 
-def test_bytes_that_are_not_utf_8_are_kept() -> None:
-    result = parse_text(b"name \xff\xfe{\n a\n}\n\xc3\xa9 \xc2\xa0")
-    assert result.diagnostics == []
+def test_bytes_that_are_not_utf_8_are_kept_and_told_unless_in_comments() -> None:
+    result = parse_text(b"name \xff\xfe{\n a # \xe9\n}\n\xc3\xa9 \xc2\xa0")
+    assert told(result) == [("not-utf-8", 1)] and result.holds_bytes
     assert result.statements[0].texts[1].encode("utf-8", "surrogateescape") == b"\xff\xfe"
     assert result.statements[1].texts == ["é", "\u00a0"]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kad.config.model.globals import Fifo
+from kad.config.model.script import ScriptCommand
 from kad.notify.pipes import Fifos
 
 LINE = b'INSTANCE "name" MASTER 150\n'
@@ -106,3 +107,21 @@ def test_what_is_no_pipe_is_not_written_to(loop: asyncio.AbstractEventLoop, tmp_
     stage.fifos.close()
     assert (tmp_path / "file").read_text() == "precious"
     assert len(stage.said) == 1
+
+
+def test_a_pipe_that_cannot_be_opened_has_no_reader(
+    loop: asyncio.AbstractEventLoop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage(loop, tmp_path / "pipe")
+    stage.said.clear()
+    path = tmp_path / "no directory" / "pipe"
+    reader = ScriptCommand(("sh", "-c", "sleep 60"), "/bin/sh", os.geteuid(), os.getegid())
+    stage.fifos.configure([(Fifo(str(path), os.geteuid(), os.getegid()), reader)])
+    loop.run_until_complete(asyncio.sleep(0))
+    assert stage.said
+    assert not [key for key in stage.journal if "reader" in key]
+    path.parent.mkdir()
+    stage.fifos.configure([(Fifo(str(path), os.geteuid(), os.getegid()), reader)])
+    loop.run_until_complete(asyncio.sleep(0))
+    assert [key for key in stage.journal if "reader" in key]
+    stage.fifos.close()

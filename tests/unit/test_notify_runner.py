@@ -1,10 +1,14 @@
 """Scripts really started, as this user: order, ends, limits, and what a script inherits."""
 
 import asyncio
+import errno
 import os
+import select
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,6 +18,8 @@ from hypothesis import strategies as st
 from kad.config.model.script import ScriptCommand
 from kad.notify import runner
 from kad.notify.runner import ScriptRunner, script_environment, shell_line
+from tests.support.held_exec import held_exec
+from tests.support.limits import no_descriptors
 
 Ended = tuple[str, int, tuple[int | None, ...]]
 
@@ -186,6 +192,57 @@ def test_more_than_may_wait_is_refused_and_said(monkeypatch: pytest.MonkeyPatch)
     run(body)
 
 
+def test_a_command_there_was_no_room_for_is_started_later_and_in_order(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+
+    async def body() -> None:
+        bench = Bench()
+        with no_descriptors():  # not even for the pipe that a start needs
+            bench.runner.submit("V", 1, (shell(f"echo 1 >> {log}"),))
+            await bench.until(lambda: bool(bench.reports))
+            bench.runner.submit("V", 2, (shell(f"while [ ! -e {log} ]; do sleep 0.01; done; exit 2"),))
+            bench.runner.submit("V", 3, (shell("exit 3"),))
+            assert (bench.runner.waiting, bench.ended) == (3, [])
+        await bench.until_ended(3)
+        assert sorted(bench.ended) == [("V", 1, (0,)), ("V", 2, (2,)), ("V", 3, (3,))]
+        (report,) = bench.reports
+        assert "waits" in report and "V" in report
+
+    run(body)
+
+
+def test_an_instance_there_is_no_room_for_does_not_hold_up_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user who has as many processes as he may has no room; others have."""
+    monkeypatch.setattr(runner, "PAUSES_S", (0.01,))
+    real, attempts, starts = runner.start_process, [0], []
+
+    def start(command: ScriptCommand, environment: Mapping[str, str]) -> int:
+        if command.argv[-1] == "full":
+            attempts[0] += 1
+            raise BlockingIOError(errno.EAGAIN, "try again")
+        starts.append(command.argv[-1])
+        return real(command, environment)
+
+    monkeypatch.setattr(runner, "start_process", start)
+
+    async def body() -> None:
+        bench = Bench()
+        bench.runner.submit("full", 1, (ours("/bin/true", "full"), ours("/bin/true", "after")))
+        bench.runner.submit("other", 2, (ours("/bin/true", "other"),))
+        await bench.until_ended(2)
+        assert bench.ended == [("other", 2, (0,)), ("full", 1, (None, 0))]
+        assert starts == ["other", "after"]
+        assert attempts == [runner.START_LIMIT]
+        bench.runner.submit("full", 3, (ours("/bin/true", "full"),))
+        await bench.until(lambda: attempts[0] > runner.START_LIMIT)
+        bench.runner.close()
+        tried = attempts[0]
+        await asyncio.sleep(0.03)
+        assert attempts[0] == tried
+
+    run(body)
+
+
 def test_closing_leaves_running_scripts_alone_and_loses_no_descriptor(tmp_path: Path) -> None:
     done = tmp_path / "done"
     before = len(os.listdir("/proc/self/fd"))
@@ -273,6 +330,47 @@ def test_a_file_the_kernel_cannot_execute_is_run_by_the_shell(tmp_path: Path) ->
 
     run(body)
     assert out.read_text() == "".join(f"[{word}]" for word in words[1:])
+
+
+STARTS_A_HELD_SCRIPT = """
+import os, sys
+from kad.config.model.script import ScriptCommand
+from kad.notify.runner import start_process
+command = ScriptCommand((sys.argv[1], "a b"), sys.argv[1], os.geteuid(), os.getegid(), through_shell=True)
+pid = start_process(command, {})
+print("started", flush=True)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), pid == int(open(sys.argv[2]).read()))
+"""
+
+
+@pytest.mark.root
+def test_an_exec_that_hangs_holds_the_shell_alone(tmp_path: Path) -> None:
+    """In a process of its own: whoever is held by an exec is held with the interpreter's lock."""
+    script, out = tmp_path / "script", tmp_path / "out"
+    script.write_text(f'#!/bin/sh\necho $$ > {out}\n[ "$1" = "a b" ] && exit 3\n')
+    script.chmod(0o755)
+    argv = [sys.executable, "-c", STARTS_A_HELD_SCRIPT, str(script), str(out)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        with held_exec(script):
+            assert select.select([process.stdout], [], [], 20)[0], "it waits for the exec"
+            assert process.stdout.readline() == "started\n"
+            assert not out.exists()
+        assert process.stdout.read() == "3 True\n"
+
+
+def test_what_the_shell_cannot_run_is_reported() -> None:
+    command = ScriptCommand(("/nonexistent/script",), uid=os.geteuid(), gid=os.getegid(), through_shell=True)
+
+    async def body() -> None:
+        bench = Bench()
+        bench.runner.submit("V", 1, (command,))
+        await bench.until_ended(1)
+        assert bench.ended == [("V", 1, (127,))]
+        (report,) = bench.reports
+        assert "/nonexistent/script" in report and "127" in report
+
+    run(body)
 
 
 def test_argv_zero_stays_as_written(tmp_path: Path) -> None:

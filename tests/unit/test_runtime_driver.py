@@ -1,3 +1,4 @@
+import gc
 import socket
 import statistics
 import subprocess
@@ -11,7 +12,18 @@ from dataclasses import dataclass, field
 import pytest
 
 from kad.runtime.clock import monotonic_us
-from kad.runtime.driver import BATCH, EVE_US, IDLE_WAKE_US, LONG_SLEEP_US, NEVER_US, ROUNDS, Driver, Lateness
+from kad.runtime.driver import (
+    BATCH,
+    EVE_US,
+    IDLE_WAKE_US,
+    LAST_CALL_US,
+    LONG_SLEEP_US,
+    ROUNDS,
+    Driver,
+    Lateness,
+)
+from kad.runtime.processors import Moment
+from kad.units import NEVER
 
 
 @dataclass
@@ -62,6 +74,21 @@ def test_events_from_an_action_wait_for_the_actions_at_hand() -> None:
     driver.feed("start")
     assert done == ["open", "send", "greet"]
     assert core.heard == ["start", "opened"]
+    driver.close()
+
+
+def test_the_core_may_come_later_but_before_anything_is_fed() -> None:
+    done: list[str] = []
+    driver: Driver[str, str] = Driver(None, done.append, Ticks(), "time")
+    with pytest.raises(AssertionError, match="no core"):
+        driver.feed("too early")
+    driver.close()
+    driver = Driver(None, done.append, Ticks(), "time")
+    driver.take(Recorder({"start": ["open"]}))
+    driver.feed("start")
+    assert done == ["open"]
+    with pytest.raises(AssertionError, match="there is one"):
+        driver.take(Recorder())
     driver.close()
 
 
@@ -498,7 +525,7 @@ def test_what_is_due_after_the_longest_sleep_is_not_asked_whether_it_is_rare() -
     asked: list[int] = []
     core = Recorder()
     driver, _, _ = make(core)
-    driver.prepare(lambda: asked.append(monotonic_us()) or core.deadline_us or NEVER_US, lambda: None)
+    driver.prepare(lambda: asked.append(monotonic_us()) or core.deadline_us or NEVER, lambda: None)
     begun_us = monotonic_us()
     core.deadline_us = begun_us + 3 * IDLE_WAKE_US
     core.on_time = lambda now_us: driver.stop()
@@ -526,11 +553,110 @@ def warmed_up_for(*, rare: bool, before_us: int) -> tuple[int, int, list[int]]:
     at_us = monotonic_us() + 50_000
     core.deadline_us = at_us - before_us
     driver, _, _ = make(core)
-    driver.prepare(lambda: at_us if rare else NEVER_US, lambda: warmed_up.append(monotonic_us()))
+    driver.prepare(lambda: at_us if rare else NEVER, lambda: warmed_up.append(monotonic_us()))
     driver.run()
     driver.close()
     (due_us,) = due
     return at_us, due_us, warmed_up
+
+
+def test_the_eve_of_a_rare_deadline_goes_first_until_the_next_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that wakes us after the eve gets another try."""
+    told: list[str] = []
+    monkeypatch.setattr(Moment, "begin", lambda _self: not told.append("first"))
+    monkeypatch.setattr(Moment, "end", lambda _self: told.append("as usual"))
+    for _ in range(50):
+        told.clear()
+        twice_due(told)
+        if told[0] != "due":
+            break
+    assert told == ["first", "warm", "due", "as usual", "due"]
+
+
+def test_who_could_not_be_put_first_is_not_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have a real-time priority of its own."""
+    told: list[str] = []
+    monkeypatch.setattr(Moment, "begin", lambda _self: bool(told.append("refused")))
+    monkeypatch.setattr(Moment, "end", lambda _self: told.append("as usual"))
+    for _ in range(50):
+        told.clear()
+        twice_due(told)
+        if told[0] != "due":
+            break
+    assert told == ["refused", "warm", "due", "due"]
+
+
+def test_a_loop_that_ends_on_the_eve_leaves_all_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(Moment, "begin", lambda _self: not told.append("first"))
+    monkeypatch.setattr(Moment, "end", lambda _self: told.append("as usual"))
+    for _ in range(50):
+        told.clear()
+        core = Recorder(deadline_us=monotonic_us() + 20_000)
+        driver, _, _ = make(core)
+        at_us = core.deadline_us
+        driver.prepare(lambda at_us=at_us: at_us, driver.stop)
+        driver.loop.call_later(0.03, driver.stop)
+        driver.run()
+        driver.close()
+        if told:
+            break
+    assert told == ["first", "as usual"]
+    assert gc.isenabled()
+
+
+def twice_due(told: list[str]) -> None:
+    """The first time is rare, the second is not."""
+    core = Recorder()
+    at_us = core.deadline_us = monotonic_us() + 20_000
+
+    def on_time(now_us: int) -> int | None:
+        told.append("due")
+        if core.deadline_us != at_us:
+            driver.stop()
+        return None if core.deadline_us != at_us else now_us + 20_000
+
+    core.on_time = on_time
+    driver, _, _ = make(core)
+    driver.prepare(lambda: at_us if "due" not in told else NEVER, lambda: told.append("warm"))
+    driver.run()
+    driver.close()
+
+
+def test_the_last_call_follows_the_warming_up_shortly_before_the_deadline() -> None:
+    """A machine that stands still over the eve gets another try."""
+    for _ in range(50):
+        told = called_for()
+        if len(told) == 4:
+            break
+    assert [what for what, _, _ in told] == ["warm", "last call", "due", "later"], "and each of them once"
+    eve_us, call_us, left_us, _ = (left_us for _, left_us, _ in told)
+    assert LAST_CALL_US < eve_us <= EVE_US and 0 < call_us <= LAST_CALL_US and left_us <= 0
+    assert [collecting for _, _, collecting in told] == [False, False, False, True], "until the next sleep"
+
+
+def called_for() -> list[tuple[str, int, bool]]:
+    """What was called on the eve of a rare deadline and after it, how long before it, and whether garbage is
+    looked for then."""
+    core = Recorder({"time": ["something for the event loop to see"]})
+    told: list[tuple[str, int, bool]] = []
+    at_us = core.deadline_us = monotonic_us() + 20_000
+
+    def tell(what: str) -> None:
+        told.append((what, at_us - monotonic_us(), gc.isenabled()))
+
+    def on_time(now_us: int) -> int | None:
+        tell("due")
+        driver.loop.call_later(0.02, tell, "later")
+        driver.loop.call_later(0.02, driver.stop)
+        return None
+
+    core.on_time = on_time
+    driver, _, _ = make(core)
+    driver.prepare(lambda: at_us, lambda: tell("warm"), lambda: tell("last call"))
+    driver.run()
+    driver.close()
+    return told
 
 
 def test_a_deadline_put_off_is_not_warmed_up_for() -> None:
@@ -548,7 +674,7 @@ def test_a_deadline_put_off_is_not_warmed_up_for() -> None:
     core.deadline_us = monotonic_us() + 1
     driver, _, _ = make(core)
     driver.prepare(
-        lambda: NEVER_US if turns else core.deadline_us or NEVER_US,
+        lambda: NEVER if turns else core.deadline_us or NEVER,
         lambda: warmed_up.append(monotonic_us()),
     )
     driver.run()

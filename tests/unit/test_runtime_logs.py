@@ -280,3 +280,23 @@ def test_no_more_than_so_many_lines_are_held_and_none_at_the_end(tmp_path: Path)
     numbers = [int(line.split()[-1]) for line in said[:-1]]
     assert numbers == list(range(logs.HELD_LIMIT + 1))
     assert said[-1].endswith("the last")
+
+
+def test_who_writes_by_itself_may_hold_lines_too(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    logs.open(None, Options(log_syslog=False, log_file=str(path)), direct=True)
+    logs.hold()
+    logs.info("first")
+    logs.info("second")
+    assert path.read_text() == ""
+    logs.release()
+    logs.info("third")
+    logs.hold()
+    logs.info("fourth")
+    logs.close()
+    assert [line.split()[-1] for line in path.read_text().splitlines()] == [
+        "first",
+        "second",
+        "third",
+        "fourth",
+    ]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from kad.runtime import selector as module
 from kad.runtime.clock import monotonic_us
 from kad.runtime.selector import Events, TimerSelector
 
@@ -273,6 +274,44 @@ def test_a_deadline_that_moves_on_and_on_wakes_nobody(selector: TimerSelector) -
         assert selector.deadline_us is not None
         assert start_us + 60_000_000 < selector._armed_us <= selector.deadline_us
         selector.unregister(one)
+
+
+def test_a_far_deadline_is_kept_without_the_timer(
+    selector: TimerSelector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where packets gather: once the timer is off it is left alone, until the last millisecond."""
+    armed: list[int] = []
+    arm = module._arm
+    monkeypatch.setattr(module, "_arm", lambda fd, at_us: (armed.append(at_us), arm(fd, at_us)))
+    packets, sender = socket.socketpair()
+    with packets, sender:
+        selector.served.add(packets.fileno())
+        selector.patient.add(packets.fileno())
+        selector.register(packets, selectors.EVENT_READ, (None, None))
+        selector.serve = lambda events: False
+        for turn in range(5):
+            selector.gather_us = 15_000 if turn else 0
+            sender.send(b"x")
+            selector.deadline_us = monotonic_us() + 2_000_000
+            selector.select(None)
+            packets.recv(1)
+        assert len(armed) == 2
+        assert armed[1] == 0
+        # One packet lies there, and is not waited with for longer than the deadline.
+        selector.gather_us = 60_000_000
+        sender.send(b"x")
+        selector.deadline_us = monotonic_us() + 1_100_000
+        selector.select(None)
+        assert 0 <= monotonic_us() - selector.deadline_us < 500_000
+        assert armed[-1] == selector.deadline_us
+        packets.recv(1)
+        for gather_us in (100_000, 60_000_000):
+            selector.gather_us = gather_us
+            selector.deadline_us = monotonic_us() + 1_050_000
+            selector.select(None)
+            assert 0 <= monotonic_us() - selector.deadline_us < 500_000
+            assert armed[-1] == selector.deadline_us
+        selector.unregister(packets)
 
 
 def test_an_urgent_deadline_is_not_rested_away(selector: TimerSelector) -> None:

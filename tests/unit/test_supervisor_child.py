@@ -266,6 +266,20 @@ def test_one_that_is_not_let_run_is_given_its_time_to_leave_again_but_not_for_ev
     assert life.child.state == State.STOPPED
 
 
+def test_a_hung_child_has_the_time_for_its_traceback_once_whatever_was_before() -> None:
+    life = Life()
+    life.start()
+    for _ in range(3):
+        actions = life.crash()
+    assert actions == [ForkWithdraw(3)]
+    assert life.withdraw() == [Fork(4, hold_preemption=True)]
+    life.run()
+    life.tell(Hung(True, "hung"))
+    assert life.child.patience_us == ABORT_GRACE_US
+    life.now_us += ABORT_GRACE_US
+    assert life.tell(TimePassed(starved=True)) == [Kill(102, signal.SIGKILL)]
+
+
 def test_stop_during_backoff() -> None:
     life = Life()
     life.start()
@@ -286,7 +300,9 @@ def test_start_while_stopping_starts_afterwards() -> None:
     life = Life()
     life.start()
     life.tell(Stop(5 * S))
+    assert not life.child.wanted
     assert life.tell(Start()) == []
+    assert life.child.wanted, "its pid file stays locked"
     assert life.tell(Exited(0)) == [Fork(2, hold_preemption=False)]
 
 
@@ -412,3 +428,27 @@ def test_one_process_at_a_time_whatever_happens(history: list[str], withdraws: b
         assert life.child.alive or life.child.state == State.STOPPING
     else:
         assert life.child.state == State.STOPPED
+
+
+def test_who_cleans_up_does_so_only_when_it_is_not_to_come_back() -> None:
+    life = Life(Role.CHECK, withdraws=False)
+    life.child = Child(Role.CHECK, withdraws=False, cleans_up=True)
+    life.start()
+    for number in (2, 3, 4):
+        assert life.crash(after_us=0) == [Fork(number, hold_preemption=False)]
+        life.run()
+    assert life.crash(after_us=0) == []
+    assert life.child.state == State.BACKOFF
+    assert life.tell(Stop(5 * S)) == [ForkWithdraw(4)]
+    life.tell(WithdrawForked(200))
+    assert life.tell(WithdrawExited(0)) == []
+    assert life.child.state == State.STOPPED
+
+
+def test_who_left_in_order_has_cleaned_up() -> None:
+    life = Life(Role.CHECK, withdraws=False)
+    life.child = Child(Role.CHECK, withdraws=False, cleans_up=True)
+    life.start()
+    life.tell(Stop(5 * S))
+    assert life.tell(Exited(0)) == []
+    assert life.child.state == State.STOPPED

@@ -12,7 +12,6 @@ from kad.config.model.track import TrackProcess
 from kad.track.contribution import FAULT, NONE, Contribution, of_state, of_value
 from kad.track.file import HIGHEST, LOWEST, OutOfRange, parse_value
 from kad.track.process import (
-    NEVER,
     Cause,
     Pattern,
     ProcessDue,
@@ -21,6 +20,7 @@ from kad.track.process import (
     matches,
     pattern_of,
 )
+from kad.units import NEVER
 
 S = 1_000_000
 

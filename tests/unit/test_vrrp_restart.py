@@ -1,11 +1,12 @@
 """Restart after a crash: what goes on, what starts anew, and that no instant of death leaves a mess."""
 
+import contextlib
 from collections.abc import Callable
 
 import pytest
 from msgspec.structs import replace
 
-from kad.config.model.vrrp import VirtualAddress
+from kad.config.model.vrrp import TrackedItem, Tracking, VirtualAddress, VrrpInstance
 from kad_vrrp.core.context import EngineSettings
 from kad_vrrp.core.events import AddressDeleted, StopRequested, TimeReached
 from kad_vrrp.core.record import decode
@@ -366,3 +367,49 @@ def test_dying_again_and_again_at_the_same_place_still_ends_well() -> None:
             book.boot()
             assert_consistent(book)
     assert replace(book.configs[0]) == book.configs[0]
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["the former one stands first", "the new one stands first"])
+def test_an_address_that_changes_hands_is_there_wherever_the_reload_was_cut_short(first: int) -> None:
+    def lists(mover: int) -> list[VrrpInstance]:
+        made = [
+            instance(
+                f"VI_{number}",
+                virtual_router_id=number + 1,
+                virtual_addresses=vips(f"10.1.{number}.1", *(["10.0.9.9"] if number == mover else [])),
+            )
+            for number in (0, 1)
+        ]
+        return made if first == 0 else made[::-1]
+
+    for survived in range(25):
+        book = Playbook(*lists(0)).start_as_master()
+        book.run_for(4 * SECOND)
+        assert "10.0.9.9" in book.addresses
+        book.kill_after = survived
+        with contextlib.suppress(Killed):
+            book.reload(*lists(1))
+            book.run_for(SECOND)
+        book.kill_after = None
+        book.configs, book.previous = tuple(lists(1)), tuple(lists(0))
+        book.now_us += RESTART_US
+        book.boot()
+        book.run_for(6 * SECOND)
+        assert {report.state for report in book.engine.report().instances} == {"MASTER"}
+        assert "10.0.9.9" in book.addresses, survived
+
+
+def test_a_master_keeps_the_address_that_another_instance_gives_up() -> None:
+    """keepalived takes it from both."""
+    book = Playbook(
+        instance(
+            "A", virtual_addresses=vips("10.0.9.9"), tracking=Tracking(interfaces=(TrackedItem("eth1", 0),))
+        ),
+        instance("B", virtual_router_id=52, virtual_addresses=vips("10.0.9.9")),
+        links=[link("eth0"), link("eth1", "10.0.1.2", index=3)],
+    ).start_as_master()
+    book.run_for(4 * SECOND)
+    book.tell(link("eth1", "10.0.1.2", index=3, up=False))
+    book.run_for(SECOND)
+    assert [report.state for report in book.engine.report().instances] == ["FAULT", "MASTER"]
+    assert "10.0.9.9" in book.addresses

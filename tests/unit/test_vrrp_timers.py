@@ -43,6 +43,10 @@ def test_intervals_follow_the_master_but_silence_follows_us() -> None:
     assert derived.silence_limit_us == 2_609_375
 
 
+def test_the_rhythm_of_a_single_advert_is_no_gap() -> None:
+    assert intervals(2, 255, 1_000_000, 1_000_000, 1).silence_limit_us == 1_003_906
+
+
 def test_early_window_is_a_64th_but_never_over_10_ms() -> None:
     assert early_window_us(1_000_000) == 10_000
     assert early_window_us(100_000) == 1_562

@@ -47,7 +47,7 @@ def test_the_address_that_adverts_leave_from_is_waited_for_but_not_for_ever(
     links = VirtualLinks(
         loop,
         NoThread(loop),
-        Sysctls(NoRecords(), {}, str, print),  # type: ignore[arg-type]
+        Sysctls(NoRecords(), str, print),  # type: ignore[arg-type]
         lambda: None,
         print,
         lambda _name: None,

@@ -27,15 +27,10 @@ from tests.support import vm
 
 GUEST = vm.ROOT / "tests/vm/guest"
 GROUPS = {
-    "balancing": ("check_traffic.py", "check_synchronisation.py"),
-    "beside others": ("check_side_by_side.py", "check_migration.py", "check_bfd.py"),
-    "kernel": (
-        "check_ipvs_table.py",
-        "check_many_servers.py",
-        "check_interfaces.py",
-        "check_routes.py",
-        "check_processes.py",
-    ),
+    "balancing": ("check_traffic.py", "check_synchronisation.py", "check_elsewhere.py"),
+    "beside others": ("check_side_by_side.py", "check_migration.py"),
+    "interfaces": ("check_interfaces.py", "check_bfd.py"),
+    "kernel": ("check_ipvs_table.py", "check_many_servers.py", "check_routes.py", "check_processes.py"),
 }
 """What takes about as long together, and shares nothing with the others."""
 LIMIT_S = 1200

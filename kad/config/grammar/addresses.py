@@ -6,6 +6,7 @@ import ipaddress
 from typing import Any
 
 from kad.addresses import INET, INET6, Prefix, family_of, parse_address
+from kad.config.encoding import as_bytes
 from kad.config.model.vrrp import VirtualAddress, VrrpSettings
 from kad.config.schema import NOTHING, Block, Frame, Kind, Reading, Row, Take
 from kad.config.tree import Statement
@@ -115,7 +116,7 @@ def _take_broadcast(reading: Reading, frame: Frame, statement: Statement, index:
 
 def _take_label(reading: Reading, frame: Frame, statement: Statement, index: int) -> tuple[object, int]:
     text = option_text(reading, frame, statement, index)
-    if text is None or len(text.encode()) > 15:
+    if text is None or len(as_bytes(text)) > 15:
         if text is not None:
             reading.error(
                 "too-long",

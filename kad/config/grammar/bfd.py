@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from kad.addresses import family_of
+from kad.config.encoding import as_bytes
 from kad.config.model.bfd import (
     DEFAULT_HOP_LIMIT_IPV6,
     DEFAULT_TTL_IPV4,
@@ -99,7 +100,7 @@ def _open(reading: Reading, frame: Frame) -> bool:
         reading.missing(frame, statement, "name")
         return False
     name = statement.texts[1]
-    if len(name.encode()) > NAME_MAX_LENGTH:
+    if len(as_bytes(name)) > NAME_MAX_LENGTH:
         reading.error(
             "too-long",
             f"the name '{name}' is longer than {NAME_MAX_LENGTH} characters; the session is ignored",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from kad.addresses import family_of
+from kad.config.encoding import as_bytes
 from kad.config.grammar.endpoint import PORT_LIMIT, host, is_link_local
 from kad.config.schema import CHECK, CLOSING, NOTHING, Block, Frame, Kind, Reading, Row, acting
 from kad.config.tree import Statement
@@ -62,7 +63,7 @@ def _bind_if(reading: Reading, frame: Frame, statement: Statement) -> object:
         reading.missing(frame, statement, "interface")
         return NOTHING
     name = statement.texts[1]
-    if len(name.encode()) > 15:
+    if len(as_bytes(name)) > 15:
         reading.error(
             "too-long",
             f"no interface has a name as long as '{name}'; it is ignored",

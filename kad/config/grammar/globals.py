@@ -7,7 +7,9 @@ the others are fields of :class:`kad.config.model.globals.Globals`.
 from __future__ import annotations
 
 from kad.addresses import INET, INET6, family_of, is_link_local_multicast, parse_address
+from kad.config.encoding import as_bytes
 from kad.config.model.globals import Fifo, Globals, SmtpServer, SyncDaemon
+from kad.config.model.vrrp import ANNOUNCEMENTS_LIMIT
 from kad.config.schema import (
     ALL,
     BFD,
@@ -59,11 +61,11 @@ def _process_name(reading: Reading, frame: Frame, statement: Statement) -> objec
         reading.missing(frame, statement, "name")
         return NOTHING
     name = statement.texts[1]
-    if len(name.encode()) > 15:
+    if len(as_bytes(name)) > 15:
         reading.warning(
             "truncated", f"a process name has 15 characters: '{name}' is cut", frame, statement, 1
         )
-        name = name.encode()[:15].decode(errors="ignore")
+        name = as_bytes(name)[:15].decode(errors="ignore")
     return name
 
 
@@ -811,7 +813,7 @@ GLOBAL_ROWS: tuple[Row, ...] = (
     ),
     Row(
         "vrrp_garp_master_repeat",
-        integer(0, UNSIGNED_MAX, least=1),
+        integer(0, UNSIGNED_MAX, least=1, most=ANNOUNCEMENTS_LIMIT),
         "How often each address is announced at a time.",
         "instance.garp.master_repeat",
         acts=True,
@@ -825,7 +827,7 @@ GLOBAL_ROWS: tuple[Row, ...] = (
     ),
     Row(
         "vrrp_garp_master_refresh_repeat",
-        integer(0, UNSIGNED_MAX, least=1),
+        integer(0, UNSIGNED_MAX, least=1, most=ANNOUNCEMENTS_LIMIT),
         "How often each address is announced in them.",
         "instance.garp.master_refresh_repeat",
         acts=True,
@@ -840,7 +842,7 @@ GLOBAL_ROWS: tuple[Row, ...] = (
     ),
     Row(
         "vrrp_garp_lower_prio_repeat",
-        integer(0, INT_MAX),
+        integer(0, INT_MAX, most=ANNOUNCEMENTS_LIMIT),
         "How often each address is announced then; 0 never.",
         "instance.garp.lower_prio_repeat",
         acts=True,

@@ -12,6 +12,8 @@ from kad.config.schema import CHECK, CLOSING, NOTHING, Block, Frame, Kind, Readi
 from kad.config.tree import Statement
 from kad.config.values import UNSIGNED_MAX, ignored_words, number_of
 
+ADDRESSES_LIMIT = 1 << 18
+"""Of one group: each is a service of the kernel's, and 400 bytes here."""
 FAMILIES = {"inet": 4, "inet6": 6}
 
 
@@ -28,6 +30,18 @@ def _group_fwmark(reading: Reading, frame: Frame, statement: Statement) -> objec
         return NOTHING
     mark = number_of(reading, frame, statement, 1, 0, UNSIGNED_MAX)
     if mark is None:
+        return NOTHING
+    if not mark:
+        # keepalived has the kernel refuse it.
+        reading.error(
+            "bad-range",
+            "packets without a mark have mark 0: it names no service; the entry is ignored",
+            frame,
+            statement,
+            1,
+            remedy=f"a number from 1 to {UNSIGNED_MAX}",
+            status=SUFFERED,
+        )
         return NOTHING
     family = 0
     if len(words) > 2:
@@ -64,6 +78,21 @@ def _group_range(reading: Reading, frame: Frame, statement: Statement) -> object
     if port is None:
         return NOTHING
     _no_more(reading, frame, statement, 1)
+    size = int(ipaddress.ip_address(bounds[1])) - int(ipaddress.ip_address(bounds[0])) + 1
+    size += frame.fields.get("addresses", 0)
+    if size > ADDRESSES_LIMIT:
+        # keepalived takes any number, and sends a command for each.
+        reading.error(
+            "bad-range",
+            f"'{statement.texts[0]}': over {ADDRESSES_LIMIT} addresses in a group; the entry is ignored",
+            frame,
+            statement,
+            0,
+            remedy="fwmark NUMBER, and a mark by nftables for that network",
+            status=SUFFERED,
+        )
+        return NOTHING
+    frame.fields["addresses"] = size
     return GroupRange(bounds[0], bounds[1], port)
 
 

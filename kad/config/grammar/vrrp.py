@@ -6,9 +6,8 @@ what global_defs said under ``instance.FIELD``. Fields in brackets are notes for
 
 from __future__ import annotations
 
-import os
-
 from kad.addresses import INET, INET6, family_of, is_link_local_multicast, parse_address
+from kad.config.encoding import as_bytes
 from kad.config.grammar.addresses import ADDRESS_OPTIONS, STATIC_IPADDRESS, read_address
 from kad.config.grammar.globals import (
     SECONDS_MAX,
@@ -32,6 +31,7 @@ from kad.config.grammar.track import (
     track_rows,
 )
 from kad.config.model.vrrp import (
+    ANNOUNCEMENTS_LIMIT,
     AuthHmac,
     AuthType,
     HmacKey,
@@ -149,7 +149,7 @@ def _interface_name(reading: Reading, frame: Frame, statement: Statement) -> str
         reading.missing(frame, statement, "interface")
         return None
     name = statement.texts[1]
-    if len(name.encode()) > 15:
+    if len(as_bytes(name)) > 15:
         reading.error("too-long", f"'{name}' is too long for an interface name; ignored", frame, statement, 1)
         return None
     return name
@@ -269,7 +269,7 @@ def _auth_pass(reading: Reading, frame: Frame, statement: Statement) -> object:
     if len(statement.texts) < 2:
         reading.missing(frame, statement, "password")
         return NOTHING
-    value = os.fsencode(statement.texts[1])
+    value = as_bytes(statement.texts[1])
     if len(value) > AUTH_PASS_LENGTH:
         reading.warning(
             "truncated",
@@ -361,7 +361,7 @@ def _key_bytes(reading: Reading, frame: Frame, statement: Statement, text: str) 
         except ValueError:
             reading.error("bad-key", "the key is not hexadecimal", frame, statement, 2)
             return None
-    return os.fsencode(text)
+    return as_bytes(text)
 
 
 def _one_of(*allowed: str) -> Kind:
@@ -563,7 +563,7 @@ UNICAST_PEER = Block(
 
 def _valid_interface_name(name: str) -> bool:
     return (
-        0 < len(name.encode()) <= 15
+        0 < len(as_bytes(name)) <= 15
         and name not in (".", "..")
         and not any(c in "/:" or c.isspace() for c in name)
     )
@@ -685,7 +685,7 @@ def _notify_deleted(reading: Reading, frame: Frame, statement: Statement) -> obj
 
 _SCRIPT = script()
 _GARP_DELAY = seconds(0, SECONDS_MAX)
-_GARP_COUNT = integer(0, UNSIGNED_MAX, least=1)
+_GARP_COUNT = integer(0, UNSIGNED_MAX, least=1, most=ANNOUNCEMENTS_LIMIT)
 
 
 def _notify(name: str, field: str, help: str, appended: str = "") -> Row:
@@ -982,7 +982,7 @@ INSTANCE_ROWS: tuple[Row, ...] = (
     ),
     Row(
         "garp_lower_prio_repeat",
-        integer(0, INT_MAX),
+        integer(0, INT_MAX, most=ANNOUNCEMENTS_LIMIT),
         "How often each address is announced then.",
         "garp.lower_prio_repeat",
         acts=True,

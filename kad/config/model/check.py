@@ -329,7 +329,6 @@ class CheckSettings(Struct, frozen=True, gc=False, omit_defaults=True):
     notify_fifo_script: ScriptCommand | None = None
     lvs_notify_fifo: Fifo | None = None
     lvs_notify_fifo_script: ScriptCommand | None = None
-    child_wait_us: int = 5_000_000
     router_id: str = ""
     mail: Mail = Mail()
     timeouts: IpvsTimeouts = IpvsTimeouts()

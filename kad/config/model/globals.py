@@ -8,6 +8,9 @@ from msgspec import Struct
 
 from kad.config.model.script import ScriptCommand
 
+CHILD_WAIT_US = 5_000_000
+"""How long children may take to stop, unless `child_wait_time` says otherwise."""
+
 
 class Fifo(Struct, frozen=True):
     """A named pipe that events are written to, and whose it is."""
@@ -138,7 +141,7 @@ class Globals(Struct, frozen=True, omit_defaults=True):
     namespace_with_ipsets: bool = False
     use_pid_dir: bool = False
     instance: str = ""
-    child_wait_us: int = 5_000_000
+    child_wait_us: int = CHILD_WAIT_US
     linkbeat_use_polling: bool = False
     process_name: str = ""
     vrrp: ProcessTuning = ProcessTuning()

@@ -16,5 +16,5 @@ class ScriptCommand(Struct, frozen=True, gc=False, omit_defaults=True):
     gid: int = 0
     groups: tuple[int, ...] = ()
     through_shell: bool = False
-    """The file is not executable by itself, or there is only a file to be opened (``</path``): run by /bin/sh
-    with every argument quoted."""
+    """Run by /bin/sh with every argument quoted: the file is not executable by itself, or its execution may
+    hang (it lies on a network's filesystem), or there is only a file to be opened (``</path``)."""

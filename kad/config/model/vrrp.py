@@ -54,6 +54,10 @@ class UnicastPeer(Struct, frozen=True, omit_defaults=True):
     max_ttl: int = 255
 
 
+ANNOUNCEMENTS_LIMIT = 1000
+"""Of one address in one burst: keepalived would send four thousand millions, and nothing else meanwhile."""
+
+
 class GarpSettings(Struct, frozen=True, omit_defaults=True):
     """Gratuitous ARP and unsolicited neighbour advertisements."""
 
@@ -266,8 +270,6 @@ class VrrpSettings(Struct, frozen=True, omit_defaults=True):
     router_id: str = ""
     """Empty: the host's name."""
     mail: Mail = Mail()
-    child_wait_us: int = 5_000_000
-    """How long scripts and withdrawals may take at the end."""
     firewall: Firewall = Firewall()
     disable_local_igmp: bool = False
     linkbeat_use_polling: bool = False

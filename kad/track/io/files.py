@@ -8,12 +8,12 @@ keepalived's; they count as 0.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ctypes
 import os
 import struct
 from collections.abc import Callable, Iterable
 
+from kad.filesystem import filesystem_of, is_unfit
 from kad.track.file import READ_LIMIT, OutOfRange, parse_value
 
 RETRY_S = 1.0
@@ -25,15 +25,6 @@ _OVERFLOW, _IGNORED, _ONLYDIR = 0x4000, 0x8000, 0x1000000
 _WATCHED = _CLOSE_WRITE | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _ONLYDIR
 _NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
 _EVENT = struct.Struct("=iIII")
-
-# fmt: off
-UNFIT = frozenset((
-    "9p", "afs", "autofs", "bpf", "ceph", "cgroup", "cgroup2", "cifs", "coda", "debugfs", "devpts",
-    "efivarfs", "glusterfs", "ncpfs", "nfs", "nfs4", "ocfs2", "pipefs", "proc", "romfs", "selinuxfs",
-    "smb3", "smbfs", "sockfs", "sysfs", "sysv", "tracefs",
-))
-# fmt: on
-"""Types of filesystems, beside every kind of fuse."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 # Bound at import: nothing is looked up while running.
@@ -197,7 +188,7 @@ class FileWatch:
         """Whether it is on a filesystem where looking is safe and changes are seen."""
         self._unfit.discard(path)
         kind = filesystem_of(path)
-        if kind in UNFIT or kind.startswith("fuse"):
+        if is_unfit(kind):
             self._unfit.add(path)
             self._report(f"{path} is on a filesystem ({kind}) that cannot be followed; it counts as 0")
 
@@ -239,17 +230,3 @@ def initialise(path: str, value: int, *, overwrite: bool) -> str:
     except OSError as error:
         return f"cannot initialise {path}: {error.strerror}"
     return ""
-
-
-def filesystem_of(path: str) -> str:
-    """The type of the filesystem a path lies on, as /proc/self/mountinfo tells, without touching the path."""
-    absolute = os.path.abspath(path)
-    best, kind = -1, ""
-    with contextlib.suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8") as file:
-        for line in file:
-            words = line.split(" ")
-            point = words[4].replace("\\040", " ")
-            inside = point == "/" or absolute == point or absolute.startswith(point + "/")
-            if inside and len(point) >= best:
-                best, kind = len(point), words[words.index("-", 6) + 1]
-    return kind

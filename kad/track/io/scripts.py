@@ -16,19 +16,18 @@ import signal
 import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Protocol
 
 import msgspec
 from msgspec import Struct
 
-from kad.notify.runner import ScriptStarter
+from kad.notify.runner import NO_ROOM, NOT_EXECUTABLE, NOT_FOUND, ScriptStarter
+from kad.runtime.process_end import ProcessEnd
 from kad.track.script import Ending, EndScript, RunScript
 
 LEFTOVER_PATIENCE_S = 2.0
 """From SIGTERM to SIGKILL for what a former life has left."""
-NOT_EXECUTABLE, NOT_FOUND = 126, 127
-"""A shell's exit statuses for a command that cannot be run."""
-_NO_ROOM = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 
 
 class Journal(Protocol):
@@ -50,7 +49,7 @@ class _Run(Struct):
     script: str
     serial: int
     pid: int
-    pidfd: int
+    end: ProcessEnd | None = None
     ending: bool = False
 
 
@@ -113,8 +112,8 @@ class ScriptProcesses:
         self._waiting.clear()
         for run in self._runs.values():
             self._signal(run.pid, signal.SIGKILL, run.script)
-            self._loop.remove_reader(run.pidfd)
-            os.close(run.pidfd)
+            assert run.end is not None
+            run.end.close()
             self._journal.delete(self._key(run.script))
         self._runs.clear()
 
@@ -135,25 +134,20 @@ class ScriptProcesses:
             self._report(f"{self._what} {action.script} could not be started: {error}")
             self._ended(action.script, action.serial, _status_of(error))
             return
-        pidfd = os.pidfd_open(pid)
-        run = self._runs[action.serial] = _Run(action.script, action.serial, pid, pidfd)
+        run = self._runs[action.serial] = _Run(action.script, action.serial, pid)
+        run.end = ProcessEnd(self._loop, pid, partial(self._on_end, run))
         record = RunRecord(pid, start_time(pid) or 0)
         self._journal.write(self._key(action.script), msgspec.msgpack.encode(record))
-        self._loop.add_reader(pidfd, self._on_end, run)
 
-    def _on_end(self, run: _Run) -> None:
-        self._loop.remove_reader(run.pidfd)
-        del self._runs[run.serial]
+    def _on_end(self, run: _Run, status: int) -> None:
         if run.ending:
-            # While the script is not reaped its group's id is not another's.
+            # It is not reaped yet: its group's id is not another's.
             self._signal(run.pid, signal.SIGKILL, run.script)
-        result = os.waitid(os.P_PIDFD, run.pidfd, os.WEXITED | os.WNOHANG)
-        assert result is not None, "a readable pidfd is an ended process, and ours to reap"
-        os.close(run.pidfd)
+        run.end = None
+        del self._runs[run.serial]
         if not any(other.script == run.script for other in self._runs.values()):
             self._journal.delete(self._key(run.script))
-        killed = result.si_code != os.CLD_EXITED
-        self._ended(run.script, run.serial, -result.si_status if killed else result.si_status)
+        self._ended(run.script, run.serial, status)
 
     def _signal(self, group: int, number: signal.Signals, script: str) -> None:
         try:
@@ -193,7 +187,7 @@ def start_time(pid: int) -> int | None:
 def _status_of(error: Exception) -> int | None:
     """What a script's result is that could not be started."""
     if isinstance(error, OSError):
-        if error.errno in _NO_ROOM:
+        if error.errno in NO_ROOM:
             return None
         if error.errno in (errno.EACCES, errno.ENOEXEC, errno.EPERM):
             return NOT_EXECUTABLE

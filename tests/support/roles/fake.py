@@ -31,14 +31,13 @@ from kad.ipc.messages import (
     ReloadFinished,
     ReloadRequested,
     Role,
-    StopDaemon,
     SupervisorSettings,
     SupervisorToControl,
 )
 from kad.runtime import logs
 from kad.runtime.clock import monotonic_us
 from kad.runtime.heartbeat import Phase
-from kad.runtime.process import ChildContext
+from kad.runtime.process import ChildContext, begin_life
 from kad.supervisor.channel import seal_generation, send_with_descriptor
 
 TICK_S = 0.02
@@ -158,8 +157,6 @@ class Fake:
                 self.send(AllApplied(int(rest)))
             case "finish":
                 self.send(ReloadFinished(True, rest))
-            case "stop-daemon":
-                self.send(StopDaemon(rest))
             case "orphan":
                 self.orphan()
             case "threads":
@@ -184,6 +181,7 @@ class Fake:
         if "load_failed" in self.plan:
             self.send(LoadFailed(self.plan["load_failed"], "told to fail"))
         elif self.context.generation is None:
+            threading.Event().wait(self.plan.get("load_s", 0))
             self.commit(1)
 
     def send(self, message: Any, descriptor: int = -1) -> None:
@@ -224,6 +222,9 @@ def own_descriptors() -> list[int]:
 
 
 def main(context: ChildContext) -> int:
+    if context.await_turn is not None:
+        context.take_turn()
+        begin_life(context)
     return Fake(context).live()
 
 

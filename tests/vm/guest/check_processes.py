@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.interop.test_words_side_by_side import buffers_of
 from tests.netns.test_track_probes import (  # noqa: F401  (fixtures, and tests to be run here)
     loop,
     processes,
@@ -21,7 +23,7 @@ from tests.netns.test_track_probes import (  # noqa: F401  (fixtures, and tests 
     test_forks_count_at_once_and_threads_never,
 )
 from tests.support.capture import Capture
-from tests.support.daemon import Kad, Keepalived
+from tests.support.daemon import Daemon, Kad, Keepalived
 from tests.support.keepalived import configuration, vrrp_instance
 from tests.support.namespaces import Network, Node, poll
 
@@ -211,3 +213,28 @@ def test_the_same_priorities_as_keepaliveds(tmp_path: Path, wire: Capture) -> No
                 print(daemon.said()[-8000:])
     assert told["Kad"] == told["Keepalived"]
     assert len({str(each) for each in told["Kad"]}) > 4, "something happened each time"
+
+
+@pytest.mark.parametrize("program", [Keepalived, Kad])
+@pytest.mark.parametrize(
+    ("words", "size"),
+    [
+        (("process_monitor_rcv_bufs 70000",), 140_000),
+        (("process_monitor_rcv_bufs 7000000", "process_monitor_rcv_bufs_force"), 14_000_000),
+    ],
+)
+def test_the_buffer_of_the_events(
+    wire: Capture, program: type[Daemon], words: tuple[str, ...], size: int
+) -> None:
+    """The kernel doubles what it is asked for."""
+    watched = "vrrp_track_process P {\nprocess sleep\nweight 1\n}\n"
+    follower = vrrp_instance(interface="kt0", version=3, extra=("track_process {", "P", "}"))
+    with program(FirstNamespace(), configuration(watched, follower, settings=words)) as daemon:
+        daemon.wait_for("Entering MASTER STATE", seconds=PATIENCE_S)
+        pid = daemon.vrrp_pid()
+        poll(
+            lambda: size in set(buffers_of(pid, socket.AF_NETLINK)),
+            lambda: f"{sorted(buffers_of(pid, socket.AF_NETLINK))}: {daemon.said()}",
+            seconds=PATIENCE_S,
+            every=0.2,
+        )

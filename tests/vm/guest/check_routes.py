@@ -19,6 +19,7 @@ ROUTES = (
     "10.5.0.0/24 encap mpls 100/200 via 192.0.2.254 dev eth0",
     "10.6.0.0/24 encap mpls 1048575 via 192.0.2.254 dev eth0",
     "2001:db8:a2::/48 encap mpls 17 via 2001:db8::fe dev eth0",
+    "2001:db8:a4:0:2000::1/128 encap ila 1:2:3:4 via 2001:db8::fe dev eth0",
     "2001:db8:a3::/48 encap ip6 id 5 dst 2001:db8::99 dev eth0",
 )
 RULES = (
@@ -30,7 +31,7 @@ RULES = (
 
 @pytest.fixture
 def nodes(network: Network) -> tuple[Node, Node]:
-    subprocess.run(["modprobe", "-a", "vrf", "mpls_router", "mpls_iptunnel"], check=True)
+    subprocess.run(["modprobe", "-a", "vrf", "mpls_router", "mpls_iptunnel", "ila"], check=True)
     made = []
     for label in ("keepalived", "kad"):
         node = network.node(label)

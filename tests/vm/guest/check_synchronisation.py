@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.daemon import Kad
+from tests.support.daemon import Daemon, Kad, Keepalived
 from tests.support.keepalived import configuration, vrrp_instance
 from tests.support.lvs import Farm, connection, ipvsadm, table
 from tests.support.namespaces import Network, Node, poll, remains
@@ -144,3 +144,14 @@ def test_a_connection_outlives_its_director(pair: tuple[Node, Node, Node]) -> No
         other.reload_surely(PATIENCE_S)
         poll(lambda: running(second) == [], "no daemon", seconds=PATIENCE_S, every=0.2)
         assert "800 " in ipvsadm(second, "-Ln", "--timeout")
+
+
+@pytest.mark.parametrize("program", [Keepalived, Kad])
+def test_the_instances_own_word_of_old(pair: tuple[Node, Node, Node], program: type[Daemon]) -> None:
+    _, first, _ = pair
+    instance = vrrp_instance(addresses=(f"{VIP}/24",), extra=("lvs_sync_daemon_interface eth0",))
+    with program(first, configuration(instance) + SERVICE) as daemon:
+        poll(lambda: running(first) == ["master 0"], daemon.said, seconds=PATIENCE_S, every=0.2)
+        assert "mcast=eth0" in ipvsadm(first, "-Ln", "--daemon")
+        daemon.stop(PATIENCE_S)
+    assert running(first) == []
