@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable
 
-from kad.addresses import family_of
+from kad.addresses import INET6, family_of
 from kad.config.model.vrrp import VrrpInstance
 from kad_vrrp.core.actions import AddressEntry, Announce
 from kad_vrrp.core.context import NEVER, Context
 from kad_vrrp.core.garp import AnnouncementSchedule, frame_for
+
+_Entries = tuple[AddressEntry, ...]
 
 
 class Announcer:
@@ -34,7 +36,7 @@ class Announcer:
         """Every address is to be announced at that instant, once the kernel has it."""
         self._owed_at_us = at_us
 
-    def settle(self, config: VrrpInstance, entries: tuple[AddressEntry, ...], now_us: int) -> None:
+    def settle(self, config: VrrpInstance, entries: _Entries, now_us: int) -> None:
         """The kernel has every address: what is owed leaves now, or when its time comes."""
         if self._owed_at_us == NEVER:
             return
@@ -44,18 +46,17 @@ class Announcer:
             self._begin(config, entries, now_us)
         self._owed_at_us = NEVER
 
-    def added(self, config: VrrpInstance, entries: tuple[AddressEntry, ...], now_us: int) -> None:
+    def added(self, config: VrrpInstance, entries: _Entries, now_us: int) -> None:
         """The kernel got more addresses while we were MASTER: a reload, or they were put back."""
         if self._owed_at_us == NEVER and self._schedule.full_us == NEVER:
             self._begin(config, entries, now_us)
 
-    def _begin(self, config: VrrpInstance, entries: tuple[AddressEntry, ...], now_us: int) -> None:
+    def _begin(self, config: VrrpInstance, entries: _Entries, now_us: int) -> None:
         self._burst(config, entries, config.garp.master_repeat, now_us)
-        self._schedule.begin(config.garp, now_us)
+        on_vmac = bool(self._one_per_vmac(entries))
+        self._schedule.begin(config.garp, now_us, on_vmac=on_vmac)
 
-    def heard_lower_priority(
-        self, config: VrrpInstance, entries: tuple[AddressEntry, ...], now_us: int
-    ) -> None:
+    def heard_lower_priority(self, config: VrrpInstance, entries: _Entries, now_us: int) -> None:
         """Another master below us was heard: hosts may have believed it."""
         self._burst(config, entries, config.garp.lower_prio_repeat, now_us)
         self._schedule.heard_lower_priority(config.garp, now_us)
@@ -66,8 +67,13 @@ class Announcer:
         if frame is not None:
             self._context.emit(Announce(config.name, ((config.interface, frame),)))
 
-    def on_time(self, config: VrrpInstance, entries: tuple[AddressEntry, ...], now_us: int) -> None:
+    def on_time(self, config: VrrpInstance, entries: _Entries, now_us: int) -> None:
         """Whatever is due."""
+        if self._schedule.full_us <= now_us:
+            self._begin(config, entries, now_us)
+        if self._schedule.again_us <= now_us:
+            self._schedule.again_us = NEVER
+            self._burst(config, self._one_per_vmac(entries), 1, now_us)
         if self._schedule.extra_due(config.garp, now_us):
             self._burst(config, self._one_per_other_interface(config, entries), 1, now_us)
         repeat = self._schedule.due(config.garp, now_us)
@@ -103,15 +109,27 @@ class Announcer:
         self._frames[entry] = (link, frame)
         return frame
 
-    def _one_per_other_interface(
-        self, config: VrrpInstance, entries: tuple[AddressEntry, ...]
-    ) -> tuple[AddressEntry, ...]:
+    def _one_per_other_interface(self, config: VrrpInstance, entries: _Entries) -> _Entries:
         """garp_extra_if: the first address on each VMAC that sends no adverts; with ``all`` on every other
         interface.
         """
-        first: dict[str, AddressEntry] = {}
-        for entry in entries:
-            is_extra = config.garp.extra_if_all or entry.interface in self._context.bases
-            if is_extra and entry.interface != config.transport_interface:
-                first.setdefault(entry.interface, entry)
-        return tuple(first.values())
+        bases = self._context.bases
+        return _first_of_each(
+            entry
+            for entry in entries
+            if entry.interface != config.transport_interface
+            and (config.garp.extra_if_all or entry.interface in bases)
+        )
+
+    def _one_per_vmac(self, entries: _Entries) -> _Entries:
+        """IPv4: who has an IPv6 address does not answer its announcement."""
+        bases = self._context.bases
+        return _first_of_each(e for e in entries if e.interface in bases and family_of(e.address) != INET6)
+
+
+def _first_of_each(entries: Iterable[AddressEntry]) -> _Entries:
+    """The first address of every interface."""
+    first: dict[str, AddressEntry] = {}
+    for entry in entries:
+        first.setdefault(entry.interface, entry)
+    return tuple(first.values())

@@ -22,6 +22,8 @@ _ICMPV6 = 58
 _NEIGHBOR_DISCOVERY_HOP_LIMIT = 255
 _NA_ROUTER = 0x80
 _NA_OVERRIDE = 0x20
+_AFTER_ANSWERS_US = 100_000
+"""By then the former master has taken the address away and answers no more requests for it."""
 
 
 def gratuitous_arp(mac: bytes, address: bytes) -> bytes:
@@ -60,7 +62,7 @@ def frame_for(entry: AddressEntry, link: LinkChanged | None) -> bytes | None:
 class AnnouncementSchedule:
     """When an instance that is MASTER announces its addresses again. Times are absolute; NEVER is off."""
 
-    __slots__ = ("extra_us", "full_us", "lower_priority_us", "refresh_us", "second_us")
+    __slots__ = ("again_us", "extra_us", "full_us", "lower_priority_us", "refresh_us", "second_us")
 
     def __init__(self) -> None:
         self.cancel()
@@ -72,19 +74,35 @@ class AnnouncementSchedule:
         self.refresh_us = NEVER
         self.extra_us = NEVER
         self.full_us = NEVER
+        self.again_us = NEVER
 
     @property
     def deadline_us(self) -> int:
-        return min(self.second_us, self.lower_priority_us, self.refresh_us, self.extra_us, self.full_us)
+        return min(
+            self.second_us,
+            self.lower_priority_us,
+            self.refresh_us,
+            self.extra_us,
+            self.full_us,
+            self.again_us,
+        )
 
-    def begin(self, settings: GarpSettings, now_us: int) -> None:
-        """The first burst leaves now; what follows it."""
+    def begin(self, settings: GarpSettings, now_us: int, *, on_vmac: bool) -> None:
+        """The first burst leaves now; what follows it.
+
+        ``on_vmac``: a former master that still has the address answers the first burst, from the same MAC.
+        Bridges believe it until the VMAC's next frame: with keepalived an advert, or the burst of
+        master_delay where it sends none. kad sends one announcement before.
+        """
+        self.full_us = NEVER
         if settings.master_delay_us:
             self.second_us = now_us + settings.master_delay_us
         if settings.master_refresh_us:
             self.refresh_us = now_us + settings.master_delay_us + settings.master_refresh_us
         if settings.extra_if_us:
             self.extra_us = now_us + settings.master_delay_us + settings.extra_if_us
+        if on_vmac:
+            self.again_us = now_us + _AFTER_ANSWERS_US
 
     def heard_lower_priority(self, settings: GarpSettings, now_us: int) -> None:
         """Another master made itself heard; a second burst follows the immediate one."""
@@ -97,10 +115,6 @@ class AnnouncementSchedule:
         Bursts due together are one, of the longest repetition.
         """
         repeat = 0
-        if self.full_us <= now_us:
-            self.full_us = NEVER
-            repeat = settings.master_repeat
-            self.begin(settings, now_us)
         if self.second_us <= now_us:
             self.second_us = NEVER
             repeat = max(repeat, settings.master_repeat)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec.structs import replace
 
 from kad.config.model.vrrp import GarpGroup, GarpSettings, VirtualAddress, VirtualLink, Vmac, VrrpInstance
@@ -129,6 +131,37 @@ def test_adverts_from_the_base_use_its_sockets_and_source() -> None:
     opened = [action.transport for action in machine.done if isinstance(action, OpenTransport)]
     assert [transport.interface for transport in opened] == ["eth0"]
     assert set(machine.announced()) == {"vrrp.51"}
+
+
+def times_announced(machine: Machine, interface: str, seconds: float) -> list[int]:
+    """Milliseconds from becoming MASTER to each announcement there."""
+    begun_us, found = 0, list[int]()
+    limit_us = machine.now_us + int(seconds * 1e6)
+    while (machine.engine.deadline_us or limit_us) < limit_us:
+        seen = len(machine.done)
+        machine.wait((machine.engine.deadline_us - machine.now_us) / 1e6)
+        for action in machine.done[seen:]:
+            if isinstance(action, Announce):
+                begun_us = begun_us or machine.now_us
+                found += [
+                    (machine.now_us - begun_us) // 1000 for name, _ in action.frames if name == interface
+                ]
+    return found
+
+
+def test_bridges_hear_once_more_where_a_vmac_is() -> None:
+    # A former master may have answered the first requests, from the same MAC.
+    addresses = VirtualAddress("10.0.0.9", 24), VirtualAddress("10.0.0.10", 24)
+    garp = GarpSettings(master_repeat=1, master_delay_us=0)
+    for mode in (Vmac(), Vmac(xmit_base=True)):
+        machine = Machine(instance(*addresses, vmac=mode, garp=garp), ETH0, vmac())
+        assert times_announced(machine, "vrrp.51", 10) == [0, 0, 100]
+    without = Machine(instance(*addresses, vmac=None, garp=garp), ETH0)
+    assert times_announced(without, "eth0", 10) == [0, 0]
+    six = VirtualAddress("fe80::99", 128), VirtualAddress("2001:db8::1", 64)
+    fields: dict[str, Any] = {"family": 6, "multicast_group": "ff02::12", "garp": garp}
+    unasked = Machine(instance(*six, **fields), ETH0, vmac("vrrp.51", MAC6, 9, "fe80::1"))
+    assert times_announced(unasked, "vrrp.51", 10) == [0, 0], "IPv6 has no requests that are answered"
 
 
 def test_what_cannot_run_says_why() -> None:
