@@ -6,6 +6,7 @@ configuration: start, reload and restart after a crash are one path.
 """
 
 from collections.abc import Mapping
+from itertools import repeat
 from typing import assert_never
 
 from kad.ipc.reports import VrrpReport
@@ -214,14 +215,13 @@ class Engine:
 
     def _receive_all(self, event: AdvertsReceived, now_us: int) -> None:
         """Nearly all are what their master said last, word for word: then only time has passed."""
-        receive = self._receive
-        vrid_at, candidates = self._registry.candidates(event.transport)
-        for packet, arrived_us in zip(event.packets, event.arrived_us, strict=True):
+        vrid_at, sole = self._registry.sole_candidates(event.transport)
+        ways = event.ways or repeat(None, len(event.data))
+        for index, (data, way, arrived_us) in enumerate(zip(event.data, ways, event.arrived_us, strict=True)):
             at_us = arrived_us if arrived_us > now_us else now_us
-            data = packet.data
-            sole = candidates.get(data[vrid_at]) if len(data) > vrid_at else None
-            if sole is None or len(sole) != 1 or not hear_again(sole[0], packet, at_us):
-                receive(packet, at_us)
+            instance = sole.get(data[vrid_at]) if len(data) > vrid_at else None
+            if instance is None or not hear_again(instance, data, way, at_us):
+                self._receive(event.packet(index), at_us)
 
     def _receive(self, event: AdvertReceived, now_us: int) -> None:
         """The one place where a packet's faults end: counted, said once, and without effect."""

@@ -13,6 +13,9 @@ from kad.track.process import ProcessesCounted
 from kad.track.script import ScriptEnded
 from kad_vrrp.core.actions import Entry
 
+Way = tuple[str, int, str]
+"""Source, hop limit and destination of an IPv6 packet."""
+
 
 class AdvertReceived(Struct, frozen=True, gc=False):
     """Bytes that arrived on a VRRP socket.
@@ -27,17 +30,31 @@ class AdvertReceived(Struct, frozen=True, gc=False):
     hop_limit: int = 255
     destination: str = ""
 
+    @property
+    def way(self) -> Way:
+        """What came beside the bytes."""
+        return self.source, self.hop_limit, self.destination
+
 
 class AdvertsReceived(Struct, frozen=True):
     """What was read from one socket at once, in order.
 
     ``arrived_us``: when each arrived, CLOCK_MONOTONIC microseconds; 0: just now. It may lie before what the
-    engine was told last, but not before another of the same socket.
+    engine was told last, but not before another of the same socket. ``ways``: none for IPv4, where the header
+    tells.
     """
 
     transport: int
-    packets: list[AdvertReceived]
+    data: list[bytes]
     arrived_us: list[int]
+    ways: list[Way] | None = None
+
+    def packet(self, index: int) -> AdvertReceived:
+        """One of them by itself, which is needed for very few of those that a thousand instances hear."""
+        data = self.data[index]
+        if self.ways is not None:
+            return AdvertReceived(self.transport, data, *self.ways[index])
+        return AdvertReceived(self.transport, data, ".".join(map(str, data[12:16].ljust(4, b"\0"))))
 
 
 class AdvertDelayed(Struct, frozen=True):

@@ -5,7 +5,7 @@ on, so that recognising is never believing more than parsing would.
 """
 
 from kad.addresses import INET
-from kad_vrrp.core.events import AdvertReceived
+from kad_vrrp.core.events import AdvertReceived, Way
 
 
 class FamiliarIPv4:
@@ -18,8 +18,7 @@ class FamiliarIPv4:
         self._fragment_ttl_protocol = event.data[6:10]
         self._rest = event.data[12:]
 
-    def matches(self, event: AdvertReceived) -> bool:
-        data = event.data
+    def matches(self, data: bytes, _: Way | None) -> bool:
         return (
             data[12:] == self._rest and data[6:10] == self._fragment_ttl_protocol and data[:4] == self._length
         )
@@ -28,13 +27,14 @@ class FamiliarIPv4:
 class FamiliarIPv6:
     """The current master's packet, and what came beside it."""
 
-    __slots__ = ("_event",)
+    __slots__ = ("_data", "_way")
 
     def __init__(self, event: AdvertReceived) -> None:
-        self._event = event
+        self._data = event.data
+        self._way = event.way
 
-    def matches(self, event: AdvertReceived) -> bool:
-        return event == self._event
+    def matches(self, data: bytes, way: Way | None) -> bool:
+        return data == self._data and way == self._way
 
 
 Familiar = FamiliarIPv4 | FamiliarIPv6

@@ -14,7 +14,7 @@ from kad_vrrp.core.election import (
     judge_as_backup,
     judge_as_master,
 )
-from kad_vrrp.core.events import AdvertReceived
+from kad_vrrp.core.events import AdvertReceived, Way
 from kad_vrrp.core.familiar import familiar_packet
 from kad_vrrp.core.packet import Advertisement, DropReason, PacketError, judge
 from kad_vrrp.core.priority import OWNER, REDUCED_OWNER
@@ -28,10 +28,10 @@ _REACTIONS_PER_INTERVAL = 4
 """How many adverts within one interval others can provoke a master to send."""
 
 
-def hear_again(instance: Instance, event: AdvertReceived, now_us: int) -> bool:
+def hear_again(instance: Instance, data: bytes, way: Way | None, now_us: int) -> bool:
     """Whether it is what the master said last, word for word: then nothing but time has passed."""
     familiar = instance.familiar
-    if familiar is None or not familiar.matches(event):
+    if familiar is None or not familiar.matches(data, way):
         return False
     instance.stats.advert_rcvd += 1
     instance.timer_us = now_us + instance.intervals.master_down_us
@@ -43,7 +43,7 @@ def hear(instance: Instance, event: AdvertReceived, now_us: int) -> bool:
 
     False: the deadline has only moved later.
     """
-    if hear_again(instance, event, now_us):
+    if hear_again(instance, event.data, event.way, now_us):
         return False
     if instance.state not in (State.MASTER, State.BACKUP) or not instance.running:
         raise PacketError(DropReason.NOT_LISTENING, instance.state.value)

@@ -41,6 +41,8 @@ class Registry:
         self._by_followed: dict[Followed, list[Instance]] = {}
         self._by_route: dict[int, dict[int, list[Instance]]] = {}
         """By transport, then by VRID."""
+        self._sole: dict[int, dict[int, Instance]] = {}
+        """Those of them that share their VRID with no other."""
         self._by_slot: dict[int, list[Instance]] = {}
         self._families: dict[int, int] = {}
         """Of each transport; its protocol, where that is not VRRP itself."""
@@ -173,9 +175,11 @@ class Registry:
                 return instance
         raise PacketError(DropReason.UNKNOWN_VRID, f"VRID {vrid}")
 
-    def candidates(self, transport: int) -> tuple[int, dict[int, list[Instance]]]:
-        """Whom the packets of a transport may be for, by one of their bytes; which one, and the instances."""
-        return _VRID_AT.get(self._families.get(transport, 0), 0), self._by_route.get(transport, {})
+    def sole_candidates(self, transport: int) -> tuple[int, dict[int, Instance]]:
+        """Whom the packets of a transport are for if it is clear, by one of their bytes; which one, and the
+        instances.
+        """
+        return _VRID_AT.get(self._families.get(transport, 0), 0), self._sole.get(transport, {})
 
     # Sockets -------------------------------------------------------------------------------------------
 
@@ -210,6 +214,15 @@ class Registry:
         self._by_slot.setdefault(slot.number, []).append(instance)
         routes = self._by_route.setdefault(slot.number, {})
         routes.setdefault(instance.config.virtual_router_id, []).append(instance)
+        self._tell_apart(slot.number, instance.config.virtual_router_id)
+
+    def _tell_apart(self, number: int, vrid: int) -> None:
+        """After a change of those who have this VRID."""
+        sole, candidates = self._sole.setdefault(number, {}), self._by_route[number].get(vrid, ())
+        if len(candidates) == 1:
+            sole[vrid] = candidates[0]
+        else:
+            sole.pop(vrid, None)
 
     def expel(self, instance: Instance, slot: Slot | None) -> None:
         """The instance does not use these sockets any more."""
@@ -220,6 +233,7 @@ class Registry:
             index[key].remove(instance)
             if not index[key]:
                 del index[key]
+        self._tell_apart(slot.number, vrid)
         if slot.number not in self._by_slot:
-            del self._families[slot.number], self._by_route[slot.number]
+            del self._families[slot.number], self._by_route[slot.number], self._sole[slot.number]
         self._transports.release(slot)

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from kad.kernel.datagrams import BATCH, BatchReader
 from kad.runtime.clock import monotonic_us, realtime_us
-from kad_vrrp.core.events import AdvertDelayed, AdvertReceived, AdvertsReceived
+from kad_vrrp.core.events import AdvertDelayed, AdvertsReceived, Way
 
 _DATA_SIZE = 8192
 """More than the longest advertisement (255 IPv6 addresses and a trailer); what is longer is cut, and bad."""
@@ -31,9 +31,6 @@ _INT = struct.Struct("=i")
 
 Deliver = Callable[[AdvertsReceived | AdvertDelayed, int], None]
 """The event, and when the first of them arrived (CLOCK_MONOTONIC; 0: just now, or as the event says)."""
-
-Way = tuple[str, int, str]
-"""Source, hop limit and destination of an IPv6 packet."""
 
 
 def stamp_packets(made: socket.socket) -> None:
@@ -57,9 +54,7 @@ class Receiver:
         self._stamps = struct.Struct(f"={name_size}x12xiQQ{rest_size}x")
         self._deliver = deliver
         self._patience_us = patience_us
-        self._sources: dict[bytes, str] = {}
         self._ways: dict[bytes, Way] = {}
-        self._events = self._events6 if family == socket.AF_INET6 else self._events4
 
     def drain(self, descriptor: int, number: int) -> bool:
         """Read what has arrived for a transport. True when more may be waiting. Raises OSError."""
@@ -67,20 +62,21 @@ class Receiver:
             lengths = self._buffers.read(descriptor)
         except BlockingIOError:
             return False
-        packets = self._events(number, lengths)
         arrived_us = self._arrivals(len(lengths))
+        event = AdvertsReceived(number, self._contents(lengths), arrived_us, self._read_ways(len(lengths)))
         if min(arrived_us) >= 0:
-            self._deliver(AdvertsReceived(number, packets, arrived_us), arrived_us[0])
+            self._deliver(event, arrived_us[0])
         else:
-            self._deliver_late(packets, arrived_us)
+            self._deliver_late(event)
         return len(lengths) == BATCH
 
-    def _deliver_late(self, packets: list[AdvertReceived], arrived_us: list[int]) -> None:
-        for packet, at_us in zip(packets, arrived_us, strict=True):
+    def _deliver_late(self, event: AdvertsReceived) -> None:
+        for index, at_us in enumerate(event.arrived_us):
             if at_us < 0:
-                self._deliver(AdvertDelayed(packet, -at_us), 0)
+                self._deliver(AdvertDelayed(event.packet(index), -at_us), 0)
             else:
-                self._deliver(AdvertsReceived(packet.transport, [packet], [at_us]), at_us)
+                ways = None if event.ways is None else [event.ways[index]]
+                self._deliver(AdvertsReceived(event.transport, [event.data[index]], [at_us], ways), at_us)
 
     def _arrivals(self, count: int) -> list[int]:
         """When each arrived; 0 where nobody knows; its age, negative, where we stood still."""
@@ -97,13 +93,6 @@ class Receiver:
             arrived.append(at_us if earliest_us < at_us <= now_us else min(0, at_us - now_us))
         return arrived
 
-    def _events4(self, number: int, lengths: list[int]) -> list[AdvertReceived]:
-        known, write = self._sources.get, self._text4
-        return [
-            AdvertReceived(number, packet, known(packet[12:16]) or write(packet[12:16]))
-            for packet in self._contents(lengths)
-        ]
-
     def _contents(self, lengths: list[int]) -> list[bytes]:
         data, length = self._buffers.data, lengths[0]
         if lengths.count(length) == len(lengths):
@@ -112,24 +101,16 @@ class Receiver:
         starts = range(0, len(lengths) * _DATA_SIZE, _DATA_SIZE)
         return [bytes(data[at : at + length]) for at, length in zip(starts, lengths, strict=True)]
 
-    def _text4(self, packed: bytes) -> str:
-        """The few neighbours' addresses are written once."""
-        if len(self._sources) > _WAYS_LIMIT:
-            self._sources.clear()
-        text = self._sources[packed] = socket.inet_ntoa(packed.ljust(4, b"\0"))
-        return text
-
-    def _events6(self, number: int, lengths: list[int]) -> list[AdvertReceived]:
-        buffers, ways = self._buffers, self._ways
-        packets = []
-        for at, length in enumerate(lengths):
-            packet = bytes(buffers.data[at * _DATA_SIZE : at * _DATA_SIZE + length])
-            way = bytes(buffers.ways[at * buffers.way_size : (at + 1) * buffers.way_size])
+    def _read_ways(self, count: int) -> list[Way] | None:
+        buffers, found = self._buffers, list[Way]()
+        if not buffers.name_size:
+            return None
+        for at in range(0, count * buffers.way_size, buffers.way_size):
+            way = bytes(buffers.ways[at : at + buffers.way_size])
             # All but when.
             key = way[:_NAME6_SIZE] + way[_NAME6_SIZE + _STAMP.size :]
-            source, hop_limit, destination = ways.get(key) or self._way6(key)
-            packets.append(AdvertReceived(number, packet, source, hop_limit, destination))
-        return packets
+            found.append(self._ways.get(key) or self._way6(key))
+        return found
 
     def _way6(self, key: bytes) -> Way:
         if len(self._ways) > _WAYS_LIMIT:

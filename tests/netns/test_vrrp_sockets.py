@@ -39,7 +39,7 @@ class Ears:
 
     def _hear(self, event: AdvertsReceived, arrived_us: int) -> None:
         assert arrived_us == event.arrived_us[0]
-        self.heard += event.packets
+        self.heard += map(event.packet, range(len(event.data)))
         self.arrivals += event.arrived_us
 
     def open(self, number: int, transport: Transport) -> str:

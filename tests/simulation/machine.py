@@ -291,7 +291,8 @@ class Machine(Host):
             return
         must_yield = self.witness.hear(event, family, destination)
         alone = self.world.random.random() < 0.8
-        self.tell(event if alone else AdvertsReceived(number, [event], [0]))
+        ways = [event.way] if family == INET6 else None
+        self.tell(event if alone else AdvertsReceived(number, [data], [0], ways))
         if must_yield and self.alive:
             self.witness.has_yielded(must_yield)
 

@@ -81,7 +81,7 @@ def test_a_batch_is_its_packets(heard: list[tuple[AdvertReceived, int]]) -> None
     one_by_one, together = Host(), Host()
     for (packet, _), moment_us in zip(heard, arrived, strict=True):
         one_by_one.tell(packet, moment_us)
-    together.tell(AdvertsReceived(1, [packet for packet, _ in heard], arrived), arrived[0])
+    together.tell(AdvertsReceived(1, [packet.data for packet, _ in heard], arrived), arrived[0])
     assert together.done == one_by_one.done
     assert together.engine.report() == one_by_one.engine.report()
     assert together.engine.deadline_us == one_by_one.engine.deadline_us
@@ -90,9 +90,7 @@ def test_a_batch_is_its_packets(heard: list[tuple[AdvertReceived, int]]) -> None
 def test_time_does_not_run_backwards_within_a_batch() -> None:
     """What arrived before the engine was told a later time counts as of that time."""
     host = Host()
-    packet = AdvertReceived(
-        1, advert(vip="192.0.2.101", vrid=1, priority=200, interval_us=1_000_000), "192.0.2.66"
-    )
+    packet = advert(vip="192.0.2.101", vrid=1, priority=200, interval_us=1_000_000)
     host.tell(AdvertsReceived(1, [packet], [NOW_US]), NOW_US)
     before_us = host.engine.deadline_us
     host.tell(AdvertsReceived(1, [packet, packet], [NOW_US - 5_000, 0]), NOW_US)
@@ -101,8 +99,7 @@ def test_time_does_not_run_backwards_within_a_batch() -> None:
 
 def test_a_transport_that_was_closed_meanwhile() -> None:
     host = Host()
-    packet = AdvertReceived(9, advert(vrid=1), "192.0.2.66")
-    host.tell(AdvertsReceived(9, [packet], [0]), NOW_US)
+    host.tell(AdvertsReceived(9, [advert(vrid=1)], [0]), NOW_US)
     assert host.engine.report().drops
 
 

@@ -39,8 +39,10 @@ def test_each_packet_is_itself(pair: Pair, cuts: list[int]) -> None:
         assert not receiver.drain(one.fileno(), 7)
         event = heard.pop()
         assert isinstance(event, AdvertsReceived)
-        assert [(each.transport, each.data) for each in event.packets] == [(7, data) for data in packets]
-        assert [each.source for each in event.packets] == [source for source, _, _ in sent]
+        assert (event.transport, event.data) == (7, packets)
+        found = [event.packet(index) for index in range(len(packets))]
+        assert [(each.transport, each.data) for each in found] == [(7, data) for data in packets]
+        assert [each.source for each in found] == [source for source, _, _ in sent]
         assert event.arrived_us == sorted(event.arrived_us)
         # The two clocks are read one after the other.
         assert before_us - 1_000 <= event.arrived_us[0] <= event.arrived_us[-1] <= monotonic_us()
