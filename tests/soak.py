@@ -44,8 +44,9 @@ the ten seconds in which an address deleted by others is put back; and a busy ma
 PROBE_S = 0.05
 LOOK_S = 0.25
 """How far back a look at the answers goes."""
-QUIET_S = 1.5
-"""How long the answers stay the same before that counts as settled: longer than a script's interval."""
+QUIET_S = 2.5
+"""How long the answers stay the same before that counts as settled: longer than a script's interval and the
+master-down interval after which the one it helps takes over."""
 GAP_S = 0.8
 """In calm, the longest time without any answer; what the machine's own stalls may cost is in it."""
 CALM_S = (0.5, 2.0)
