@@ -281,6 +281,7 @@ class Control:
         if settings.startup_script is None:
             self._loaded(transaction, candidate)
             return
+        os.umask(self._options.umask_with(settings.umask))
         limit_us = settings.startup_script_timeout_us
         longest_us = limit_us + int((PATIENCE_S + 1) * 1_000_000)
         self._driver.feed(events.LoadingTakesLonger(transaction, longest_us))
@@ -296,6 +297,7 @@ class Control:
     def _adopt(self, generation: Generation) -> None:
         """What of a configuration concerns control itself."""
         settings = globals_of(generation)
+        os.umask(self._options.umask_with(settings.umask))
         self._reload_file.configure(reload_file_path(settings))
         self._reload_time.configure(settings.reloading)
 

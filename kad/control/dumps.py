@@ -27,7 +27,7 @@ from kad.ipc.messages import Generation, Role, StatusReport
 from kad.ipc.reports import BfdReport, CheckReport, VrrpReport
 from kad.runtime import logs
 from kad.runtime.clock import monotonic_us, realtime_us
-from kad.runtime.process import DEFAULT_UMASK, Options
+from kad.runtime.process import Options
 from kad.runtime.thread import in_thread
 from kad.supervisor.signals import SIGJSON, SIGSTATE, SIGSTATS, SIGSTATS_CLEAR
 
@@ -65,10 +65,7 @@ class Prepared:
         slices = generation.slices if generation is not None else {}
         self.number = generation.number if generation is not None else 0
         self.settings = globals_of(generation)
-        umask = next(
-            (mask for mask in (self.settings.umask, options.umask) if mask is not None), DEFAULT_UMASK
-        )
-        self.head = global_text(self.settings, umask)
+        self.head = global_text(self.settings, options.umask_with(self.settings.umask))
         vrrp = decode_vrrp(slices.get(Role.VRRP, {}))
         self.state = DataDump(vrrp)
         self.json = JsonDump(vrrp, self.settings.json_version)

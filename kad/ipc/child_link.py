@@ -33,7 +33,7 @@ from kad.ipc.messages import (
 )
 from kad.notify.policy import Letter
 from kad.runtime import logs
-from kad.runtime.process import DEFAULT_UMASK, ChildContext
+from kad.runtime.process import ChildContext
 from kad.runtime.tuning import Tuner
 
 Slice = Mapping[str, bytes]
@@ -74,9 +74,7 @@ class ChildLink:
         self._on_abandon = on_abandon
         self._report = report
         self._on_status = on_status
-        options_umask = context.options.umask
-        umask = DEFAULT_UMASK if options_umask is None else options_umask
-        self._tuner = Tuner(f"kad_{context.role.value}", umask, logs.warning)
+        self._tuner = Tuner(f"kad_{context.role.value}", context.options.umask_with, logs.warning)
         self._sequence = 0
         self._asked = 0
         self._applied = 0

@@ -74,6 +74,11 @@ class Options(Struct, frozen=True):
     not_acting: tuple[str, ...] = ()
     """What the command line asked for that does nothing yet, in words, for the log."""
 
+    def umask_with(self, configured: int | None) -> int:
+        """-u, or else the configuration's, or else keepalived's own."""
+        given = configured if self.umask is None else self.umask
+        return DEFAULT_UMASK if given is None else given
+
 
 class ChildContext(Struct):
     """Everything a child gets from the supervisor. Built before the fork, used after it."""
@@ -157,8 +162,8 @@ def _set_command_line(title: str) -> None:
 def adopt(settings: SupervisorSettings, options: Options) -> None:
     """What the configuration says to the supervisor's own process."""
     set_name(settings.process_name or options.program)
-    if settings.umask is not None and options.umask is None:
-        os.umask(settings.umask)
+    # Always: a reload may have taken the word out, and children inherit what stands here.
+    os.umask(options.umask_with(settings.umask))
 
 
 def raise_nofile_limit() -> None:

@@ -32,11 +32,15 @@ inherited_nice = os.getpriority(os.PRIO_PROCESS, 0)
 
 
 class Tuner:
-    """Brings one process to its settings. ``usual_name`` is what the kernel calls it otherwise."""
+    """Brings one process to its settings. ``usual_name`` is what the kernel calls it otherwise,
+    ``umask_with`` what comes of the configuration's umask.
+    """
 
-    def __init__(self, usual_name: str, umask: int, report: Callable[[str], None]) -> None:
+    def __init__(
+        self, usual_name: str, umask_with: Callable[[int | None], int], report: Callable[[str], None]
+    ) -> None:
         self._usual_name = usual_name
-        self._usual_umask = umask
+        self._umask_with = umask_with
         self._report = report
         self._processors = os.sched_getaffinity(0)
         self._set_to = self._processors
@@ -57,8 +61,7 @@ class Tuner:
         old, new = before.tuning, settings.tuning
         if new.process_name != old.process_name:
             set_name(new.process_name or self._usual_name)
-        if settings.umask != before.umask:
-            os.umask(self._usual_umask if settings.umask is None else settings.umask)
+        os.umask(self._umask_with(settings.umask))
         if new.cpu_affinity != old.cpu_affinity:
             self._try("processors", lambda: self._set_processors(new.cpu_affinity))
         if new.nice != old.nice:

@@ -12,7 +12,7 @@ from kad.ipc.messages import Role
 from kad.runtime import logs
 from kad.runtime.journal import Journal
 from kad.runtime.pidfile import PidFile, PidFileInUse, pid_file_path
-from kad.runtime.process import DEFAULT_UMASK, Options, become_subreaper, raise_nofile_limit, set_title
+from kad.runtime.process import Options, become_subreaper, raise_nofile_limit, set_title
 from kad.runtime.rundir import RunDirectory, RunDirectoryInUse
 from kad.runtime.systemd import ServiceManager
 from kad.supervisor import signals
@@ -30,7 +30,7 @@ def run(options: Options, entries: Mapping[Role, str] = ENTRIES) -> int:
     before that can kill the daemon.
     """
     signals.block()
-    os.umask(DEFAULT_UMASK if options.umask is None else options.umask)
+    os.umask(options.umask_with(None))
     starter = Starter(quiet=options.log_console) if options.foreground else daemonise()
     logs.open(None, options, direct=True)
     logs.info(f"Starting kad v{kad.__version__}")

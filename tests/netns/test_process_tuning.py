@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -195,3 +196,27 @@ def test_the_other_processes_too(node: Node, role: str) -> None:
         assert os.getpriority(os.PRIO_PROCESS, pid) == -4
         assert os.sched_getaffinity(pid) == processors
         assert (comm(pid), int(status(pid, "VmLck").split()[0])) != ("other", 0)
+
+
+def test_the_umask_is_everybodys_and_goes_back_for_those_born_later_too(node: Node, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text(f"#!/bin/sh\numask > {tmp_path}/$1.new\nmv {tmp_path}/$1.new {tmp_path}/$1\n")
+    script.chmod(0o755)
+    tmp_path.chmod(0o755)
+    words = ["script_user root", f'startup_script "{script} up"', f'shutdown_script "{script} down"']
+
+    def masks(daemon: Kad) -> set[str]:
+        return {status(pid, "Umask") for pid in (daemon.pid, *daemon.children())}
+
+    with Kad(node, text_of([*words, "umask 022"])) as daemon:
+        daemon.wait_for("Entering MASTER STATE")
+        assert (tmp_path / "up").read_text() == "0022\n"
+        assert masks(daemon) == {"0022"}
+        daemon.configure(text_of(words))
+        daemon.reload_surely()
+        for role in ("vrrp", "control"):
+            os.kill(pids_of(daemon)[role], signal.SIGKILL)
+            daemon.wait_for(f"{role}: STARTING → RUNNING: ready", times=2)
+        assert masks(daemon) == {"0177"}
+        daemon.stop()
+        assert (tmp_path / "down").read_text() == "0177\n"

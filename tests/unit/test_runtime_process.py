@@ -16,10 +16,12 @@ from typing import Any, NoReturn
 
 import pytest
 
-from kad.ipc.messages import Role
+from kad.config.model.globals import ProcessSettings
+from kad.ipc.messages import Role, SupervisorSettings
 from kad.runtime import process
 from kad.runtime.journal import Area, Journal
-from kad.runtime.process import ChildContext, Options, become_child, begin_life, crash_file, die
+from kad.runtime.process import ChildContext, Options, adopt, become_child, begin_life, crash_file, die
+from kad.runtime.tuning import Tuner
 from kad.supervisor import signals
 from kad.supervisor.spawn import PREIMPORTS, Mains, _run
 
@@ -73,6 +75,22 @@ def status_line(name: str) -> int:
 
 def bit(number: int) -> int:
     return 1 << (number - 1)
+
+
+def test_the_umask_goes_back_where_the_word_is_gone_and_the_command_lines_wins() -> None:
+    def act() -> list[int]:
+        found = []
+        tuner = Tuner("test", Options(umask=0o27).umask_with, print)
+        for options in (Options(), Options(umask=0o27)):
+            for configured in (0o22, None):
+                adopt(SupervisorSettings(umask=configured), options)
+                found.append(os.umask(0))
+        for configured in (0o22, None):
+            tuner.apply(ProcessSettings(umask=configured))
+            found.append(os.umask(0))
+        return found
+
+    assert in_fork(act) == (0, [0o22, 0o177, 0o27, 0o27, 0o27, 0o27])
 
 
 def test_child_is_a_process_of_its_own(tmp_path: Path, blocked: None) -> None:
