@@ -50,12 +50,12 @@ IDENTS: dict[Role | None, str] = {
     Role.CHECK: "Keepalived_healthcheckers",
     Role.BFD: "Keepalived_bfd",
 }
-_FILE_SUFFIXES: dict[Role | None, str] = {
+_FILE_WORDS: dict[Role | None, str] = {
     None: "",
     Role.CONTROL: "",
-    Role.VRRP: "_vrrp",
-    Role.CHECK: "_healthcheckers",
-    Role.BFD: "_bfd",
+    Role.VRRP: "vrrp",
+    Role.CHECK: "healthcheckers",
+    Role.BFD: "bfd",
 }
 
 
@@ -78,11 +78,11 @@ def facility(word: str) -> int:
     return FACILITIES.get(f"local{word}" if word.isdigit() else word, FACILITIES["daemon"])
 
 
-def file_name(path: str, role: Role | None) -> str:
-    """The log file of a role: keepalived puts _vrrp and so on before the extension."""
-    suffix = _FILE_SUFFIXES[role]
+def file_name(path: str, role: Role | None, options: Options) -> str:
+    """The log file of a role: keepalived puts vrrp and so on, net_namespace and instance before the extension."""
     stem, extension = os.path.splitext(path)
-    return f"{stem}{suffix}{extension}"
+    words = [_FILE_WORDS[role], options.net_namespace, options.instance]
+    return "_".join([stem, *(word for word in words if word)]) + extension
 
 
 class _Line:
@@ -111,7 +111,7 @@ class Sinks:
         self.complaint = ""
         """Why there is no log file although there should be one."""
         if options.log_file:
-            path = file_name(options.log_file, role)
+            path = file_name(options.log_file, role, options)
             try:
                 self._file = _open_file(path)
             except OSError as error:

@@ -73,13 +73,17 @@ def test_facilities() -> None:
 
 
 def test_file_names() -> None:
-    names = [logs.file_name("/var/log/k.log", role) for role in (None, Role.VRRP, Role.CHECK, Role.BFD)]
+    roles = (None, Role.VRRP, Role.CHECK, Role.BFD)
+    names = [logs.file_name("/var/log/k.log", role, Options()) for role in roles]
     assert names == [
         "/var/log/k.log",
         "/var/log/k_vrrp.log",
         "/var/log/k_healthcheckers.log",
         "/var/log/k_bfd.log",
     ]
+    both = Options(net_namespace="blue", instance="left")
+    assert logs.file_name("/var/log/k.log", Role.VRRP, both) == "/var/log/k_vrrp_blue_left.log"
+    assert logs.file_name("/var/log/k", None, Options(instance="left")) == "/var/log/k_left"
 
 
 def test_detail_only_when_asked_for(device: Device) -> None:
