@@ -197,7 +197,10 @@ class CheckerState:
             return Told.NOTHING
         self.retries = 0
         self._plan(now_us, schedule.delay_loop_us)
-        return Told.DOWN if undecided else Told.NOTHING
+        if not undecided:
+            return Told.NOTHING
+        self.wish = None
+        return Told.DOWN
 
     def postpone(self, now_us: int, by_us: int | None = None) -> None:
         """Nothing was learnt: the same again after that, or the usual time."""

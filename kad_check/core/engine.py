@@ -178,7 +178,8 @@ class Engine:
         server = checker.server
         tried = checker.retries
         told = checker.succeed(now_us)
-        if event.weight is not None and event.weight != checker.wish:
+        if event.weight != checker.wish:
+            # With misc_dynamic a status of 0 is the configured weight.
             checker.wish = event.weight
             server.pool.weigh(server, now_us)
         if told is not Told.NOTHING:
@@ -196,6 +197,7 @@ class Engine:
         schedule = checker.schedule
         if told is not Told.NOTHING:
             self._tell(checker, told, now_us, tried)
+            server.weigh()  # taken out with the weight it had
             return
         if tried != checker.retries:
             server.remember()

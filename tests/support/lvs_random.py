@@ -391,7 +391,7 @@ class RandomSite:
             return Check(f"FILE_CHECK {{\ntrack_file {name}\n{weight}\n}}", Target("file", name))
         if kind == "script":
             dynamic = random.random() < 0.5
-            # A status of 0 is no weight; keepalived takes it for one at a reload.
+            # A status of 0 is the configured weight; keepalived takes it for 0 at a reload.
             status = random.choice((5, 12)) if dynamic else 0
             words = [f'misc_path "{self._place}/check.sh {address} {status}"', "misc_timeout 5"]
             words += ["misc_dynamic"] if dynamic else []

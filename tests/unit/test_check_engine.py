@@ -413,6 +413,34 @@ def test_a_script_with_misc_dynamic_sets_the_weight() -> None:
     )
 
 
+def answered(made: CheckHost, ok: bool, weight: int | None = None) -> dict[tuple[str, int], int]:
+    """The table after the script's next end."""
+    made.advance(made.now_us + 7 * SECOND)
+    made.answer(next(iter(made.running)), ok, weight=weight)
+    return made.table(VS)
+
+
+def test_a_script_that_asks_for_no_weight_gives_the_configured_one_back() -> None:
+    made = weighted()
+    assert answered(made, True, 0)[ONE] == 0, "drained"
+    assert answered(made, True)[ONE] == 10
+    assert made.logged()[-1].startswith("Changing weight from 0 to 10 for active service")
+    assert not [key for key in made.journal if ONE[0] in key], "nothing is left to remember"
+
+
+def test_a_server_that_a_script_took_down_comes_back_with_the_configured_weight() -> None:
+    made = weighted()
+    assert answered(made, True, 42) == {ONE: 42, TWO: 5}
+    before = len(made.logged())
+    while ONE in answered(made, False):
+        pass
+    assert not [line for line in made.logged()[before:] if "Changing weight" in line]
+    made = made.reborn()
+    made.start()
+    assert answered(made, True) == {ONE: 10, TWO: 5}
+    assert answered(made, True, 42) == {ONE: 42, TWO: 5}, "the same status as before the failure"
+
+
 def test_a_file_changes_weights_and_takes_servers_down() -> None:
     made = weighted()
     made.feed(FileChanged("load", 3))
