@@ -41,6 +41,7 @@ from kad_check.core.record import (
 )
 from kad_check.core.registry import Registry
 from kad_check.core.server import Key, RealServerState
+from kad_check.core.texts import server_name
 
 STOP_LIMIT_US = 2_000_000
 """How long the kernel may take to give everything back before the process leaves anyway."""
@@ -219,6 +220,7 @@ class Lifecycle:
         server.since_us = now_us
         server.notices.ask(self._context, server.health, server.script)
         title = server.pool.title
+        server.pool.log_server(server)
         self._context.emit(ServerChanged(title, server.name, server.health, "its checkers were changed"))
         return True
 
@@ -238,7 +240,7 @@ class Lifecycle:
         """A pool in a new configuration: servers of the same address and port keep their state."""
         if pool.config == config and pool.group == group:
             # A track_file's weight may be another one all the same.
-            told = [s for s in pool.servers.values() if self._reweigh(s) and self._settle_server(s, now_us)]
+            told = [s for s in pool.servers.values() if self._reweigh(s, now_us)]
             pool.recount()
             return self._judge(pool, told, now_us)
         pool.configure(config, group, self._marking.mark_of(config, group))
@@ -250,15 +252,8 @@ class Lifecycle:
                 server = self._registry.create_server(pool, each)
                 self._begin_server(server, now_us, at_start=False)
                 server.remember()
-            elif server.config == each:
-                # The cost follows the change; but what a followed file counts for may be another now.
-                if self._reweigh(server) and self._settle_server(server, now_us):
-                    told.append(server)
-                    server.remember()
-            else:
-                if self._alter_server(server, each, now_us):
-                    told.append(server)
-                server.remember()
+            elif self._continue_server(server, each, now_us):
+                told.append(server)
             pool.servers[server.key] = server
         told += [server for server in former.values() if self._remove_server(server)]
         if config.sorry_server is None:
@@ -266,11 +261,26 @@ class Lifecycle:
         pool.recount()
         return self._judge(pool, told, now_us)
 
-    def _reweigh(self, server: RealServerState) -> bool:
-        followed = self._look_at_news(server)
-        if followed:
-            server.weigh()
-        return followed
+    def _continue_server(self, server: RealServerState, config: RealServer, now_us: int) -> bool:
+        """One that stays. True: it changed its state."""
+        # A group's services may be of another protocol now.
+        server.name = server_name(config, server.pool.config)
+        steady = server.config == config
+        # The cost follows the change; but what a followed file counts for may be another now.
+        changed = self._reweigh(server, now_us) if steady else self._alter_server(server, config, now_us)
+        if changed or not steady:
+            server.remember()
+        return changed
+
+    def _reweigh(self, server: RealServerState, now_us: int) -> bool:
+        """What it follows anew, if anything. True: that changed its state."""
+        return self._look_at_news(server) and self._settle_in_reload(server, now_us)
+
+    def _settle_in_reload(self, server: RealServerState, now_us: int) -> bool:
+        before, after = server.weight, server.weigh()
+        changed = self._settle_server(server, now_us)
+        server.pool.log_weight(server, before, after)
+        return changed
 
     def _look_at_news(self, server: RealServerState) -> bool:
         """Files and sessions anew. False: it follows none."""
@@ -299,8 +309,7 @@ class Lifecycle:
             self._registry.drop_checker(checker)
         self._place_fresh(server, fresh, now_us)
         self._look_at_news(server)
-        server.weigh()
-        return self._settle_server(server, now_us)
+        return self._settle_in_reload(server, now_us)
 
     def _place_fresh(self, server: RealServerState, fresh: list[CheckerState], now_us: int) -> None:
         """New checkers of a known server: with alpha down only where the server is not seen to work."""

@@ -168,7 +168,7 @@ class Pool:
         server.remember()
         used_sorry = self.sorry_in_use
         news = self.judge_quorum(now_us)
-        self._log_server(server)
+        self.log_server(server)
         context.emit(ServerChanged(self.title, server.name, server.health, reason))
         if news is not None:
             self.log_quorum(news)
@@ -184,10 +184,7 @@ class Pool:
         if after == before:
             return
         server.remember()
-        state = "active" if server.alive else "inactive"
-        self.context.log(
-            f"Changing weight from {before} to {after} for {state} service {server.name} of VS {self.title}"
-        )
+        self.log_weight(server, before, after)
         if not server.alive:
             return
         self.weight += after - before
@@ -340,12 +337,20 @@ class Pool:
             )
         )
 
-    def _log_server(self, server: RealServerState) -> None:
+    def log_server(self, server: RealServerState) -> None:
         if server.config.inhibit_on_failure:
             verb, preposition = ("Enabling" if server.alive else "Disabling"), "of"
         else:
             verb, preposition = ("Adding", "to") if server.alive else ("Removing", "from")
         self.context.log(f"{verb} service {server.name} {preposition} VS {self.title}")
+
+    def log_weight(self, server: RealServerState, before: int, after: int) -> None:
+        if before == after:
+            return
+        state = "active" if server.alive else "inactive"
+        self.context.log(
+            f"Changing weight from {before} to {after} for {state} service {server.name} of VS {self.title}"
+        )
 
     def log_quorum(self, news: QuorumNews) -> None:
         context, config = self.context, self.config
