@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import assert_never
 
 from kad.config.model.check import CheckConfiguration
-from kad.config.model.track import TrackFile
 from kad.ipc.reports import Cause
 from kad.kernel.batch import ReceiveBuffer
 from kad.notify.pipes import Fifos
@@ -17,7 +16,6 @@ from kad.runtime import logs
 from kad.runtime.clock import monotonic_us
 from kad.runtime.driver import Driver
 from kad.runtime.journal import Records
-from kad.track.io.files import FileWatch, initialise
 from kad_check.core.actions import (
     Action,
     AddChecker,
@@ -42,7 +40,6 @@ from kad_check.core.events import (
     AddressesChanged,
     CheckDone,
     Event,
-    FileChanged,
     MarkingDone,
     NotifyDone,
     ServicesDone,
@@ -51,6 +48,7 @@ from kad_check.core.events import (
 )
 from kad_check.io.checks import Checks
 from kad_check.io.connect import Connections
+from kad_check.io.followed_files import FollowedFiles
 from kad_check.io.ipvs import Ipvs
 from kad_check.io.ipvs_statistics import StatisticsReader
 from kad_check.io.local_addresses import LocalAddresses
@@ -94,10 +92,6 @@ class Shell:
         self._send_mail = send_mail
         self._keep_ipvs_at_stop = keep_ipvs_at_stop
         self._put_back_ipvs = put_back_ipvs
-        self._files: tuple[TrackFile, ...] = ()
-        self._values: dict[str, int] = {}
-        """What each path held when it was last told."""
-        self._initialised: set[str] = set()
         self._lines: list[tuple[Callable[[str], None], str]] = []
         self.causes: deque[Cause] = deque(maxlen=CAUSE_LIMIT)
         self.complaints: list[str] = []
@@ -113,7 +107,7 @@ class Shell:
         self.checks = Checks(self.connections, self.scripts, driver.feed, report)
         self.runner = ScriptRunner(loop, self._notified, logs.error, self._environment)
         self.fifos = Fifos(loop, report, self._environment, records, self._recorded)
-        self.watch = FileWatch(loop, self._file_changed, report)
+        self.files = FollowedFiles(loop, driver.feed, report)
         self.addresses = LocalAddresses(driver, self._addresses_changed)
         self.ipvs = Ipvs(
             self._hear,
@@ -143,7 +137,7 @@ class Shell:
             )
         )
         self.ipvs.configure(settings)
-        self._follow_files(configuration.files)
+        self.files.follow(configuration.files)
         buffers = configuration.settings.netlink
         self.addresses.follow(
             any(server.ha_suspend for server in configuration.virtual_servers),
@@ -200,7 +194,7 @@ class Shell:
         self.scripts.close()
         self.runner.close()
         self.fifos.close()
-        self.watch.close()
+        self.files.close()
         self.addresses.close()
         self.statistics.close()
         self.ipvs.close()
@@ -259,27 +253,3 @@ class Shell:
         old = Health.DOWN if new is Health.UP else Health.UP
         who = f"{action.server} of {action.pool}" if action.server else action.pool
         self.causes.append(Cause(monotonic_us(), who, old.value, new.value, action.reason, 0))
-
-    # Files -----------------------------------------------------------------------------------------------
-
-    def _follow_files(self, files: tuple[TrackFile, ...]) -> None:
-        for file in files:
-            if file.initial_value is not None and file.name not in self._initialised:
-                self._initialised.add(file.name)
-                problem = initialise(file.path, file.initial_value, overwrite=file.overwrite)
-                if problem:
-                    logs.warning(problem)
-        known = {file.name for file in self._files}
-        paths = {file.path for file in self._files}
-        self._files = files
-        self.watch.watch([file.path for file in files])
-        for file in files:
-            if file.name not in known and file.path in paths:
-                # Another file of that path was followed already: it is not told again.
-                self._driver.feed(FileChanged(file.name, self._values.get(file.path, 0)))
-
-    def _file_changed(self, path: str, value: int) -> None:
-        self._values[path] = value
-        for file in self._files:
-            if file.path == path:
-                self._driver.feed(FileChanged(file.name, value))
