@@ -36,6 +36,7 @@ from kad_check.core.lifecycle import Lifecycle
 from kad_check.core.registry import Registry
 from kad_check.core.report import report_of
 from kad_check.core.stats import Stats
+from kad_check.core.texts import attempt_line
 
 __all__ = ["Engine", "EngineSettings"]
 
@@ -202,7 +203,12 @@ class Engine:
         if tried != checker.retries:
             server.remember()
         if checker.is_up and schedule is not None and schedule.log_all_failures:
-            self._context.log(f"{checker.kind} on service {server.name} failed: {event.detail}.")
+            self._log_attempt(checker, event.detail)
+
+    def _log_attempt(self, checker: CheckerState, detail: str) -> None:
+        server = checker.server
+        names = checker.config, checker.kind, server.name, server.pool.title
+        self._context.log(attempt_line(*names, detail=detail, failures=checker.retries))
 
     def _not_run(self, checker: CheckerState, event: CheckDone, now_us: int) -> None:
         """As keepalived: rescheduled, and the server stays what it is."""

@@ -28,7 +28,7 @@ _SUCCESS = {
     "DNS_CHECK": "DNS_CHECK ({server}) success.",
     "UDP_CHECK": "UDP connection to {server} success.",
     "PING_CHECK": "ICMP connection to {server} success.",
-    "MISC_CHECK": "Misc check for [{server} VS {pool}] by [{script}] success.",
+    "MISC_CHECK": "Misc check for [{server} VS {pool}] by [{script}] succeeded.",
     "BFD_CHECK": "BFD check of [{session}] RS({server}) is UP",
     "FILE_CHECK": "FILE_CHECK ({server}) success.",
 }
@@ -36,7 +36,6 @@ _FAILURE = {
     "HTTP_GET": "HTTP_CHECK on service {server} failed",
     "SSL_GET": "SSL_CHECK on service {server} failed",
     "PING_CHECK": "ICMP CHECK on service {server} of {pool} failed",
-    "MISC_CHECK": "Misc check for [{server} VS {pool}] by [{script}] failed",
     "BFD_CHECK": "BFD check of [{session}] RS({server}) is DOWN",
 }
 TIMED_OUT = "timeout"
@@ -58,16 +57,41 @@ def verdict_line(
     names = {
         "server": server,
         "pool": pool,
-        "script": " ".join(checker.script.argv) if isinstance(checker, MiscCheck) else "",
+        # Without its arguments: a password may be among them.
+        "script": checker.script.argv[0] if isinstance(checker, MiscCheck) else "",
         "session": getattr(checker, "bfd_instance", ""),
     }
     if health is Health.UP:
         return _SUCCESS[kind].format(**names)
+    if isinstance(checker, MiscCheck):
+        allowed = checker.schedule.retry
+        how_often = f" after {_retries(allowed)}" if allowed else " with retry disabled"
+        return _script_failed(checker, server, pool, detail, how_often)
     said = _FAILURE.get(kind, kind + " on service {server} failed").format(**names)
     if isinstance(checker, BfdCheck):
         return said  # without a full stop
     after = f" after {retries} retries" if retries else ""
     return f"{said}{after}: {detail}." if detail else f"{said}{after}."
+
+
+def attempt_line(checker: Checker, kind: str, server: str, pool: str, *, detail: str, failures: int) -> str:
+    """A failure that is no verdict yet. ``failures``: those in a row, with this one."""
+    if not isinstance(checker, MiscCheck):
+        return f"{kind} on service {server} failed: {detail}."
+    allowed = checker.schedule.retry
+    how_often = f", will do {_retries(allowed)}" if failures == 1 else f" on retry {failures - 1}/{allowed}"
+    return _script_failed(checker, server, pool, detail, how_often)
+
+
+def _script_failed(checker: MiscCheck, server: str, pool: str, detail: str, how_often: str) -> str:
+    said = f"Misc check for [{server} VS {pool}] by [{checker.script.argv[0]}]"
+    if detail == TIMED_OUT:
+        return f"{said} timed out{how_often}."
+    return f"{said} failed{how_often} ({detail})."
+
+
+def _retries(count: int) -> str:
+    return "1 retry" if count == 1 else f"{count} retries"
 
 
 def mail_body(checker: Checker, kind: str, health: Health, detail: str) -> str:

@@ -113,5 +113,5 @@ def answer(number: int, dynamic: bool, status: int | None) -> CheckDone:
         return CheckDone(number, Verdict.SUCCESS)
     if dynamic and status >= 2:
         return CheckDone(number, Verdict.SUCCESS, "", min(status - 2, DYNAMIC_LIMIT))
-    detail = f"exit status {status}" if status > 0 else f"killed by signal {-status}"
+    detail = f"exited with status {status}" if status > 0 else f"due to signal {-status}"
     return CheckDone(number, Verdict.FAILURE, detail)

@@ -589,7 +589,7 @@ def test_a_scripts_status_decides(
 def test_a_script_that_is_not_there_is_the_servers_failure_as_in_a_shell(rig: CheckRig) -> None:
     command = ScriptCommand(("/nonexistent/script",), "/nonexistent/script", os.geteuid(), os.getegid())
     answer = rig.run(MiscCheck(ONCE, command, timeout_us=1_000_000))
-    assert (answer.verdict, answer.detail) == (BAD, "exit status 127")
+    assert (answer.verdict, answer.detail) == (BAD, "exited with status 127")
 
 
 def test_a_script_that_takes_too_long_is_ended_with_all_it_started(rig: CheckRig, script: Path) -> None:

@@ -709,35 +709,6 @@ def test_a_notification_that_did_not_end_is_given_again() -> None:
     assert not last_life.notified(), "it ended in the life before"
 
 
-def test_what_a_reload_changes_in_a_server_is_in_the_log() -> None:
-    made = host(vs="quorum 2", two="inhibit_on_failure")
-    made.run(2, only_down(ONE[0], TWO[0]))
-    made.done.clear()
-    made.reload(
-        configuration(vs="quorum 2", one="weight 3", two="inhibit_on_failure", check="connect_port 81")
-    )
-    assert made.alive() == {"[192.0.2.11]:tcp:80": True, "[192.0.2.12]:tcp:80": True}
-    assert made.logged() == [
-        "Adding service [192.0.2.11]:tcp:80 to VS [10.0.0.1]:tcp:80",
-        "Changing weight from 1 to 3 for active service [192.0.2.11]:tcp:80 of VS [10.0.0.1]:tcp:80",
-        "Enabling service [192.0.2.12]:tcp:80 of VS [10.0.0.1]:tcp:80",
-        "Gained quorum 2+0=2 <= 4 for VS [10.0.0.1]:tcp:80",
-    ]
-
-
-def test_what_a_followed_file_means_after_a_reload_is_in_the_log() -> None:
-    made = weighted(load=3)
-    made.done.clear()
-    changed = WEIGHTS.replace("weight -2", "weight -3").replace("weight 0", "weight 1")
-    made.reload(read(changed).config.check)
-    assert made.table(VS) == {ONE: 1, TWO: 8}
-    assert made.logged() == [
-        "Changing weight from 4 to 1 for active service [192.0.2.11]:tcp:80 of VS [10.0.0.1]:tcp:80",
-        "Adding service [192.0.2.12]:tcp:80 to VS [10.0.0.1]:tcp:80",
-        "Changing weight from 5 to 8 for active service [192.0.2.12]:tcp:80 of VS [10.0.0.1]:tcp:80",
-    ]
-
-
 @pytest.mark.parametrize("extra", ["", "weight 2"])
 def test_servers_of_a_group_are_named_after_its_new_protocol(extra: str) -> None:
     text = """
