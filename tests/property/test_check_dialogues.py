@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kad.config.model.check import Connection, HttpGet, Schedule, UdpCheck, Url
+from kad.config.pattern import compile_pattern
 from kad_check.core.dialogues.dialogue import SUCCESS, Dialogue, Outcome
 from kad_check.core.dialogues.dns import DnsDialogue, encoded_name
 from kad_check.core.dialogues.http import HttpDialogue, HttpRequest
@@ -19,7 +20,6 @@ from kad_check.core.dialogues.http_response import (
     HttpResponse,
     MalformedResponseError,
 )
-from kad_check.core.dialogues.pattern import compile_pattern
 from kad_check.core.dialogues.ping import PingDialogue
 from kad_check.core.dialogues.smtp import REPLY_LIMIT, SmtpDialogue
 from kad_check.core.dialogues.udp import UdpDialogue, matches

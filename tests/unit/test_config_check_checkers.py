@@ -272,6 +272,17 @@ def test_a_second_digest_is_ignored() -> None:
     assert url(f"digest {digest}\ndigest {digest[::-1]}  # repeated").digest.hex() == digest
 
 
+@pytest.mark.parametrize("pattern", ['"status:(?i)ok"', "(?<=a|bc)d", "(?R)", "("])
+def test_a_regex_that_cannot_be_used_is_told_of(pattern: str) -> None:
+    assert url(f"regex {pattern}  # unusable-regex/0").regex == pattern.strip('"')
+
+
+@pytest.mark.parametrize("pattern", ['"(?i)status: ok"', "(?<=ab|cd)e", "a(?i:b)", "[+--]"])
+def test_nothing_is_said_of_other_patterns(pattern: str) -> None:
+    assert url(f"regex {pattern}").regex
+    assert url(f"regex_options caseless extended utf\nregex {pattern}").regex
+
+
 def test_a_second_regex_counts() -> None:
     assert url("regex a\nregex b  # repeated").regex == "b"
 

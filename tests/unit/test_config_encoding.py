@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from kad.config.load import load
+from kad.config.pattern import compile_pattern
 from kad.config.slices import decode_check, decode_vrrp
 from kad.config.source import TextReader
 from kad.control.candidate import judge
 from kad.ipc.messages import Generation, Role
 from kad.runtime.process import Options
-from kad_check.core.dialogues.pattern import compile_pattern
 from tests.support.configuration import InventedMachine
 
 NAME = "keepalived.conf"

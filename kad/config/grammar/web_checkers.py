@@ -13,6 +13,7 @@ from kad.config.grammar.connection import (
 )
 from kad.config.grammar.hexadecimal import read_hex
 from kad.config.model.check import HttpGet, Url
+from kad.config.pattern import compile_pattern
 from kad.config.schema import CHECK, CLOSING, NOTHING, Block, Frame, Kind, Reading, Repeat, Row, acting, opens
 from kad.config.script_words import Unbalanced, split_regex
 from kad.config.tree import Statement
@@ -183,10 +184,28 @@ def _close_url(reading: Reading, frame: Frame) -> object:
         return NOTHING
     if "regex" not in fields:
         _drop(reading, frame, [name for name in _REGEX_FIELDS if name in fields], "there is no regex")
-    elif fields.get("regex_min_offset", 0) > fields.get("regex_max_offset", PERIOD_LIMIT_US):
+        return frame
+    _try_pattern(reading, frame)
+    if fields.get("regex_min_offset", 0) > fields.get("regex_max_offset", PERIOD_LIMIT_US):
         offsets = ["regex_min_offset", "regex_max_offset"]
         _drop(reading, frame, offsets, "the minimum exceeds the maximum")
     return frame
+
+
+def _try_pattern(reading: Reading, frame: Frame) -> None:
+    """What PCRE2 can do and Python cannot: keepalived would run this check."""
+    try:
+        compile_pattern(frame.fields["regex"], frame.fields.get("regex_options", ()))
+    except ValueError as error:
+        reading.warning(
+            "unusable-regex",
+            f"this check will say nothing about its server: {error}",
+            frame,
+            frame.place("regex"),
+            1,
+            remedy="a pattern that Python's re understands",
+            status=SUFFERED,
+        )
 
 
 def _drop(reading: Reading, frame: Frame, fields: list[str], reason: str) -> None:

@@ -13,9 +13,9 @@ from re import Pattern
 from typing import Any
 
 from kad.config.model.check import HttpGet, Url
+from kad.config.pattern import compile_pattern
 from kad_check.core.dialogues.dialogue import SUCCESS, Outcome, failure
 from kad_check.core.dialogues.http_response import HttpResponse, MalformedResponseError
-from kad_check.core.dialogues.pattern import compile_pattern
 
 SUBJECT_LIMIT = 256 * 1024
 """Bytes of a body that a pattern is searched in; keepalived looks at all of it, 4 kB at a time."""

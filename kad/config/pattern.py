@@ -1,13 +1,15 @@
 """PCRE2 patterns for Python's ``re``: the few spellings that differ are translated. Pure.
 
 Not translated, and refused: recursion, callouts, conditions on anything but a group, branch resets, verbs,
-and the escapes K, X, C, G, g and p. Options about speed, names or captures change nothing about whether
+the escapes K, X, C, G, g, p, c, o and V, options that are set in the middle or taken back, and look-behinds
+whose branches are of different lengths. Options about speed, names or captures change nothing about whether
 there is a match and are accepted without effect; so is ``ungreedy``.
 """
 
 from __future__ import annotations
 
 import re
+import warnings
 from typing import Any
 
 _FLAGS = {"caseless": re.I, "multiline": re.M, "dotall": re.S, "extended": re.X}
@@ -64,9 +66,10 @@ def compile_pattern(text: str, options: tuple[str, ...]) -> re.Pattern[Any]:
         flags |= _FLAGS.get(option, 0)
     translated = translate(text, end_only="dollar_endonly" in options and "multiline" not in options)
     try:
-        if as_text:
-            return re.compile(translated, flags)
-        return re.compile(translated.encode(), flags)
+        with warnings.catch_warnings():
+            # What Python says of "[a--b]" is nothing for whoever runs kad.
+            warnings.simplefilter("ignore")
+            return re.compile(translated if as_text else translated.encode(), flags)
     except (re.error, OverflowError, RecursionError, UnicodeError) as error:
         raise ValueError(f"the pattern cannot be used: {error}") from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kad_check.core.dialogues.pattern import compile_pattern
+from kad.config.pattern import compile_pattern
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,22 @@ def test_options(pattern: str, options: tuple[str, ...], subject: bytes | str, m
         "a{2,1}",
         "[[:^alpha:]]",
         "(?C1)",
+        "a(?i)b",
+        "(?-i)a",
+        "(?U)a",
+        "(?<=a|bc)d",
+        r"\cA",
+        r"\o{101}",
+        r"\V",
     ],
 )
 def test_what_python_cannot_do_is_refused(pattern: str) -> None:
     with pytest.raises(ValueError, match="the pattern cannot be used"):
         compile_pattern(pattern, ())
+
+
+def test_nothing_is_said_of_patterns_that_may_mean_something_else_some_day(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    assert compile_pattern("[+--]", ()).search(b"-")
+    assert not recwarn.list
