@@ -52,6 +52,7 @@ from kad.ipc.messages import (
     ProcessInfo,
     ProcessTable,
     ReloadAnswer,
+    ReloadBegun,
     ReloadFinished,
     ReloadQuery,
     ReloadRequested,
@@ -150,6 +151,7 @@ class Control:
             case Committed():
                 self._committed(message.number)
             case ReloadRequested():
+                self._pipe.send(ReloadBegun())
                 self._driver.feed(events.ReloadAsked())
             case ProcessTable():
                 self._processes = {info.role: info for info in message.processes}
@@ -356,13 +358,14 @@ class Control:
         for complaint in action.complaints:
             logs.warning(complaint)
         shown = self._candidate.shown if self._candidate is not None else ""
+        is_what_runs = self._candidate is not None and self._candidate.is_text_of(self._generation)
         if action.transaction:
             self._candidate = None
         if not action.first:
             self._keep_state("post")
             self._last_reload = LastReload(realtime_us() / 1_000_000, action.accepted, action.text)
             self._pipe.send(ReloadFinished(action.accepted, _short(action.text)))
-            if not action.accepted:
+            if not action.accepted and not is_what_runs:
                 file = self._options.config_file
                 logs.warning(f"{file} is not what runs: generation {action.generation} is")
         for asker in action.askers:

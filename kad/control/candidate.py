@@ -62,6 +62,12 @@ class Candidate(Struct, frozen=True):
     diagnostics: tuple[Diagnostic, ...] = ()
     dump: tuple[str, ...] = ()
     """``-d``: the configuration, for the log."""
+    digest: str = ""
+    """Of the files read; "" where they could not be."""
+
+    def is_text_of(self, running: Generation | None) -> bool:
+        """It says what runs already. It may be refused all the same: by a test, or because a child died."""
+        return running is not None and self.digest == running.source_digest
 
 
 def globals_of(generation: Generation | None) -> Globals:
@@ -75,7 +81,12 @@ def judge(loaded: Loaded, options: Options, running: Generation | None, *, force
     fatal = [finding for finding in loaded.diagnostics if _prevents(finding)]
     if fatal:
         return Candidate(
-            None, _first_line(fatal[0]), daemon_status(fatal[0]), _shown(fatal), loaded.diagnostics
+            None,
+            _first_line(fatal[0]),
+            daemon_status(fatal[0]),
+            _shown(fatal),
+            loaded.diagnostics,
+            digest=loaded.digest,
         )
     news = new_errors(loaded, running.accepted_errors if running is not None else ())
     refusal = _refusal(loaded.config, running, news, force=force)
@@ -86,7 +97,8 @@ def judge(loaded: Loaded, options: Options, running: Generation | None, *, force
     dumped = dump(loaded.config) if options.dump_configuration else ()
     findings = loaded.diagnostics + loaded.dormant
     machine = [finding for finding in loaded.diagnostics if finding.machine]
-    return Candidate(generation, refusal, status, _shown([*news, *machine]), findings, dumped)
+    shown = _shown([*news, *machine])
+    return Candidate(generation, refusal, status, shown, findings, dumped, loaded.digest)
 
 
 def make_generation(loaded: Loaded, options: Options, running: Generation | None) -> Generation:

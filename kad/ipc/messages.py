@@ -81,6 +81,10 @@ class LoadFailed(Message, frozen=True):
     text: str
 
 
+class ReloadBegun(Message, frozen=True):
+    """ReloadRequested was read."""
+
+
 class ReloadFinished(Message, frozen=True):
     """For sd_notify and the log. ``accepted`` False: everything is as it was."""
 
@@ -88,7 +92,7 @@ class ReloadFinished(Message, frozen=True):
     text: str
 
 
-ControlToSupervisor = CommitGeneration | AllApplied | LoadFailed | ReloadFinished
+ControlToSupervisor = CommitGeneration | AllApplied | LoadFailed | ReloadBegun | ReloadFinished
 
 
 # supervisor -> control -----------------------------------------------------------------------------------

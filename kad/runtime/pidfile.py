@@ -23,8 +23,8 @@ from kad.runtime.process import Options
 
 RUN = "/run"
 PID_DIRECTORY = "/run/keepalived"
-OUR_NAMES = ("keepalived", "kad")
-"""How a process that may own a pid file is called (the beginning of its kernel name)."""
+OUR_NAMES = ("keepalived", "kad_")
+"""How a process that may own a pid file is called (the beginning of its kernel name), or else ``kad``."""
 _STALE_OPENS = 10
 _NAMES: dict[Role | None, str] = {
     None: "keepalived",
@@ -127,7 +127,7 @@ def is_daemon(pid: int) -> bool:
     with contextlib.suppress(OSError):
         if os.path.basename(os.readlink(f"/proc/{pid}/exe")).startswith("keepalived"):
             return True
-    return name.startswith(OUR_NAMES)
+    return name == "kad" or name.startswith(OUR_NAMES)
 
 
 def _lock(descriptor: int, path: str) -> bool:

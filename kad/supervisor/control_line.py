@@ -123,6 +123,10 @@ class ControlLine:
         if not self._pass(self._requests.request()):
             logs.info("reload: asked for while one is in progress; it follows")
 
+    def reload_begun(self) -> None:
+        """Control has read that it is to reload."""
+        self._requests.begun()
+
     def load_finished(self) -> None:
         """The load or reload ended, well or not: the one that is owed may begin."""
         self._pass(self._requests.finished())

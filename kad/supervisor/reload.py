@@ -48,6 +48,8 @@ class ReloadRequests:
         self._control_listens = False
         self._in_progress = False
         self._owed = False
+        self._is_unread = False
+        """What was passed last."""
 
     @property
     def in_progress(self) -> bool:
@@ -58,9 +60,13 @@ class ReloadRequests:
         self._owed = True
         return self._next()
 
+    def begun(self) -> None:
+        """Control has read what was passed."""
+        self._is_unread = False
+
     def finished(self) -> bool:
         """The load or reload ended, well or not."""
-        self._in_progress = False
+        self._in_progress = self._is_unread = False
         return self._next()
 
     def control_started(self, *, loading: bool) -> bool:
@@ -73,11 +79,14 @@ class ReloadRequests:
         self._control_listens = False
 
     def control_died(self) -> None:
-        """The reload it was at is lost, and not asked for again: it may be what control died of."""
-        self._control_listens = self._in_progress = False
+        """The reload it was at is lost, and not asked for again: it may be what control died of. One that it
+        has not read is the next control's.
+        """
+        self._owed |= self._is_unread
+        self._control_listens = self._in_progress = self._is_unread = False
 
     def _next(self) -> bool:
         passed = self._owed and self._control_listens and not self._in_progress
         if passed:
-            self._owed, self._in_progress = False, True
+            self._owed, self._in_progress, self._is_unread = False, True, True
         return passed

@@ -20,6 +20,7 @@ from kad.ipc.messages import (
     ControlToSupervisor,
     LoadFailed,
     ProcessTable,
+    ReloadBegun,
     ReloadFinished,
     Role,
     SupervisorSettings,
@@ -379,6 +380,8 @@ class Supervisor:
                     logs.debug(f"generation {message.number} runs everywhere")
             case LoadFailed():
                 self._load_failed(message)
+            case ReloadBegun():
+                self._control.reload_begun()
             case ReloadFinished():
                 self._reload_finished(message)
             case _:
@@ -461,6 +464,8 @@ class Supervisor:
         self._exit_status = int(status)
         self._spare.discard()
         (logs.error if status else logs.info)(f"stopping: {reason}")
+        if self._settings.shutdown_us and not self._control.is_open:
+            logs.error("shutdown_script is not run: control, which runs it, has died too often")
         self._manager.stopping(longest_us(self._settings))
         self._starter.tell(int(status), reason if status else "")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -121,7 +123,12 @@ def test_reload_check_config_refuses_whatever_a_test_complains_of(node: Node, tm
         daemon.wait_for("reload refused")
         daemon.wait_for("reload_check_config is set")
         assert "thread_timer_expired" in log.read_text()
+        poll(lambda: daemon.count("is not what runs") == 1, "the word that the file is another")
         assert daemon.kadctl("reload", "--force").returncode == 0
+        # What is refused now is what runs, and nobody is told otherwise.
+        assert daemon.kadctl("reload").returncode != 0
+        poll(lambda: daemon.count("reload refused") == 2, "the second refusal")
+        assert daemon.count("is not what runs") == 1
 
 
 def test_config_save_dir_has_the_state_before_and_after(node: Node, tmp_path: Path) -> None:
@@ -153,6 +160,17 @@ def test_script_security_holds_for_them_too(node: Node, tmp_path: Path) -> None:
             assert daemon.count(f"'{name}' will not run") == 1
         assert daemon.stop() == 0
     assert not ran.exists()
+
+
+def test_a_shutdown_script_that_nobody_is_left_to_run_is_told(node: Node, tmp_path: Path) -> None:
+    with Kad(node, text_of(f"shutdown_script {script(tmp_path, 'stop', 'true')}")) as daemon:
+        daemon.wait_for("Entering MASTER STATE")
+        for _ in range(4):
+            pid = poll(lambda: daemon.role("control"), "control", seconds=30)
+            os.kill(pid, signal.SIGKILL)
+            poll(lambda pid=pid: daemon.role("control") != pid, "its death")  # type: ignore[misc]
+        assert daemon.stop() == 0
+        assert daemon.count("shutdown_script is not run") == 1
 
 
 def test_a_shutdown_script_that_takes_too_long_is_not_waited_for(node: Node, tmp_path: Path) -> None:

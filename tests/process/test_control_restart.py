@@ -74,6 +74,13 @@ def test_hung_control_is_replaced(daemon: Kad) -> None:
     assert {process.pid for process in after.processes if process.role == "control"} != {before["control"]}
 
 
+def test_a_hup_that_a_hung_control_never_read_is_the_next_ones(daemon: Kad) -> None:
+    kill(pids_of(daemon)["control"], signal.SIGSTOP)
+    daemon.configure(configuration(priority=150))
+    daemon.reload()
+    assert [each.priority for each in wait_for_generation(daemon, 2).instances] == [150]
+
+
 def wake_ups(pid: int) -> int:
     found = re.search(r"^voluntary_ctxt_switches:\s*(\d+)", Path(f"/proc/{pid}/status").read_text(), re.M)
     assert found is not None

@@ -124,6 +124,17 @@ def test_zombie_is_stale() -> None:
         assert not is_daemon(ended.pid)
 
 
+def test_number_that_kerberos_has_by_now_is_stale(tmp_path: Path) -> None:
+    program = tmp_path / "kadmind"
+    shutil.copy("/bin/sleep", program)
+    with subprocess.Popen([str(program), "60"]) as other:
+        try:
+            poll(lambda: process_name(other.pid) == "kadmind", "its name", seconds=10)
+            assert not is_daemon(other.pid)
+        finally:
+            other.kill()
+
+
 @pytest.mark.parametrize("name", ["kad", "keepalived", "kad_vrrp", "keepalived_vrrp"])
 def test_living_daemon_that_does_not_lock_is_refused(tmp_path: Path, name: str) -> None:
     program = tmp_path / name

@@ -79,12 +79,25 @@ def test_the_reload_control_died_of_is_not_repeated_but_the_queued_one_comes() -
     requests = ReloadRequests()
     requests.control_started(loading=False)
     assert requests.request()
+    requests.begun()
     requests.control_died()
     assert not requests.control_started(loading=False)
     assert requests.request()
+    requests.begun()
     assert not requests.request()
     requests.control_died()
     assert requests.control_started(loading=False)
+
+
+def test_what_control_died_without_reading_goes_to_the_next() -> None:
+    requests = ReloadRequests()
+    requests.control_started(loading=False)
+    assert requests.request()
+    requests.control_died()
+    assert requests.control_started(loading=False)
+    requests.begun()
+    requests.control_died()
+    assert not requests.control_started(loading=False)
 
 
 def test_hup_without_control_waits_for_it() -> None:
@@ -95,28 +108,32 @@ def test_hup_without_control_waits_for_it() -> None:
     assert requests.control_started(loading=False)
 
 
-@given(st.lists(st.sampled_from(["request", "finished", "started", "died"]), max_size=50))
+@given(st.lists(st.sampled_from(["request", "begun", "finished", "started", "died"]), max_size=50))
 def test_never_two_at_once_and_a_request_is_never_forgotten(history: list[str]) -> None:
     requests = ReloadRequests()
-    listens = running = False
+    listens = running = unread = False
     asked_since_passed = False
     for move in [*history, "died", "started", "finished", "finished"]:
         if move == "request":
             asked_since_passed = True
             passed = requests.request()
+        elif move == "begun":
+            requests.begun()
+            passed = unread = False
         elif move == "finished":
-            running = False
+            running = unread = False
             passed = requests.finished()
         elif move == "started":
             listens, running = True, False
             passed = requests.control_started(loading=False)
         else:
-            listens = running = False
+            asked_since_passed |= unread
+            listens = running = unread = False
             requests.control_died()
             passed = False
         if passed:
             assert asked_since_passed
             assert listens
             assert not running
-            running, asked_since_passed = True, False
+            running, unread, asked_since_passed = True, True, False
     assert not asked_since_passed

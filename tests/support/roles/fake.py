@@ -28,6 +28,7 @@ from kad.ipc.messages import (
     Generation,
     LoadFailed,
     ProcessTable,
+    ReloadBegun,
     ReloadFinished,
     ReloadRequested,
     Role,
@@ -210,6 +211,7 @@ class Fake:
                 self.say("table", table=table)
             case ReloadRequested():
                 self.say("reload")
+                self.send(ReloadBegun())
             case Committed():
                 self.say("committed", number=message.number)
             case _:
