@@ -79,7 +79,7 @@ def facility(word: str) -> int:
 
 
 def file_name(path: str, role: Role | None, options: Options) -> str:
-    """The log file of a role: keepalived puts vrrp and so on, net_namespace and instance before the extension."""
+    """The log file of a role: vrrp and so on, net_namespace and instance stand before the extension."""
     stem, extension = os.path.splitext(path)
     words = [_FILE_WORDS[role], options.net_namespace, options.instance]
     return "_".join([stem, *(word for word in words if word)]) + extension
