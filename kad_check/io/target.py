@@ -15,6 +15,8 @@ from kad_check.core.dialogues.dialogue import Dialogue
 _SO_MARK = 36
 _SO_BINDTODEVICE = 25
 _IP_BIND_ADDRESS_NO_PORT = 24
+_IP_RECVERR = 11
+_IPV6_RECVERR = 25
 _OURS = frozenset(
     (
         errno.EADDRINUSE,
@@ -46,6 +48,7 @@ class Target:
     __slots__ = (
         "_bind",
         "_device",
+        "_hears_of_loss",
         "_mark",
         "_port",
         "_protocol",
@@ -80,6 +83,7 @@ class Target:
         self.is_stream = kind == socket.SOCK_STREAM
         self._protocol = protocol
         self._speaks_first = speaks_first
+        self._hears_of_loss = kind == socket.SOCK_DGRAM and not protocol
         self._text, self._port = connection.address, connection.port
         self._device = connection.bind_interface
         self._mark = struct.pack("=I", connection.fwmark) if connection.fwmark else b""
@@ -107,12 +111,25 @@ class Target:
             if self._speaks_first:
                 # What we say carries the handshake's last acknowledgement: a packet less for both ends.
                 opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+            if self._hears_of_loss:
+                self._listen_for_loss(opened)
             if not self.plain:
                 self._dress(opened)
         except OSError as error:
             opened.close()
             raise NotRunError(f"cannot bind: {error.strerror}") from None
         return opened
+
+    def _listen_for_loss(self, opened: socket.SocketType) -> None:
+        """A datagram socket hears of refusals only, unless it asks for more: that a host is gone is none.
+
+        Whatever is said of a loss fails the check, a time exceeded too; keepalived's only where the
+        destination is unreachable.
+        """
+        if self.family == socket.AF_INET6:
+            opened.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
+        else:
+            opened.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
 
     def _dress(self, opened: socket.SocketType) -> None:
         if self._mark:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kad.config.model.check import PingCheck, TcpCheck
+from kad.config.model.check import PingCheck, TcpCheck, UdpCheck
 from kad_check.core.events import CheckDone, Verdict
 from tests.support.check_rig import ONCE, CheckRig, connection
 from tests.support.namespaces import Network, Node, poll
@@ -34,7 +34,7 @@ def pair(network: Network) -> Iterator[tuple[Node, Node]]:
         yield one, two
 
 
-def run(node: Node, check: TcpCheck | PingCheck) -> CheckDone:
+def run(node: Node, check: TcpCheck | PingCheck | UdpCheck) -> CheckDone:
     with node.entered(), CheckRig() as rig:
         return rig.run(check)
 
@@ -70,3 +70,12 @@ def test_packets_carry_the_mark_of_the_check(pair: tuple[Node, Node]) -> None:
     for mark, verdict in ((8, GOOD), (7, BAD)):
         ping = PingCheck(ONCE, connection(0, timeout=1, address=SERVER, fwmark=mark))
         assert run(one, ping).verdict is verdict
+
+
+@pytest.mark.parametrize("address", ["192.0.2.77", "2001:db8::77"])
+def test_udp_to_a_host_that_is_not_there_fails(pair: tuple[Node, Node], address: str) -> None:
+    """Who is neighbour to it says so when it has asked for it long enough: three seconds, once a second."""
+    one, _ = pair
+    one.ip("addr", "add", "2001:db8::1/64", "dev", "eth0", "nodad")
+    answer = run(one, UdpCheck(ONCE, connection(PORT, timeout=10, address=address)))
+    assert (answer.verdict, answer.detail) == (BAD, "read: no route to host")

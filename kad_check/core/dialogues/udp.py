@@ -10,7 +10,7 @@ DEFAULT_PAYLOAD = b"kad health check, please ignore."
 
 
 class UdpDialogue:
-    """A refusal (ICMP) is the shell's to notice. Without require_reply silence is as good as an answer."""
+    """What ICMP says is the shell's to notice. Without require_reply silence is as good as an answer."""
 
     to_send = b""
 
