@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from kad.config.model.check import BfdCheck, CheckConfiguration, CheckSettings
+from kad.config.model.check import CheckConfiguration, CheckSettings
 from kad.config.slices import Known, decode_check
 from kad.errors import ExitStatus
 from kad.garbage import collector_paused
@@ -26,6 +26,7 @@ from kad.runtime.process import ChildContext
 from kad_check.core.actions import Action
 from kad_check.core.engine import Engine, EngineSettings
 from kad_check.core.events import ConfigurationChanged, Event, StopRequested, TimeReached
+from kad_check.core.lifecycle import followed_sessions
 from kad_check.io.sessions import Sessions
 from kad_check.io.shell import Shell
 
@@ -200,17 +201,6 @@ class CheckChild:
         ipvs = "" if self._shell.ipvs.available else "this kernel has no IPVS"
         report = msgspec.structs.replace(self._engine.report(), process=process, ipvs=ipvs)
         return msgspec.msgpack.encode(self._shell.statistics.add_to(report, self._engine.pool_names))
-
-
-def followed_sessions(configuration: CheckConfiguration) -> frozenset[str]:
-    """BFD sessions that some server follows."""
-    return frozenset(
-        checker.bfd_instance
-        for server in configuration.virtual_servers
-        for real_server in server.real_servers
-        for checker in real_server.checkers
-        if isinstance(checker, BfdCheck)
-    )
 
 
 def _decode(generation: Generation | None, known: Known) -> CheckConfiguration:

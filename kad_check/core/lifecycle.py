@@ -11,7 +11,13 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from kad.config.model.check import CheckConfiguration, RealServer, VirtualServer, VirtualServerGroup
+from kad.config.model.check import (
+    BfdCheck,
+    CheckConfiguration,
+    RealServer,
+    VirtualServer,
+    VirtualServerGroup,
+)
 from kad.units import NEVER
 from kad_check.core.actions import (
     Forget,
@@ -91,6 +97,7 @@ class Lifecycle:
         context.generation = event.generation
         context.globals = event.configuration.settings
         registry.files = {file.name: file for file in event.configuration.files}
+        self._forget_sessions(event.configuration)
         self._marking.configure(event.configuration)
         wanted = named_pools(event.configuration)
         tellings = [
@@ -318,12 +325,11 @@ class Lifecycle:
             not server.alive and not any(checker.has_run for checker in known)
         )
         for checker in fresh:
-            schedule = checker.schedule
-            if schedule is None:
-                continue
             checker.is_up = not (doubtful and alpha_of(checker.config))
-            checker.retries = schedule.retry if doubtful else 0
-            self._registry.schedule(checker, now_us, resumed=False)
+            schedule = checker.schedule
+            if schedule is not None:
+                checker.retries = schedule.retry if doubtful else 0
+                self._registry.schedule(checker, now_us, resumed=False)
 
     def _remove_server(self, server: RealServerState) -> bool:
         """Not configured any more. True: it was up, and those who follow it are to be told."""
@@ -342,6 +348,13 @@ class Lifecycle:
         news = pool.judge_quorum(now_us)
         pool.forget()
         return _Telling(pool, told, news)
+
+    def _forget_sessions(self, configuration: CheckConfiguration) -> None:
+        """Of one that nobody follows nothing is told: who follows it again one day waits for word of it."""
+        sessions = self._context.sessions
+        if sessions:
+            followed = followed_sessions(configuration)
+            self._context.sessions = {name: up for name, up in sessions.items() if name in followed}
 
     def _forget_strangers(self) -> None:
         """Records of what is not configured: a former life was killed while a reload took it away."""
@@ -421,6 +434,17 @@ def named_pools(
         name = config.name + family
         pools[name if name not in pools else f"{name}#{number}"] = config, groups.get(config.group)
     return pools
+
+
+def followed_sessions(configuration: CheckConfiguration) -> frozenset[str]:
+    """BFD sessions that some server follows."""
+    return frozenset(
+        checker.bfd_instance
+        for server in configuration.virtual_servers
+        for real_server in server.real_servers
+        for checker in real_server.checkers
+        if isinstance(checker, BfdCheck)
+    )
 
 
 def _known_servers(previous: CheckConfiguration) -> dict[str, set[Key]]:

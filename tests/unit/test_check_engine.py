@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import msgspec
 import pytest
 
 from kad.config.model.check import CheckConfiguration
@@ -40,9 +41,10 @@ ALL_UP = only_down()
 
 
 def configuration(
-    *, vs: str = "", one: str = "", two: str = "", check: str = "", globals: str = ""
+    *, vs: str = "", one: str = "", two: str = "", check: str = "", globals: str = "", above: str = ""
 ) -> CheckConfiguration:
     text = f"""
+    {above}
     virtual_server 10.0.0.1 80 {{
         lvs_sched rr
         lvs_method DR
@@ -471,29 +473,71 @@ def test_what_a_file_says_at_start_holds_from_the_start() -> None:
     assert made.table(VS) == {ONE: 8}
 
 
-def test_a_bfd_session_takes_a_server_down_and_up() -> None:
-    text = """
-    bfd_instance b {
-        neighbor_ip 192.0.2.11
-    }
-    virtual_server 10.0.0.1 80 {
-        lvs_sched rr
-        lvs_method DR
-        protocol TCP
-        real_server 192.0.2.11 80 {
+BFD_CHECK = """
             BFD_CHECK {
                 name b
             }
-        }
-    }
-    """
-    made = CheckHost(read(text).config.check)
+"""
+
+
+def with_session(one: str = BFD_CHECK, vs: str = "") -> CheckConfiguration:
+    session = "bfd_instance b {\n neighbor_ip 192.0.2.11\n}"
+    return configuration(one=one, vs=vs, above=session)
+
+
+def test_a_bfd_session_takes_a_server_down_and_up() -> None:
+    made = CheckHost(with_session())
     made.start()
-    assert made.table(VS) == {ONE: 1}
+    assert made.table(VS) == {ONE: 1, TWO: 1}
     made.feed(SessionChanged("b", False))
-    assert made.table(VS) == {}
+    assert made.table(VS) == {TWO: 1}
     made.feed(SessionChanged("b", True))
-    assert made.table(VS) == {ONE: 1}
+    assert made.table(VS) == {ONE: 1, TWO: 1}
+
+
+def test_a_bfd_check_with_alpha_that_a_reload_adds_leaves_a_working_server_where_it_is() -> None:
+    made = CheckHost(with_session("", "alpha"))
+    made.start()
+    made.run(7, ALL_UP)
+    made.reload(with_session(vs="alpha"))
+    assert made.table(VS) == {ONE: 1, TWO: 1}
+    made.feed(SessionChanged("b", False))
+    assert made.table(VS) == {TWO: 1}
+
+
+def test_a_bfd_check_with_alpha_that_a_reload_adds_is_waited_for_by_a_server_that_is_down() -> None:
+    made = CheckHost(with_session("", "alpha"))
+    made.start()
+    made.run(7, only_down(ONE[0]))
+    made.reload(with_session(vs="alpha"))
+    made.run(7, ALL_UP)
+    assert made.table(VS) == {TWO: 1}
+    made.feed(SessionChanged("b", True))
+    assert made.table(VS) == {ONE: 1, TWO: 1}
+
+
+def test_what_was_heard_of_a_session_that_nobody_followed_since_is_not_believed() -> None:
+    made = CheckHost(with_session())
+    made.start()
+    made.run(2, ALL_UP)
+    made.feed(SessionChanged("b", False))
+    made.reload(with_session(""))
+    assert made.table(VS) == {ONE: 1, TWO: 1}
+    made.reload(with_session())
+    assert made.table(VS) == {ONE: 1, TWO: 1}, "it has not been told of yet"
+
+
+def test_what_was_heard_of_a_session_holds_for_another_server_that_follows_it() -> None:
+    made = CheckHost(with_session())
+    made.start()
+    made.feed(SessionChanged("b", False))
+    text = with_session()
+    server = text.virtual_servers[0]
+    one, two = server.real_servers
+    moved = msgspec.structs.replace(two, checkers=one.checkers)
+    follower = msgspec.structs.replace(server, real_servers=(moved,))
+    made.reload(msgspec.structs.replace(text, virtual_servers=(follower,)))
+    assert made.table(VS) == {}
 
 
 # ha_suspend -------------------------------------------------------------------------------------------------
@@ -572,8 +616,6 @@ def test_a_server_that_is_gone_leaves_and_is_told_of() -> None:
     made = host(one=NOTIFY)
     other = configuration(one=NOTIFY)
     server = other.virtual_servers[0]
-    import msgspec
-
     shorter = msgspec.structs.replace(server, real_servers=server.real_servers[1:])
     made.done.clear()
     made.reload(msgspec.structs.replace(other, virtual_servers=(shorter,)))
@@ -584,8 +626,6 @@ def test_a_server_that_is_gone_leaves_and_is_told_of() -> None:
 
 def test_a_new_server_with_alpha_starts_down_others_start_up() -> None:
     full = configuration()
-    import msgspec
-
     server = full.virtual_servers[0]
     shorter = msgspec.structs.replace(server, real_servers=server.real_servers[:1])
     made = CheckHost(msgspec.structs.replace(full, virtual_servers=(shorter,)))
