@@ -127,10 +127,18 @@ def _url(frame: Frame, ssl: bool) -> Url:
     return Url(
         frame.fields["path"],
         virtualhost=frame.inherited("virtualhost", ""),
+        virtualhost_is_inherited=_inherits_virtualhost(frame),
         server_name=_server_name(frame) if ssl else "",
         tls_compliant=ssl and bool(frame.inherited("tls_compliant", False)),
         **given,
     )
+
+
+def _inherits_virtualhost(url: Frame) -> bool:
+    checker = url.parent
+    assert checker is not None
+    own = "virtualhost" in url.fields or "virtualhost" in checker.fields
+    return not own and bool(url.inherited("virtualhost", ""))
 
 
 _URL_FIELDS = (

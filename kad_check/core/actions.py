@@ -31,6 +31,13 @@ class AddChecker(Struct, frozen=True, gc=False):
     checker: Checker
 
 
+class ChangeChecker(Struct, frozen=True, gc=False):
+    """Its checks are of this form from the next one on; one that runs ends, and is answered, as it began."""
+
+    number: int
+    checker: Checker
+
+
 class RemoveChecker(Struct, frozen=True):
     """It is gone; a check of its that runs is broken off and not answered."""
 
@@ -159,6 +166,7 @@ class Stopped(Struct, frozen=True):
 
 Action = (
     AddChecker
+    | ChangeChecker
     | RemoveChecker
     | StartCheck
     | ReplaceServices

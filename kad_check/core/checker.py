@@ -20,7 +20,10 @@ from kad.config.model.check import (
     MiscCheck,
     Schedule,
     SmtpCheck,
+    UdpCheck,
+    Url,
 )
+from kad.config.model.script import ScriptCommand
 from kad.config.model.track import TrackFile
 from kad.units import NEVER
 
@@ -64,13 +67,41 @@ def kind_of(checker: Checker) -> str:
     return KINDS[type(checker).__name__]
 
 
+def parameters_of(checker: Checker) -> Checker:
+    """What it does when it runs, not when it runs."""
+    return checker if schedule_of(checker) is None else msgspec.structs.replace(checker, schedule=_ALWAYS)
+
+
 def identity_of(checker: Checker) -> Checker:
-    """What makes it the same checker after a reload: its kind and parameters, not when it runs."""
-    if isinstance(checker, FileCheck):
-        return FileCheck(checker.track_file)
-    if isinstance(checker, BfdCheck):
-        return BfdCheck(checker.bfd_instance)
-    return msgspec.structs.replace(checker, schedule=_ALWAYS)
+    """What makes it the same checker after a reload, as keepalived has it: what is examined, not how closely.
+
+    Whoever is down stays down till the checker in its new form has found otherwise.
+    """
+    match checker:
+        case FileCheck():
+            return FileCheck(checker.track_file)
+        case BfdCheck():
+            return BfdCheck(checker.bfd_instance)
+        case MiscCheck():
+            return MiscCheck(_ALWAYS, ScriptCommand(checker.script.argv), dynamic=checker.dynamic)
+        case HttpGet():
+            return HttpGet(_ALWAYS, checker.connection, tuple(map(_request_of, checker.urls)))
+        case UdpCheck():
+            return UdpCheck(_ALWAYS, checker.connection)
+        case _:
+            return parameters_of(checker)
+
+
+def _request_of(url: Url) -> Url:
+    """Without what is the TLS session's, or the servers' to say."""
+    return msgspec.structs.replace(
+        url,
+        virtualhost="" if url.virtualhost_is_inherited else url.virtualhost,
+        virtualhost_is_inherited=False,
+        regex_stack=None,
+        tls_compliant=False,
+        server_name="",
+    )
 
 
 def digest_of(checker: Checker) -> int:
@@ -260,7 +291,7 @@ class CheckerState:
     # Carrying over ---------------------------------------------------------------------------------------
 
     def take_over(self, config: Checker) -> None:
-        """The same checker in a new configuration: what it knows stays, when it runs may change."""
+        """The same checker in a new configuration: what it knows stays."""
         self.config = config
         self.schedule = schedule_of(config)
         if self.schedule is not None:

@@ -14,6 +14,7 @@ from msgspec import Struct
 from kad.config.model.check import (
     BfdCheck,
     CheckConfiguration,
+    Checker,
     RealServer,
     VirtualServer,
     VirtualServerGroup,
@@ -28,7 +29,7 @@ from kad_check.core.actions import (
     Stopped,
     WithdrawServices,
 )
-from kad_check.core.checker import CheckerState, alpha_of, identity_of
+from kad_check.core.checker import CheckerState, alpha_of, identity_of, parameters_of
 from kad_check.core.events import ConfigurationChanged, MarkingDone, ServicesDone
 from kad_check.core.marking import Marking
 from kad_check.core.notices import pool_line, server_line, tell_fifo
@@ -297,18 +298,19 @@ class Lifecycle:
         return bool(followers)
 
     def _alter_server(self, server: RealServerState, config: RealServer, now_us: int) -> bool:
-        """Checkers of the same kind and parameters go on; returns whether the server changed state."""
+        """Checkers that examine the same go on; returns whether the server changed state."""
         server.config = config
         former, server.checkers = server.checkers, []
         fresh: list[CheckerState] = []
-        for each in config.checkers:
-            checker = _matching(former, identity_of(each), each)
+        continued = _continued(former, config.checkers)
+        for place, each in enumerate(config.checkers):
+            checker = continued.get(place)
             if checker is None:
                 fresh.append(self._registry.create_checker(server, each))
             else:
                 former.remove(checker)
                 server.checkers.append(checker)
-                checker.take_over(each)
+                self._registry.change_checker(checker, each)
                 if checker.overslept(now_us):
                     self._registry.schedule(checker, now_us, resumed=True)
         for checker in former:
@@ -454,12 +456,26 @@ def _known_servers(previous: CheckConfiguration) -> dict[str, set[Key]]:
     }
 
 
-def _matching(former: list[CheckerState], identity: object, config: object) -> CheckerState | None:
-    """The checker that the new one continues."""
-    for checker in former:
-        if checker.config == config or identity_of(checker.config) == identity:
-            return checker
-    return None
+def _continued(former: list[CheckerState], configs: tuple[Checker, ...]) -> dict[int, CheckerState]:
+    """Which checker each of the new ones continues, by its place: of several that examine the same the one
+    that is most like it.
+    """
+    found: dict[int, CheckerState] = {}
+    rest = list(former)
+    for likeness in (_itself, parameters_of, identity_of):
+        for place, config in enumerate(configs):
+            if place in found or not rest:
+                continue
+            wanted = likeness(config)
+            checker = next((each for each in rest if likeness(each.config) == wanted), None)
+            if checker is not None:
+                rest.remove(checker)
+                found[place] = checker
+    return found
+
+
+def _itself(checker: Checker) -> Checker:
+    return checker
 
 
 def _tell(telling: _Telling) -> None:

@@ -8,8 +8,8 @@ from zlib import crc32
 from kad.config.model.check import BfdCheck, Checker, FileCheck, RealServer
 from kad.config.model.track import TrackFile
 from kad.units import NEVER
-from kad_check.core.actions import AddChecker, RemoveChecker
-from kad_check.core.checker import CheckerState, file_verdict
+from kad_check.core.actions import AddChecker, ChangeChecker, RemoveChecker
+from kad_check.core.checker import CheckerState, file_verdict, parameters_of
 from kad_check.core.context import Context
 from kad_check.core.pool import Pool
 from kad_check.core.server import RealServerState
@@ -75,6 +75,13 @@ class Registry:
             self.checkers[checker.number] = checker
             self.context.emit(AddChecker(checker.number, config))
         return checker
+
+    def change_checker(self, checker: CheckerState, config: Checker) -> None:
+        """It goes on in a new configuration."""
+        differs = parameters_of(checker.config) != parameters_of(config)
+        checker.take_over(config)
+        if differs and checker.schedule is not None:
+            self.context.emit(ChangeChecker(checker.number, config))
 
     def drop_checker(self, checker: CheckerState) -> None:
         checker.server.checkers.remove(checker)

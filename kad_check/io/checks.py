@@ -88,6 +88,10 @@ class Checks:
         self._checkers[number] = checker
         self._ready[number] = self._prepare(checker)
 
+    def change(self, number: int, checker: Checker) -> None:
+        """Of this form from the next start on. It is a script as before, or a connection as before."""
+        self.add(number, checker)
+
     def remove(self, number: int) -> None:
         del self._checkers[number]
         ready = self._ready.pop(number)

@@ -19,6 +19,7 @@ from kad.runtime.journal import Records
 from kad_check.core.actions import (
     Action,
     AddChecker,
+    ChangeChecker,
     ChangeDestinations,
     Forget,
     Health,
@@ -167,6 +168,8 @@ class Shell:
                 self.ipvs.withdraw(action)
             case AddChecker():
                 self.checks.add(action.number, action.checker)
+            case ChangeChecker():
+                self.checks.change(action.number, action.checker)
             case RemoveChecker():
                 self.checks.remove(action.number)
             case Notify():

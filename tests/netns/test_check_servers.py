@@ -105,6 +105,28 @@ def test_a_check_that_is_broken_off_gives_no_answer(rig: CheckRig) -> None:
     assert not rig.answers
 
 
+def test_a_check_that_runs_ends_as_it_began_and_the_next_is_of_the_new_form(rig: CheckRig) -> None:
+    asked: list[bytes] = []
+    go_on = threading.Event()
+
+    def serve(visit: servers.Visit) -> None:
+        asked.append(visit.request().split(b" ")[1])
+        go_on.wait(10)
+        visit.send(b"HTTP/1.0 200 OK\r\n\r\n")
+
+    with TcpServer(serve) as server:
+        number = rig.add(http(server.port, timeout=5, path="/old"))
+        rig.checks.start(number, 0)
+        rig.reactor.until(lambda: asked)
+        rig.checks.change(number, http(server.port, timeout=5, path="/new"))
+        go_on.set()
+        rig.reactor.until(lambda: rig.answers)
+        rig.checks.start(number, 0)
+        rig.reactor.until(lambda: len(rig.answers) == 2)
+    assert asked == [b"/old", b"/new"]
+    assert [answer.verdict for answer, _ in rig.answers] == [GOOD, GOOD]
+
+
 # HTTP ------------------------------------------------------------------------------------------------------
 
 
@@ -584,6 +606,20 @@ def test_a_scripts_status_decides(
 ) -> None:
     answer = rig.run(misc(script, body, dynamic=dynamic))
     assert (answer.verdict, answer.weight) == (verdict, weight)
+
+
+def test_a_script_that_runs_keeps_its_time_and_the_next_has_the_new_one(rig: CheckRig, script: Path) -> None:
+    went_on = script.parent / "went on"
+    body = f"while [ ! -e '{went_on}' ]; do sleep 0.01; done\nrm '{went_on}'"
+    number = rig.add(misc(script, body, timeout=60))
+    rig.checks.start(number, 0)
+    rig.checks.change(number, misc(script, body, timeout=0.1))
+    went_on.touch()
+    rig.reactor.until(lambda: rig.answers)
+    rig.checks.start(number, 0)
+    rig.reactor.until(lambda: len(rig.answers) == 2)
+    assert [(answer.verdict, answer.detail) for answer, _ in rig.answers] == [(GOOD, ""), (BAD, "timeout")]
+    rig.checks.remove(number)
 
 
 def test_a_script_that_is_not_there_is_the_servers_failure_as_in_a_shell(rig: CheckRig) -> None:

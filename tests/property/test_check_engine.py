@@ -26,13 +26,24 @@ def configuration(
     alpha: bool,
     retry: int,
     servers: int = SERVERS,
+    loop: int = 2,
+    demanding: bool = False,
 ) -> CheckConfiguration:
+    """Every server's checker examines the same in all of them; ``demanding``: more closely."""
+    kinds = (
+        ("TCP_CHECK", "", ""),
+        ("HTTP_GET", "url {\n path /\n }", "http_protocol 1.1"),
+        ("UDP_CHECK", "", "payload 0102"),
+        ("TCP_CHECK", "", ""),
+    )
+    checks = [(kind, f"{always}\n{more if demanding else ''}") for kind, always, more in kinds]
     blocks = "\n".join(
         f"""real_server 192.0.2.{number + 1} 80 {{
             weight {number + 1}
             notify_up "/bin/r up {number}"
             notify_down "/bin/r down {number}"
-            TCP_CHECK {{
+            {checks[number][0]} {{
+                {checks[number][1]}
                 warmup 0
                 retry {retry}
                 delay_before_retry 1
@@ -45,12 +56,13 @@ def configuration(
         lvs_sched rr
         lvs_method DR
         protocol TCP
-        delay_loop 2
+        delay_loop {loop}
         quorum {quorum}
         hysteresis {hysteresis}
         {"sorry_server 192.0.2.99 80" if sorry else ""}
         {"inhibit_on_failure" if inhibit else ""}
         {"alpha" if alpha else ""}
+        {"virtualhost www.example" if demanding else ""}
         quorum_up "/bin/q up"
         quorum_down "/bin/q down"
         {blocks}
@@ -67,6 +79,8 @@ CONFIGURATIONS = st.builds(
     inhibit=st.booleans(),
     alpha=st.booleans(),
     retry=st.integers(1, 3),
+    loop=st.integers(2, 3),
+    demanding=st.booleans(),
 )
 
 
@@ -122,7 +136,9 @@ def test_the_kernel_holds_what_the_servers_are(
             host.run(1.0, by_target({f"192.0.2.{n + 1}": f"192.0.2.{n + 1}" in good for n in range(SERVERS)}))
         elif what == "reload":
             assert isinstance(how, CheckConfiguration)
+            alive = host.alive()
             host.reload(how, host.configuration)
+            assert host.alive() == alive, "that is for the next checks to say"
         else:
             before = host.alive(), host.table(VS)
             host = host.reborn()

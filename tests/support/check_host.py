@@ -18,6 +18,7 @@ from kad.config.model.check import CheckConfiguration, Checker, FileCheck, MiscC
 from kad_check.core.actions import (
     Action,
     AddChecker,
+    ChangeChecker,
     ChangeDestinations,
     Forget,
     Log,
@@ -132,6 +133,9 @@ class CheckHost:
         match action:
             case AddChecker():
                 assert action.number not in self.checkers
+                self.checkers[action.number] = action.checker
+            case ChangeChecker():
+                assert action.number in self.checkers
                 self.checkers[action.number] = action.checker
             case RemoveChecker():
                 del self.checkers[action.number]

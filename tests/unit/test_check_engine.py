@@ -7,7 +7,7 @@ from collections import Counter
 import msgspec
 import pytest
 
-from kad.config.model.check import CheckConfiguration
+from kad.config.model.check import CheckConfiguration, UdpCheck
 from kad_check.core.actions import (
     AddChecker,
     ChangeDestinations,
@@ -585,7 +585,7 @@ def test_a_reload_keeps_what_is_known_of_servers_and_checkers() -> None:
     assert not made.notified()
 
 
-def test_a_checker_with_another_schedule_goes_on_with_other_parameters_begins_anew() -> None:
+def test_a_checker_with_another_schedule_goes_on_one_that_asks_elsewhere_begins_anew() -> None:
     made = host()
     made.run(2, only_down(ONE[0]))
     made.done.clear()
@@ -595,6 +595,125 @@ def test_a_checker_with_another_schedule_goes_on_with_other_parameters_begins_an
     made.reload(configuration(check="connect_port 81"))
     assert len([a for a in made.done if isinstance(a, AddChecker)]) == 2
     assert len([a for a in made.done if isinstance(a, RemoveChecker)]) == 2
+
+
+def examined(check: str, vs: str = "delay_loop 10") -> CheckConfiguration:
+    """Two servers whose only checker this is."""
+    servers = "\n".join(f"real_server {address} 80 {{\n{check}\n}}" for address, _ in (ONE, TWO))
+    text = f"""
+    virtual_server 10.0.0.1 80 {{
+        lvs_sched rr
+        lvs_method DR
+        protocol TCP
+        {vs}
+        {servers}
+    }}
+    """
+    loaded = read(text, SECURE)
+    assert not loaded.diagnostics, loaded.diagnostics
+    return loaded.config.check
+
+
+MISC = "MISC_CHECK {\n warmup 0\n misc_path /bin/false\n %s\n}"
+HTTP = "HTTP_GET {\n warmup 0\n url {\n path /\n %s\n }\n %s\n}"
+UDP = "UDP_CHECK {\n warmup 0\n %s\n}"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (examined(MISC % ""), examined(MISC % "", "delay_loop 15")),
+        (examined(MISC % ""), examined(MISC % "misc_timeout 3")),
+        (examined(HTTP % ("", "")), examined(HTTP % ("", "fast_recovery"))),
+        (examined(HTTP % ("", "")), examined(HTTP % ("", "http_protocol 1.1"))),
+        (examined(HTTP % ("", "")), examined(HTTP % ("", ""), "virtualhost www.example")),
+        (examined(HTTP % ("", "")), examined((HTTP % ("", "tls_compliant")).replace("HTTP_", "SSL_"))),
+        (examined(UDP % ""), examined(UDP % "payload 0102")),
+        (examined(UDP % ""), examined(UDP % "require_reply\n min_reply_length 3")),
+    ],
+)
+def test_how_closely_a_checker_looks_may_change_and_what_it_knows_stays(
+    before: CheckConfiguration, after: CheckConfiguration
+) -> None:
+    made = CheckHost(before)
+    made.start()
+    settle(made, {1: False, 2: True})
+    assert made.table(VS) == {TWO: 1}
+    made.advance(made.now_us + 15 * SECOND)
+    running = set(made.running)
+    assert running
+    made.done.clear()
+    made.reload(after)
+    assert made.table(VS) == {TWO: 1}
+    assert set(made.running) == running, "what runs goes on"
+    for server, checker in zip(after.virtual_servers[0].real_servers, made.checkers.values(), strict=True):
+        assert msgspec.structs.replace(checker, schedule=server.checkers[0].schedule) == server.checkers[0]
+    settle(made, {1: True, 2: False})
+    assert made.table(VS) == {ONE: 1}, "and is answered, and followed by others"
+
+
+def settle(made: CheckHost, results: dict[int, bool]) -> None:
+    """Two minutes of checks that end like this, by the checker's number."""
+    end_us = made.now_us + 120 * SECOND
+    while made.now_us < end_us:
+        for number in list(made.running):
+            made.answer(number, results[number])
+        made.advance(end_us)
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        examined(MISC.replace("false", "true") % ""),
+        examined(MISC % "misc_dynamic"),
+    ],
+)
+def test_another_script_begins_anew(after: CheckConfiguration) -> None:
+    made = CheckHost(examined(MISC % ""))
+    made.start()
+    settle(made, {1: False, 2: True})
+    made.reload(after)
+    assert made.table(VS) == {ONE: 1, TWO: 1}
+
+
+@pytest.mark.parametrize(
+    "lines", [("virtualhost mine", ""), ("", "virtualhost mine"), ("status_code 204", "")]
+)
+def test_another_request_begins_anew(lines: tuple[str, str]) -> None:
+    made = CheckHost(examined(HTTP % ("", "")))
+    made.start()
+    settle(made, {1: False, 2: True})
+    made.reload(examined(HTTP % lines))
+    assert made.table(VS) == {ONE: 1, TWO: 1}
+
+
+def test_a_weight_that_a_script_wishes_outlives_another_interval() -> None:
+    made = CheckHost(examined(MISC % "misc_dynamic"))
+    made.start()
+    made.advance(made.now_us + 2 * SECOND)
+    for number in list(made.running):
+        made.answer(number, True, weight=50)
+    assert made.table(VS) == {ONE: 50, TWO: 50}
+    made.reload(examined(MISC % "misc_dynamic", "delay_loop 12"))
+    assert made.table(VS) == {ONE: 50, TWO: 50}
+
+
+def test_of_two_that_look_alike_each_goes_on_as_itself() -> None:
+    """In another order, with another interval, and with one of them gone."""
+    first, second = UDP % "payload 01", UDP % "payload 02"
+    made = CheckHost(examined(first + "\n" + second))
+    made.start()
+    settle(made, {1: True, 2: False, 3: False, 4: True})
+    assert made.table(VS) == {}
+    made.reload(examined(second + "\n" + first, "delay_loop 7"))
+    assert {n: c.payload for n, c in made.checkers.items() if isinstance(c, UdpCheck)} == {
+        1: b"\x01",
+        2: b"\x02",
+        3: b"\x01",
+        4: b"\x02",
+    }
+    made.reload(examined(second, "delay_loop 8"))
+    assert made.table(VS) == {TWO: 1}
 
 
 def test_a_shorter_interval_holds_from_the_reload_on() -> None:

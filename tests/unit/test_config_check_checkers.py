@@ -192,6 +192,10 @@ def test_the_host_name_is_that_of_the_nearest_block() -> None:
     assert http("url {\npath /\n}", service="virtualhost far").urls[0].virtualhost == "far"
     near = http("url {\npath /\n}", service="virtualhost far", server="virtualhost near")
     assert near.urls[0].virtualhost == "near"
+    assert near.urls[0].virtualhost_is_inherited
+    own = http("virtualhost own\nurl {\npath /\n}", server="virtualhost near").urls[0]
+    assert own.virtualhost == "own" and not own.virtualhost_is_inherited
+    assert not http("url {\npath /\n}").urls[0].virtualhost_is_inherited
 
 
 SNI = [

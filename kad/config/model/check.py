@@ -160,6 +160,8 @@ class Url(Struct, frozen=True, gc=False, omit_defaults=True):
     """Close the TLS session with close_notify."""
     server_name: str = ""
     """SNI to send; empty: none."""
+    virtualhost_is_inherited: bool = False
+    """It is the real or virtual server's, not the checker's or the url's own."""
 
 
 class TcpCheck(Struct, frozen=True, gc=False, tag="tcp"):
