@@ -25,6 +25,7 @@ from kad.config.services import with_settings
 from kad.config.source import Reader
 from kad.config.synchronisation import synchronised
 from kad.config.text import read_tree
+from kad.config.transcript import Transcript
 from kad.config.tree import Statement
 from kad.errors import Diagnostic, ExitStatus, Severity
 from kad.garbage import collector_paused
@@ -86,6 +87,7 @@ def load(
     seed: int | None = None,
     include_all: bool = False,
     once: bool = False,
+    transcript: Transcript | None = None,
 ) -> Loaded:
     """Read the configuration at ``path``. ``machine`` None judges the text alone (``--offline``).
     ``include_all`` (``-e``): every include must find a readable file. ``once``: the process ends after it,
@@ -101,6 +103,7 @@ def load(
             environment=environment,
             seed=seed,
             include_check=IncludeCheck.ALL if include_all else IncludeCheck.NOTHING,
+            transcript=transcript,
         )
         loaded = build(text.statements, text.diagnostics, text.digest, machine, once=once)
         return in_text(loaded) if text.holds_bytes else loaded

@@ -28,6 +28,7 @@ from kad.config.source import (
     TextReader,
     Unreadable,
 )
+from kad.config.transcript import Transcript
 from kad.config.tree import Statement, first_column, first_outdented
 from kad.errors import Diagnostic, ExitStatus, Severity, Span
 from kad.garbage import collector_paused
@@ -58,15 +59,17 @@ def read_tree(
     environment: Mapping[str, str] | None = None,
     seed: int | None = None,
     include_check: IncludeCheck = IncludeCheck.NOTHING,
+    transcript: Transcript | None = None,
 ) -> ConfigurationText:
     """Read a configuration file and all it includes into statements.
 
     ``path`` may be a pattern; every match is read, one after the other. ``config_id`` is what ``@id`` lines
     are compared with, ``environment`` what ``${_ENV NAME}`` sees, ``seed`` makes ``${_RANDOM}`` repeatable.
+    ``transcript`` gets what was read.
     Never raises for anything a file contains: a file that cannot be read is a FATAL diagnostic with exit
     status 4, text that expands without measure ends with a FATAL one.
     """
-    builder = _Builder(reader or DiskReader(), config_id, environment, seed, include_check)
+    builder = _Builder(reader or DiskReader(), config_id, environment, seed, include_check, transcript)
     with collector_paused():
         builder.read_main(path)
         builder.end()
@@ -107,6 +110,7 @@ class _Builder:
         environment: Mapping[str, str] | None,
         seed: int | None,
         include_check: IncludeCheck,
+        transcript: Transcript | None,
     ) -> None:
         self.root: list[Statement] = []
         self.findings = Findings()
@@ -114,6 +118,7 @@ class _Builder:
         self.holds_bytes = False
         self._reader = reader
         self._include_check = include_check
+        self._transcript = transcript or Transcript()
         self._budget = Budget()
         self._pre = Preprocessor(
             self._finding, self._budget, config_id=config_id, environment=environment, seed=seed
@@ -176,12 +181,14 @@ class _Builder:
             raise BudgetExceeded(f"the configuration has more than {MAX_FILES} files")
         self._bytes_left -= len(data)
         self.digest.add(name, data)
+        self._transcript.begin(name, data)
         outer = (self._file, self._line, self._source_line, self._pre.directory, self._include_check)
         self._file, self._line, self._source_line = name, 0, ""
         self._pre.directory = self._reader.directory(name)
         self._being_read.append(name)
         self._read_lines(self._split_lines(data))
         self._being_read.pop()
+        self._transcript.end()
         self._file, self._line, self._source_line, self._pre.directory, self._include_check = outer
 
     def _split_lines(self, data: bytes) -> list[str]:
@@ -369,6 +376,7 @@ class _Builder:
         found = self._reader.find(pattern, os.path.dirname(self._file))
         if not self._matches_are_fine(pattern, found, checks):
             return
+        self._transcript.include(self._line)
         for name in found.paths:
             if name in self._being_read:
                 # keepalived reads it again and again until it has no descriptor left.

@@ -15,6 +15,7 @@ import msgspec
 
 import kad
 from kad.control import actions, events
+from kad.control.archive import Archive
 from kad.control.bounded_script import PATIENCE_S, BoundedScript
 from kad.control.candidate import Candidate, globals_of
 from kad.control.dumps import Dumps
@@ -123,10 +124,10 @@ class Control:
         )
         self._script: BoundedScript | None = None
         self._leaving = False
-        self._reloads = 0
         self._reload_file = ReloadFile()
         self._reload_time = ReloadTimeFile(self._driver.loop, lambda: self._driver.feed(events.ReloadAsked()))
         self._dumps = Dumps(self._driver.loop, self._options, self._ask_for_dump, lambda: self._generation)
+        self._archive = Archive(self._driver.loop, context.supervisor_pid, self._dumps.keep)
         self._ctl = CtlHub(self._driver, directory, self._from_ctl)
 
     def run(self) -> int:
@@ -250,6 +251,7 @@ class Control:
 
         def done(candidate: Candidate) -> None:
             self._candidate = candidate
+            self._archive.read(candidate, running)
             self._log.write(self._findings.news(candidate.diagnostics))
             self._log.write((Severity.NOTE, text) for text in candidate.dump)
             self._reload_file.remove()
@@ -259,8 +261,8 @@ class Control:
                 self._loaded(action.transaction, candidate)
 
         logs.info(f"reading {options.config_file}")
+        self._archive.begin(running, self._processes)
         if not action.first:
-            self._keep_state("pre")
             self._reload_file.create()
         in_thread(
             self._driver.loop, "reading", lambda: read_candidate(options, running, force=action.force), done
@@ -302,14 +304,6 @@ class Control:
         os.umask(self._options.umask_with(settings.umask))
         self._reload_file.configure(reload_file_path(settings))
         self._reload_time.configure(settings.reloading)
-
-    def _keep_state(self, when: str) -> None:
-        """config_save_dir: the state before and after each reload."""
-        directory = globals_of(self._generation).reloading.config_save_dir
-        info = self._processes.get(Role.VRRP)
-        if directory and info is not None:
-            self._reloads += when == "pre"
-            self._dumps.keep(os.path.join(directory, f"keepalived_vrrp.{info.pid}.{self._reloads}.{when}"))
 
     def _leave(self) -> None:
         if self._leaving:
@@ -362,7 +356,7 @@ class Control:
         if action.transaction:
             self._candidate = None
         if not action.first:
-            self._keep_state("post")
+            self._archive.end(self._generation, self._processes)
             self._last_reload = LastReload(realtime_us() / 1_000_000, action.accepted, action.text)
             self._pipe.send(ReloadFinished(action.accepted, _short(action.text)))
             if not action.accepted and not is_what_runs:

@@ -19,6 +19,7 @@ from kad.ipc.messages import Generation, Role
 if TYPE_CHECKING:
     from kad.config.load import Loaded
     from kad.config.model.config import Config
+    from kad.config.transcript import Transcript
     from kad.runtime.process import Options
 
 SHOWN_LIMIT = 200
@@ -64,6 +65,9 @@ class Candidate(Struct, frozen=True):
     """``-d``: the configuration, for the log."""
     digest: str = ""
     """Of the files read; "" where they could not be."""
+    transcript: Transcript | None = None
+    save_directory: str = ""
+    """Its config_save_dir, whether it can run or not."""
 
     def is_text_of(self, running: Generation | None) -> bool:
         """It says what runs already. It may be refused all the same: by a test, or because a child died."""

@@ -77,8 +77,8 @@ class _Asked(Struct, frozen=True):
     kind: Kind
     role: Role
     at_us: int
-    path: str = ""
-    """Where its state goes; empty: where dumps of it go."""
+    keep: Callable[[bytes], None] | None = None
+    """Takes its report, which is then no dump."""
 
 
 class Dumps:
@@ -114,11 +114,19 @@ class Dumps:
         if kind is Kind.STATE:
             self._write_head()
 
-    def keep(self, path: str) -> None:
-        """The VRRP child's state as it is at this moment, there."""
-        number = self._ask(Role.VRRP, False)
+    def keep(self, role: Role, take: Callable[[Callable[[], str]], None]) -> None:
+        """``take`` gets what puts the child's state, as it is at this moment, into words: for a thread.
+
+        That raises msgspec.MsgspecError.
+        """
+        generation = self._generation()
+        now_us = monotonic_us()
+        self._forget_before(now_us - PATIENCE_US)
+        number = self._ask(role, False)
         if number is not None:
-            self._asked[number] = _Asked(Kind.STATE, Role.VRRP, monotonic_us(), path)
+            self._asked[number] = _Asked(
+                Kind.STATE, role, now_us, lambda body: take(lambda: self._state(role, body, generation))
+            )
 
     def prepare_soon(self) -> None:
         """Another configuration runs."""
@@ -128,6 +136,9 @@ class Dumps:
         """A child's report, asked for by whomever."""
         asked = self._asked.pop(report.request, None)
         if asked is None:
+            return
+        if asked.keep is not None:
+            asked.keep(report.body)
             return
         in_thread(
             self._loop,
@@ -141,7 +152,9 @@ class Dumps:
 
     def _current(self) -> Prepared:
         """What runs now, in words; made once a generation."""
-        generation = self._generation()
+        return self._words_of(self._generation())
+
+    def _words_of(self, generation: Generation | None) -> Prepared:
         number = generation.number if generation is not None else 0
         prepared = self._prepared
         if prepared is None or prepared.number != number:
@@ -154,13 +167,16 @@ class Dumps:
         if now_us - self._busy.get(key, -PATIENCE_US) < PATIENCE_US:
             self._again.add(key)
             return
-        self._asked = {n: each for n, each in self._asked.items() if now_us - each.at_us < PATIENCE_US}
+        self._forget_before(now_us - PATIENCE_US)
         number = self._ask(role, kind is Kind.CLEARED)
         if number is None:
             self._owed[key] = now_us
         else:
             self._busy[key] = now_us
             self._asked[number] = _Asked(kind, role, now_us)
+
+    def _forget_before(self, time_us: int) -> None:
+        self._asked = {number: each for number, each in self._asked.items() if each.at_us > time_us}
 
     def on_child(self, role: Role) -> None:
         """This child can be asked from now on."""
@@ -184,10 +200,7 @@ class Dumps:
         ahead_us = realtime_us() - monotonic_us()
         match asked.kind, report:
             case Kind.STATE, VrrpReport():
-                text = prepared.state.text(report, ahead_us)
-                if asked.path:
-                    return _replace(asked.path, prepared.head + text)
-                return self._put(asked.role, prepared, text)
+                return self._put(asked.role, prepared, prepared.state.text(report, ahead_us))
             case Kind.STATE, CheckReport():
                 return self._put(asked.role, prepared, check_text(report))
             case Kind.STATE, BfdReport():
@@ -201,6 +214,14 @@ class Dumps:
                 return _replace(statistics_file(prepared.settings, self._directory), text)
         return f"no dump of {asked.role} is of this kind"
 
+    def _state(self, role: Role, body: bytes, generation: Generation | None) -> str:
+        """Raises msgspec.MsgspecError."""
+        prepared = self._words_of(generation)
+        report = _decoders[role].decode(body)
+        if isinstance(report, VrrpReport):
+            return prepared.head + prepared.state.text(report, realtime_us() - monotonic_us())
+        return prepared.head + (bfd_text if isinstance(report, BfdReport) else check_text)(report)
+
     def _put(self, role: Role, prepared: Prepared, text: str) -> str:
         return _replace(state_file(prepared.settings, role, self._directory), prepared.head + text)
 
@@ -208,8 +229,6 @@ class Dumps:
 
     def _written(self, asked: _Asked, complaint: str) -> None:
         self._complain(complaint)
-        if asked.path:
-            return
         key = asked.kind, asked.role
         self._busy.pop(key, None)
         if key in self._again:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import traceback
 
+from msgspec.structs import replace
+
 from kad.config.diagnostics import render
 from kad.config.includes import IncludeCheck
 from kad.config.load import Loaded, load
 from kad.config.machine import LocalMachine
 from kad.config.text import read_tree
+from kad.config.transcript import Transcript
 from kad.control.candidate import Candidate, globals_of, judge
 from kad.errors import ExitStatus
 from kad.garbage import collector_paused
@@ -23,17 +26,20 @@ def read_candidate(options: Options, running: Generation | None, *, force: bool)
 
     A defect of the reader's own is one more way in which a configuration cannot be run: what runs, runs on.
     """
+    transcript = Transcript()
     try:
         with collector_paused():
-            loaded = read_files(options)
+            loaded = read_files(options, transcript)
             log = globals_of(running).reloading.check_config
             if log:
                 _log_findings(log, loaded)
-            return judge(loaded, options, running, force=force)
+            candidate = judge(loaded, options, running, force=force)
+            directory = loaded.config.globals.reloading.config_save_dir
+            return replace(candidate, transcript=transcript, save_directory=directory)
     except Exception as error:  # noqa: BLE001 - the reason is above
         _log_defect(error)
         text = f"reading it met a defect of kad's ({error!r}); the log has the details"
-        return Candidate(None, text, ExitStatus.SOFTWARE)
+        return Candidate(None, text, ExitStatus.SOFTWARE, transcript=transcript)
 
 
 def read_digest(options: Options) -> str | None:
@@ -50,13 +56,14 @@ def read_digest(options: Options) -> str | None:
         return None
 
 
-def read_files(options: Options) -> Loaded:
+def read_files(options: Options, transcript: Transcript | None = None) -> Loaded:
     return load(
         options.config_file,
         machine=LocalMachine(),
         config_id=options.config_id or None,
         environment=os.environ,
         include_all=options.include_all,
+        transcript=transcript,
     )
 
 

@@ -14,7 +14,7 @@ STATISTICS = "keepalived.stats"
 JSON = "keepalived.json"
 STATE = "keepalived"
 _PARTS: dict[Role, str] = {Role.CONTROL: "_parent", Role.VRRP: "", Role.CHECK: "_check", Role.BFD: "_bfd"}
-_MODE = 0o666
+MODE = 0o666
 """Less the umask, which leaves them to the daemon's user alone unless it was changed."""
 
 
@@ -45,13 +45,13 @@ def state_file(settings: Globals, role: Role, directory: str) -> str:
     return posixpath.join(directory, place, f"{name}.data")
 
 
-def replace_file(path: str, text: str) -> None:
+def replace_file(path: str, text: str, mode: int = MODE) -> None:
     """Make it hold exactly this, in one step. Raises OSError; then it is as it was."""
     directory, name = posixpath.split(path)
     # Not NAME.SOMETHING: exporters take such for leftovers of keepalived, and remove them.
     aside = posixpath.join(directory, f".{name}.{os.urandom(6).hex()}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(aside, flags, _MODE)
+    descriptor = os.open(aside, flags, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(text.encode(errors="surrogateescape"))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.control import pids_of
 from tests.support.daemon import Kad
 from tests.support.keepalived import configuration, vrrp_instance
 from tests.support.namespaces import Network, Node, poll
@@ -131,18 +132,28 @@ def test_reload_check_config_refuses_whatever_a_test_complains_of(node: Node, tm
         assert daemon.count("is not what runs") == 1
 
 
-def test_config_save_dir_has_the_state_before_and_after(node: Node, tmp_path: Path) -> None:
-    text = text_of(f"config_save_dir {tmp_path}")
+def test_config_save_dir_has_what_was_read_and_the_state_before_and_after(node: Node, tmp_path: Path) -> None:
+    directory = tmp_path / "kept"
+    text = text_of(f"config_save_dir {directory}")
     with Kad(node, text) as daemon:
         daemon.wait_for("Entering MASTER STATE")
-        daemon.configure(text.replace("priority 100", "priority 90"))
-        daemon.reload()
-        daemon.wait_for("reload: generation 2 runs")
-        stem = f"{tmp_path}/keepalived_vrrp.{daemon.vrrp_pid()}.1"
-        for when, priority in (("pre", 100), ("post", 90)):
-            file = Path(f"{stem}.{when}")
-            found = poll(lambda file=file: file.read_text() if file.exists() else "", file.name)  # type: ignore[misc]
-            assert f"   Effective priority = {priority}\n" in found
+        pid = daemon.vrrp_pid()
+
+        def kept(name: str, line: str) -> None:
+            file = directory / name
+            poll(lambda: file.exists() and line in file.read_text(), name)
+
+        kept(f"keepalived.conf.{daemon.pid}.0", "priority 100\n")
+        # Whoever counts dies between the two.
+        for number, before, after in ((1, 100, 90), (2, 90, 80)):
+            daemon.configure(text.replace("priority 100", f"priority {after}"))
+            daemon.reload_surely()
+            kept(f"keepalived_vrrp.{pid}.{number}.pre", f"   Effective priority = {before}\n")
+            kept(f"keepalived.conf.{daemon.pid}.{number}", f"priority {after}\n")
+            kept(f"keepalived_vrrp.{pid}.{number}.post", f"   Effective priority = {after}\n")
+            os.kill(pids_of(daemon)["control"], signal.SIGKILL)
+            daemon.wait_for("control: STARTING → RUNNING: ready", times=number + 1)
+        assert daemon.count("config_save_dir") == daemon.count("no dump") == 0
 
 
 def test_script_security_holds_for_them_too(node: Node, tmp_path: Path) -> None:
