@@ -32,6 +32,11 @@ class Announcer:
         self._context.pacer.cancel(config.name)
         self._frames.clear()
 
+    def configure(self, old: VrrpInstance, new: VrrpInstance, now_us: int, *, is_master: bool) -> None:
+        """A reload changed it."""
+        if is_master:
+            self._schedule.configure(old.garp, new.garp, now_us)
+
     def owe(self, at_us: int) -> None:
         """Every address is to be announced at that instant, once the kernel has it."""
         self._owed_at_us = at_us

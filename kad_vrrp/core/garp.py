@@ -104,6 +104,13 @@ class AnnouncementSchedule:
         if on_vmac:
             self.again_us = now_us + _AFTER_ANSWERS_US
 
+    def configure(self, old: GarpSettings, new: GarpSettings, now_us: int) -> None:
+        """A reload while MASTER: a period that it changes begins now, and one that it takes away ends."""
+        if new.master_refresh_us != old.master_refresh_us:
+            self.refresh_us = now_us + new.master_refresh_us if new.master_refresh_us else NEVER
+        if new.extra_if_us != old.extra_if_us:
+            self.extra_us = now_us + new.extra_if_us if new.extra_if_us else NEVER
+
     def heard_lower_priority(self, settings: GarpSettings, now_us: int) -> None:
         """Another master made itself heard; a second burst follows the immediate one."""
         if settings.lower_prio_repeat and settings.lower_prio_delay_us:

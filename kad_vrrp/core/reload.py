@@ -59,7 +59,9 @@ def configure(instance: Instance, config: VrrpInstance, now_us: int) -> None:
         instance.transmitter.old_checksum = False
     instance.derive()
     instance.transmitter.rebuild(config)
-    instance.holdings.configure(entries_of(config), holding=instance.state is State.MASTER)
+    is_master = instance.state is State.MASTER
+    instance.holdings.configure(entries_of(config), holding=is_master)
+    instance.announcer.configure(old, config, now_us, is_master=is_master)
     instance.remember()
     if instance.state is State.BACKUP and instance.timer_us != NEVER:
         instance.timer_us = max(now_us, instance.timer_us + instance.intervals.master_down_us - old_down_us)

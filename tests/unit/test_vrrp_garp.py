@@ -4,6 +4,7 @@ import json
 import pathlib
 
 import pytest
+from msgspec.structs import replace
 
 from kad.addresses import packed
 from kad.config.model.vrrp import GarpGroup, GarpSettings, UnicastPeer, VirtualAddress
@@ -197,3 +198,51 @@ def test_a_unicast_router_coming_back_tells_its_own_address() -> None:
     book.set_link(link())
     (announce,) = (action for action in book.actions if isinstance(action, Announce))
     assert announce.frames[0][1][38:42] == packed("10.0.0.1")
+
+
+# Reloads ---------------------------------------------------------------------------------------------------
+
+
+def announced_after(before: GarpSettings, after: GarpSettings, seconds: int) -> list[int]:
+    """Milliseconds from a reload, half a second after a refresh was due, to each burst."""
+    addresses = (VirtualAddress("10.0.0.100", 24), VirtualAddress("10.1.0.100", 24, interface="eth1"))
+    links = [link(), link("eth1", "10.1.0.1", index=3)]
+    book = Playbook(instance(virtual_addresses=addresses, garp=before), links=links).start_as_master()
+    book.run_for(10_500_000)
+    book.announced.clear()
+    reloaded_us = book.now_us
+    book.reload(instance(virtual_addresses=addresses, garp=after))
+    book.run_for(seconds * SECOND)
+    return [(when_us - reloaded_us) // 1000 for when_us, _ in book.announced]
+
+
+EVERY_TWO_SECONDS = (
+    GarpSettings(master_delay_us=0, master_refresh_us=2 * SECOND),
+    GarpSettings(master_delay_us=0, extra_if_us=2 * SECOND, extra_if_all=True),
+)
+
+
+@pytest.mark.parametrize("periodic", EVERY_TWO_SECONDS, ids=("refresh", "extra_if"))
+def test_a_reload_ends_announcements_again_and_again(periodic: GarpSettings) -> None:
+    assert announced_after(periodic, GarpSettings(master_delay_us=0), 20) == []
+
+
+@pytest.mark.parametrize("periodic", EVERY_TWO_SECONDS, ids=("refresh", "extra_if"))
+def test_a_reload_begins_announcements_again_and_again(periodic: GarpSettings) -> None:
+    assert announced_after(GarpSettings(master_delay_us=0), periodic, 7) == [2000, 4000, 6000]
+
+
+def test_a_shorter_refresh_holds_from_the_reload_on_and_the_same_one_goes_on() -> None:
+    hourly = GarpSettings(master_delay_us=0, master_refresh_us=3600 * SECOND)
+    every_two_seconds = EVERY_TWO_SECONDS[0]
+    assert announced_after(hourly, every_two_seconds, 5) == [2000, 4000]
+    more = replace(every_two_seconds, master_refresh_repeat=2)
+    assert announced_after(every_two_seconds, more, 5) == [1500, 3500]
+
+
+def test_a_reload_of_a_backup_begins_no_announcements() -> None:
+    book = Playbook(instance(garp=GarpSettings())).start()
+    book.hear(150)
+    book.reload(instance(garp=EVERY_TWO_SECONDS[0]))
+    book.run_for(3 * SECOND)
+    assert book.announced == []
