@@ -8,6 +8,7 @@ from kad_vrrp.core.context import NEVER
 from kad_vrrp.core.instance import Instance
 from kad_vrrp.core.priority import effective_priority
 from kad_vrrp.core.resources import entries_of
+from kad_vrrp.core.timers import VERSION_3
 
 Identity = tuple[int, int, str, bool]
 
@@ -53,7 +54,8 @@ def configure(instance: Instance, config: VrrpInstance, now_us: int) -> None:
     if config.priority != old.priority:
         instance.priority = effective_priority(config.priority, instance.weight)
         instance.tell_priority()
-    if (config.version, config.advert_int_us) != (old.version, old.advert_int_us):
+    own_interval_counts = config.advert_int_us != old.advert_int_us and not _goes_by_its_master(instance)
+    if config.version != old.version or own_interval_counts:
         instance.master_adver_us = config.advert_int_us
     if config.old_unicast_checksum != old.old_unicast_checksum:
         instance.transmitter.old_checksum = False
@@ -67,6 +69,18 @@ def configure(instance: Instance, config: VrrpInstance, now_us: int) -> None:
         instance.timer_us = max(now_us, instance.timer_us + instance.intervals.master_down_us - old_down_us)
     instance.has_news = instance.transmitter.built(instance.priority) != before
     instance.reconcile(now_us, removals_only=True)
+
+
+def _goes_by_its_master(instance: Instance) -> bool:
+    """A backup that has learnt its master's interval (RFC 9568 §6.1) waits by that, whatever its own becomes.
+
+    keepalived takes its own until the next advert, and with a shorter one takes over from a living master.
+    """
+    return (
+        instance.state is State.BACKUP
+        and bool(instance.master_address)
+        and instance.config.version == VERSION_3
+    )
 
 
 def complete(instance: Instance, now_us: int) -> None:

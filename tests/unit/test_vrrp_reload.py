@@ -1,8 +1,9 @@
 """Reload: what is the same instance, and how little happens to it."""
 
+import pytest
 from msgspec.structs import replace
 
-from kad.config.model.vrrp import NotifyScripts, UnicastPeer, VirtualAddress, VrrpInstance
+from kad.config.model.vrrp import AuthType, NotifyScripts, UnicastPeer, VirtualAddress, VrrpInstance
 from kad_vrrp.core.events import ConfigurationChanged
 from kad_vrrp.core.reload import match
 from tests.support.vrrp_host import SECOND, instance, link
@@ -146,6 +147,35 @@ def test_a_backup_whose_priority_changes_moves_its_wait_by_the_difference() -> N
     before = book.engine.deadline_us or 0
     book.reload(instance(priority=228))
     assert before - (book.engine.deadline_us or 0) == 128 * SECOND // 256
+
+
+@pytest.mark.parametrize("nopreempt", [False, True])
+def test_a_shorter_interval_does_not_make_a_backup_take_over_from_a_living_master(nopreempt: bool) -> None:
+    ours = instance(priority=150 if nopreempt else 50, nopreempt=nopreempt)
+    master = instance(priority=100)
+    book = Playbook(ours).start()
+    for _ in range(5):
+        book.hear(100, config=master)
+        book.run_for(SECOND)
+    book.reload(replace(ours, advert_int_us=100_000))
+    book.run_for(900_000)
+    assert book.state() == "BACKUP"
+    book.hear(100, config=master)
+    book.run_for(3 * SECOND)
+    assert book.state() == "BACKUP"
+    book.run_for(SECOND)
+    assert book.state() == "MASTER", "dead after three intervals of its own"
+
+
+@pytest.mark.parametrize("fields", [{}, {"version": 2, "auth_type": AuthType.NONE}])
+def test_a_backup_that_has_learnt_no_interval_takes_its_new_one(fields: dict[str, object]) -> None:
+    ours = instance(advert_int_us=10 * SECOND, **fields)
+    book = Playbook(ours).start()
+    if fields:
+        book.hear(150)
+    book.reload(replace(ours, advert_int_us=SECOND))
+    book.run_for(3_700_000)
+    assert book.state() == "MASTER"
 
 
 def test_addresses_new_to_a_backup_are_removed_if_they_are_there() -> None:
