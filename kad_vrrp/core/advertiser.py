@@ -67,6 +67,8 @@ class Transmitter:
         self.old_checksum = False
         """A peer was found to compute version 3 checksums over the multicast group."""
         self.last_sent_us = now_us
+        self.told_interval_us = config.advert_int_us
+        """What that advert said: backups wait by it, though a reload may have changed it since."""
         self.owes_farewell = False
         """A master has left, and could not say so: its sockets are being opened."""
         self._adverts = Adverts(config, "", 0, old_checksum=False)
@@ -94,6 +96,7 @@ class Transmitter:
         if priority == STOPPING:
             self._stats.pri_zero_sent += 1
         self.last_sent_us = now_us
+        self.told_interval_us = self._config.advert_int_us
         if self.authenticator is not None:
             return self.authenticator.seal(self._adverts.of(priority), now_us)
         return self._adverts.of(priority)

@@ -37,7 +37,7 @@ from kad_vrrp.core.memory import record_of
 from kad_vrrp.core.notices import Notices, notify_state
 from kad_vrrp.core.priority import OWNER, effective_priority
 from kad_vrrp.core.resources import entries_of, entry_of
-from kad_vrrp.core.stall import gives_up_mastery, listens_again
+from kad_vrrp.core.stall import gives_up_mastery, listens_again, promised
 from kad_vrrp.core.stats import Statistics
 from kad_vrrp.core.sync_group import SyncGroup
 from kad_vrrp.core.timers import early_window_us, intervals
@@ -333,7 +333,7 @@ class Instance:
         self.timer_us = now_us + self.config.advert_int_us
 
     def _send(self, now_us: int) -> None:
-        if now_us - self.transmitter.last_sent_us > self.intervals.silence_limit_us:
+        if now_us - self.transmitter.last_sent_us > promised(self).silence_limit_us:
             self._mind_the_gap(now_us)
         self.context.actions.extend(self.transmitter.send(self.priority, now_us))
         if self.priority == OWNER:
@@ -360,7 +360,7 @@ class Instance:
     def resume_master(self, now_us: int) -> None:
         """The sockets are open (again) and we are MASTER: after a crash, or a reload that changed them."""
         silent_us = now_us - self.transmitter.last_sent_us
-        if self.dethroned or silent_us >= self.intervals.master_down_us:
+        if self.dethroned or silent_us >= promised(self).master_down_us:
             reason = f"silent for {silent_us} us, longer than the master-down interval"
             if self.dethroned:
                 reason = "its sync group was leaving MASTER when the process ended"
@@ -472,7 +472,7 @@ class Instance:
             self.enter_init(reason, now_us)
         elif self.state is State.MASTER:
             # The record says BACKUP afterwards, with the notification owed to the next life.
-            fresh = now_us - self.transmitter.last_sent_us < self.intervals.master_down_us
+            fresh = now_us - self.transmitter.last_sent_us < promised(self).master_down_us
             self.enter_backup(reason, now_us, self.intervals.master_down_us, farewell=fresh)
             self.timer_us = NEVER
         else:

@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 def record_of(instance: Instance) -> Record:
     """The record of what the instance intends and owes at this moment."""
     addresses_digest, ours, foreign = instance.holdings.recorded()
+    # The next life of a master judges its silence by what backups know.
+    told_us = instance.transmitter.told_interval_us
     return Record(
         version=RECORD_VERSION,
         generation=instance.context.generation,
         state=instance.state,
         since_us=instance.since_us,
         effective_priority=instance.priority,
-        master_adver_us=instance.master_adver_us,
+        master_adver_us=told_us if instance.state is State.MASTER else instance.master_adver_us,
         master_address=instance.master_address,
         master_priority=instance.master_priority,
         preempt_at_us=instance.preempt_at_us,
@@ -62,6 +64,8 @@ def restore(
     instance.master_priority = record.master_priority
     if record.state is State.BACKUP and record.master_adver_us > 0:
         instance.master_adver_us = record.master_adver_us
+    elif record.state is State.MASTER and record.master_adver_us > 0:
+        instance.transmitter.told_interval_us = record.master_adver_us
     if config.is_owner and record.effective_priority == REDUCED_OWNER:
         instance.priority = REDUCED_OWNER
     instance.preempt_at_us = record.preempt_at_us

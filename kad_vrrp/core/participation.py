@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from kad_vrrp.core.actions import State
 from kad_vrrp.core.context import NEVER
 from kad_vrrp.core.priority import effective_priority
+from kad_vrrp.core.stall import promised
 
 if TYPE_CHECKING:
     from kad_vrrp.core.instance import Instance
@@ -45,7 +46,7 @@ def _say_farewell(instance: Instance, now_us: int) -> None:
     """It left MASTER right after a restart. Only while backups wait for it: later that would be untrue."""
     transmitter = instance.transmitter
     transmitter.owes_farewell = False
-    fresh = now_us - transmitter.last_sent_us < instance.intervals.master_down_us
+    fresh = now_us - transmitter.last_sent_us < promised(instance).master_down_us
     if fresh and instance.state is not State.MASTER:
         instance.context.actions.extend(transmitter.farewell(now_us))
 

@@ -6,9 +6,18 @@ from typing import TYPE_CHECKING
 
 from kad_vrrp.core.actions import LogLevel, State
 from kad_vrrp.core.packet import DropReason, PacketError
+from kad_vrrp.core.timers import Intervals, intervals
 
 if TYPE_CHECKING:
     from kad_vrrp.core.instance import Instance
+
+
+def promised(instance: Instance) -> Intervals:
+    """What silence of ours is judged by: the interval that our last advert told, as backups do."""
+    config, told_us = instance.config, instance.transmitter.told_interval_us
+    if told_us == config.advert_int_us:
+        return instance.intervals
+    return intervals(config.version, instance.priority, told_us, told_us, config.down_timer_adverts)
 
 
 def listens_again(instance: Instance, now_us: int) -> bool:

@@ -130,6 +130,40 @@ def test_a_change_of_sockets_keeps_the_master_and_its_addresses() -> None:
     assert "advert 100 to 224.0.0.77" in book.lines()
 
 
+NEW_SOCKETS = {"multicast_group": "224.0.0.77"}
+
+
+@pytest.mark.parametrize("sockets", [{}, NEW_SOCKETS], ids=("same sockets", "new sockets"))
+def test_a_much_shorter_interval_keeps_the_master_and_says_nothing_untrue(sockets: dict[str, str]) -> None:
+    """Backups wait by the interval of the last advert: five seconds of silence were none."""
+    book = Playbook(instance(advert_int_us=10 * SECOND)).start_as_master()
+    book.run_for(15 * SECOND)
+    book.lines()
+    book.announced.clear()
+    book.reload(instance(advert_int_us=SECOND, **sockets))
+    assert not [text for text in book.logs() if "no advert left us" in text]
+    assert "->" not in " ".join(book.lines())
+    book.run_for(500_000)
+    assert (book.state(), book.addresses) == ("MASTER", ["10.0.0.100", "10.0.0.101"])
+    assert len(book.announced) == bool(sockets), "as after every change of sockets, and not an interval later"
+
+
+def test_a_master_killed_while_its_interval_becomes_shorter_goes_on() -> None:
+    book = Playbook(instance(advert_int_us=10 * SECOND)).start_as_master()
+    book.run_for(15 * SECOND)
+    book.hold_answers = True
+    book.reload(instance(advert_int_us=SECOND, **NEW_SOCKETS))
+    book.hold_answers = False
+    book.lines()
+    book.boot()
+    assert "->" not in " ".join(book.lines())
+    assert (book.state(), book.addresses) == ("MASTER", ["10.0.0.100", "10.0.0.101"])
+    book.run_for(5_100_000)
+    book.now_us += 4 * SECOND
+    book.boot()
+    assert book.state() == "BACKUP", "silent for longer than backups of the new interval wait"
+
+
 def test_a_new_name_moves_the_record_before_the_old_one_is_forgotten() -> None:
     book = Playbook(instance("OLD")).start_as_master()
     book.lines()
