@@ -59,6 +59,8 @@ def configure(instance: Instance, config: VrrpInstance, now_us: int) -> None:
         instance.master_adver_us = config.advert_int_us
     if config.old_unicast_checksum != old.old_unicast_checksum:
         instance.transmitter.old_checksum = False
+    if instance.preempt_at_us and config.preempt_delay_us != old.preempt_delay_us:
+        instance.preempt_at_us = _moved_preemption(instance.preempt_at_us, old, config)
     instance.derive()
     instance.transmitter.rebuild(config)
     is_master = instance.state is State.MASTER
@@ -69,6 +71,11 @@ def configure(instance: Instance, config: VrrpInstance, now_us: int) -> None:
         instance.timer_us = max(now_us, instance.timer_us + instance.intervals.master_down_us - old_down_us)
     instance.has_news = instance.transmitter.built(instance.priority) != before
     instance.reconcile(now_us, removals_only=True)
+
+
+def _moved_preemption(preempt_at_us: int, old: VrrpInstance, new: VrrpInstance) -> int:
+    """The delay counts from the first lower advert on; keepalived begins it anew. 0: there is none."""
+    return preempt_at_us + new.preempt_delay_us - old.preempt_delay_us if new.preempt_delay_us else 0
 
 
 def _goes_by_its_master(instance: Instance) -> bool:

@@ -182,6 +182,24 @@ def test_preempt_delay_begins_with_the_first_lower_advert() -> None:
     assert 7 <= second <= 9
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "first"), [(1000, 10, 12), (10, 20, 22), (1000, 0, 6), (0, 9, 12)]
+)
+def test_a_reload_that_changes_a_preempt_delay_counts_what_has_passed(
+    before: int, after: int, first: int
+) -> None:
+    ours, lower = instance(preempt_delay_us=before * SECOND), instance(priority=50)
+    book = Playbook(ours).start()
+    for second in range(40):
+        book.hear(50, config=lower)
+        if book.state() == "MASTER":
+            break
+        if second == 2:
+            book.reload(replace(ours, preempt_delay_us=after * SECOND))
+        book.run_for(SECOND)
+    assert first <= second <= first + 3
+
+
 def test_preempt_delay_does_not_slow_a_takeover_from_silence() -> None:
     book = Playbook(instance(preempt_delay_us=500 * SECOND)).start()
     book.hear(50)
