@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from kad.addresses import INET6, family_of
 from kad.config.model.vrrp import VrrpInstance
 from kad.config.needed_interfaces import needed_interfaces
+from kad_vrrp.core.actions import Entry
 from kad_vrrp.core.context import NEVER
 from kad_vrrp.core.events import LinkChanged
 
@@ -133,6 +134,7 @@ class Conditions:
 
     def __init__(self, is_up: bool) -> None:
         self._debounce = Debounce(is_up)
+        self._refused: frozenset[Entry] = frozenset()
         self._refused_until_us = NEVER
         self._refusal_us = FIRST_REFUSAL_US
 
@@ -140,10 +142,17 @@ class Conditions:
     def deadline_us(self) -> int:
         return min(self._debounce.change_at_us, self._refused_until_us)
 
-    def refused(self, now_us: int) -> None:
-        """The kernel refused an address: no use in trying again for a while."""
+    def refused(self, entries: frozenset[Entry], now_us: int) -> None:
+        """The kernel refused these addresses: no use in trying again for a while."""
+        self._refused = entries
         self._refused_until_us = now_us + self._refusal_us
         self._refusal_us = min(2 * self._refusal_us, LONGEST_REFUSAL_US)
+
+    def configure(self, vital: frozenset[Entry]) -> None:
+        """A reload: there is nothing to wait for where none of what was refused is asked for any more."""
+        if self._refused_until_us != NEVER and self._refused.isdisjoint(vital):
+            self._refused_until_us = NEVER
+            self.accepted()
 
     def accepted(self) -> None:
         """It added what it was asked to."""

@@ -408,13 +408,12 @@ class Instance:
         outcome = self.holdings.finish(done)
         if outcome is None:
             return ()
-        refused_addition = False
         for failure in outcome.refused:
             verb = "add" if failure.adding else "remove"
             self.log(LogLevel.ERROR, f"cannot {verb} {describe(failure.entry)}: {failure.reason}")
-            refused_addition |= failure.adding and failure.entry in self.holdings.vital
-        if refused_addition and self.state is State.MASTER:
-            self.conditions.refused(now_us)
+        refused = self.holdings.vital.intersection(each.entry for each in outcome.refused if each.adding)
+        if refused and self.state is State.MASTER:
+            self.conditions.refused(refused, now_us)
             self.check(now_us)
             return outcome.removed
         if self.state is State.MASTER and outcome.added:

@@ -63,6 +63,7 @@ def configure(instance: Instance, config: VrrpInstance, now_us: int) -> None:
         instance.preempt_at_us = _moved_preemption(instance.preempt_at_us, old, config)
     instance.derive()
     instance.transmitter.rebuild(config)
+    instance.conditions.configure(instance.holdings.vital)
     is_master = instance.state is State.MASTER
     instance.holdings.configure(entries_of(config), holding=is_master)
     instance.announcer.configure(old, config, now_us, is_master=is_master)

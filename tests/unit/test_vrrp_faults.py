@@ -258,6 +258,35 @@ def test_an_address_refused_again_is_a_fault_for_longer() -> None:
     assert book.state() == "MASTER", "what was accepted once begins anew"
 
 
+def test_a_reload_that_corrects_a_refused_address_ends_the_wait() -> None:
+    good, bad = VirtualAddress("10.0.0.100", 24), VirtualAddress("10.0.0.101", 24)
+    for corrected in (
+        instance(virtual_addresses=(good,)),
+        instance(virtual_addresses=(good, VirtualAddress("10.0.0.102", 24))),
+        instance(virtual_addresses=(good,), excluded_addresses=(bad,)),
+    ):
+        book = Playbook(instance(virtual_addresses=(good, bad))).start()
+        book.refuses.add("10.0.0.101")
+        book.run_for(200 * SECOND)
+        assert book.state() == "FAULT"
+        book.reload(corrected)
+        assert book.state() == "BACKUP"
+        book.run_for(3_609_375)
+        assert book.state() == "MASTER"
+
+
+def test_a_reload_that_leaves_a_refused_address_as_it_is_goes_on_waiting() -> None:
+    book = Playbook(instance()).start()
+    book.refuses.add("10.0.0.101")
+    book.run_for(200 * SECOND)
+    book.lines()
+    more = VirtualAddress("10.0.0.102", 24)
+    book.reload(instance(priority=120, virtual_addresses=(*book.configs[0].virtual_addresses, more)))
+    book.run_for(30 * SECOND)
+    assert book.state() == "FAULT"
+    assert "->" not in " ".join(book.lines())
+
+
 def test_an_excluded_address_may_be_refused() -> None:
     book = Playbook(instance(excluded_addresses=(VirtualAddress("10.0.0.102", 24),)))
     book.refuses.add("10.0.0.102")
