@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from kad.addresses import INET6, family_of
 from kad.config.model.vrrp import VrrpInstance
-from kad_vrrp.core.actions import AddressEntry, Announce
+from kad_vrrp.core.actions import AddressEntry, Announce, Entry
 from kad_vrrp.core.context import NEVER, Context
 from kad_vrrp.core.garp import AnnouncementSchedule, frame_for
 
@@ -14,7 +14,9 @@ _Entries = tuple[AddressEntry, ...]
 class Announcer:
     """Builds the frames, sends them in bursts, and keeps the schedule of further ones."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, name: str, context: Context) -> None:
+        self.name = name
+        """The instance's."""
         self._context = context
         self._schedule = AnnouncementSchedule()
         self._owed_at_us = NEVER
@@ -25,17 +27,22 @@ class Announcer:
     def deadline_us(self) -> int:
         return self._schedule.deadline_us
 
-    def cancel(self, config: VrrpInstance) -> None:
+    def cancel(self) -> None:
         """Not MASTER any more: nothing more leaves, not even what waits for its turn."""
         self._schedule.cancel()
         self._owed_at_us = NEVER
-        self._context.pacer.cancel(config.name)
+        self._context.pacer.cancel(self)
         self._frames.clear()
 
     def configure(self, old: VrrpInstance, new: VrrpInstance, now_us: int, *, is_master: bool) -> None:
         """A reload changed it."""
+        self.name = new.name
         if is_master:
             self._schedule.configure(old.garp, new.garp, now_us)
+
+    def drop(self, entries: Iterable[Entry]) -> None:
+        """They have gone, or are about to: what waits of them for its turn is not sent."""
+        self._context.pacer.drop(self, [entry for entry in entries if isinstance(entry, AddressEntry)])
 
     def owe(self, at_us: int) -> None:
         """Every address is to be announced at that instant, once the kernel has it."""
@@ -87,20 +94,21 @@ class Announcer:
 
     def _burst(self, config: VrrpInstance, entries: Iterable[AddressEntry], repeat: int, now_us: int) -> None:
         """``repeat`` times over all addresses, back to back, but for those that are paced."""
+        if not repeat:
+            return
         at_once: list[tuple[str, bytes]] = []
         paced = False
         for entry in entries:
             frame = self._frame(entry)
             if frame is None:
                 continue
-            family = family_of(entry.address)
-            gap_us = self._context.pacer.gap_us(entry.interface, family, config.garp)
+            gap_us = self._context.pacer.gap_us(entry.interface, family_of(entry.address), config.garp)
             if gap_us:
                 paced = True
-                self._context.pacer.submit(config.name, entry.interface, family, frame, repeat, gap_us)
+                self._context.pacer.submit(self, entry, frame, repeat, gap_us)
             else:
                 at_once.append((entry.interface, frame))
-        if at_once and repeat:
+        if at_once:
             self._context.emit(Announce(config.name, tuple(at_once * repeat)))
         if paced:
             self._context.send_paced(now_us)

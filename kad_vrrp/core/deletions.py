@@ -18,6 +18,7 @@ def on_address_deleted(instance: Instance, event: AddressDeleted, now_us: int) -
     if entry is None or instance.state is not State.MASTER:
         return
     instance.holdings.lose(entry)
+    instance.announcer.drop((entry,))
     if not entry.no_track:
         _mind(instance, f"{event.address} was deleted by {event.culprit or 'another'}", now_us)
 

@@ -1,8 +1,9 @@
 """Gratuitous ARP and unsolicited neighbour advertisements: frames, schedule, pacing. Pure."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from struct import Struct as Layout
+from typing import Protocol
 
 from kad.addresses import INET6, family_of, packed
 from kad.config.model.vrrp import GarpGroup, GarpSettings
@@ -142,20 +143,26 @@ class AnnouncementSchedule:
         return True
 
 
+class Owner(Protocol):
+    """Who announces. A reload may give its instance another name."""
+
+    name: str
+
+
 class _Queue:
     __slots__ = ("interval_us", "next_us", "waiting")
 
     def __init__(self) -> None:
         self.next_us = 0
         self.interval_us = 0
-        self.waiting: OrderedDict[tuple[str, str, bytes], int] = OrderedDict()
-        """(instance, interface, frame) -> how often it is still to be sent."""
+        self.waiting: OrderedDict[tuple[Owner, AddressEntry], tuple[bytes, int]] = OrderedDict()
+        """The frame of each, as last asked for, and how often it is still to be sent."""
 
 
 class Pacer:
     """Least gaps between announcements on one interface (garp_interval, gna_interval).
 
-    Frames that must wait queue in order; equal ones of an instance merge, so the queue is never longer than
+    Frames that must wait queue in order; those of one address merge, so the queue is never longer than
     the addresses are many.
     """
 
@@ -189,15 +196,13 @@ class Pacer:
                 deadline_us = queue.next_us
         return deadline_us
 
-    def submit(
-        self, instance: str, interface: str, family: int, frame: bytes, repeat: int, interval_us: int
-    ) -> None:
+    def submit(self, owner: Owner, entry: AddressEntry, frame: bytes, repeat: int, interval_us: int) -> None:
         """Queue a frame ``repeat`` times; :meth:`due` hands it out."""
-        pace, _ = self._groups.get(interface, (interface, None))
-        queue = self._queues.setdefault((pace, family), _Queue())
+        pace, _ = self._groups.get(entry.interface, (entry.interface, None))
+        queue = self._queues.setdefault((pace, family_of(entry.address)), _Queue())
         queue.interval_us = interval_us
-        key = (instance, interface, frame)
-        queue.waiting[key] = max(queue.waiting.get(key, 0), repeat)
+        _, left = queue.waiting.get((owner, entry), (frame, 0))
+        queue.waiting[owner, entry] = (frame, max(left, repeat))
 
     def due(self, now_us: int) -> list[tuple[str, str, bytes]]:
         """(instance, interface, frame) that may leave now: at most one per interface and family."""
@@ -205,15 +210,21 @@ class Pacer:
         for queue in self._queues.values():
             if not queue.waiting or queue.next_us > now_us:
                 continue
-            key, left = queue.waiting.popitem(last=False)
+            key, (frame, left) = queue.waiting.popitem(last=False)
             if left > 1:
-                queue.waiting[key] = left - 1
+                queue.waiting[key] = (frame, left - 1)
             queue.next_us = now_us + queue.interval_us
-            ready.append(key)
+            ready.append((key[0].name, key[1].interface, frame))
         return ready
 
-    def cancel(self, instance: str) -> None:
-        """The instance left MASTER: nothing of it leaves any more."""
+    def drop(self, owner: Owner, entries: Iterable[AddressEntry]) -> None:
+        """It has lost these: they are not announced any more."""
+        for entry in entries:
+            for queue in self._queues.values():
+                queue.waiting.pop((owner, entry), None)
+
+    def cancel(self, owner: Owner) -> None:
+        """It left MASTER: nothing of it leaves any more."""
         for queue in self._queues.values():
-            for key in [key for key in queue.waiting if key[0] == instance]:
+            for key in [key for key in queue.waiting if key[0] is owner]:
                 del queue.waiting[key]

@@ -81,7 +81,7 @@ class Instance:
         self.familiar: Familiar | None = None
         """The current master's unchanged packet, by which it is recognised without parsing."""
         self.conflict = OwnerConflict()
-        self.announcer = Announcer(context)
+        self.announcer = Announcer(config.name, context)
         self.holdings = Holdings(entries_of(config))
         self.holdings.assume_all()
         self.notices = Notices()
@@ -267,7 +267,7 @@ class Instance:
         if self.state is not State.MASTER:
             return ()
         self.stats.release_master += 1
-        self.announcer.cancel(self.config)
+        self.announcer.cancel()
         self.conflict.forget()
         self.guard.calm()
         if self.context.settings.release_vips:

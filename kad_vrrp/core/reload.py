@@ -63,15 +63,22 @@ def configure(instance: Instance, config: VrrpInstance, now_us: int) -> None:
         instance.preempt_at_us = _moved_preemption(instance.preempt_at_us, old, config)
     instance.derive()
     instance.transmitter.rebuild(config)
-    instance.conditions.configure(instance.holdings.vital)
-    is_master = instance.state is State.MASTER
-    instance.holdings.configure(entries_of(config), holding=is_master)
-    instance.announcer.configure(old, config, now_us, is_master=is_master)
+    _configure_addresses(instance, old, now_us)
     instance.remember()
     if instance.state is State.BACKUP and instance.timer_us != NEVER:
         instance.timer_us = max(now_us, instance.timer_us + instance.intervals.master_down_us - old_down_us)
     instance.has_news = instance.transmitter.built(instance.priority) != before
     instance.reconcile(now_us, removals_only=True)
+
+
+def _configure_addresses(instance: Instance, old: VrrpInstance, now_us: int) -> None:
+    """What it is to hold, and to announce, from now on."""
+    is_master = instance.state is State.MASTER
+    former, entries = instance.holdings.entries, entries_of(instance.config)
+    instance.conditions.configure(instance.holdings.vital)
+    instance.holdings.configure(entries, holding=is_master)
+    instance.announcer.configure(old, instance.config, now_us, is_master=is_master)
+    instance.announcer.drop(set(former).difference(entries))
 
 
 def _moved_preemption(preempt_at_us: int, old: VrrpInstance, new: VrrpInstance) -> int:

@@ -7,10 +7,10 @@ import pytest
 from msgspec.structs import replace
 
 from kad.addresses import packed
-from kad.config.model.vrrp import GarpGroup, GarpSettings, UnicastPeer, VirtualAddress
+from kad.config.model.vrrp import GarpGroup, GarpSettings, UnicastPeer, VirtualAddress, VrrpInstance
 from kad.wire import checksum_holds, ipv6_pseudo_header
 from kad_vrrp.core.actions import AddressEntry, Announce
-from kad_vrrp.core.events import ConfigurationChanged
+from kad_vrrp.core.events import AddressDeleted, ConfigurationChanged
 from kad_vrrp.core.garp import frame_for, gratuitous_arp, unsolicited_advertisement
 from tests.support.vrrp_host import SECOND, instance, link
 from tests.support.vrrp_playbook import Playbook
@@ -246,3 +246,77 @@ def test_a_reload_of_a_backup_begins_no_announcements() -> None:
     book.reload(instance(garp=EVERY_TWO_SECONDS[0]))
     book.run_for(3 * SECOND)
     assert book.announced == []
+
+
+PACED = GarpSettings(master_repeat=3, interval_us=500_000, master_delay_us=0)
+
+
+def becoming_master(*configs: VrrpInstance) -> Playbook:
+    """The first announcement has left, the others wait."""
+    book = Playbook(*configs).start()
+    book.run_for(3_609_375)
+    assert _sizes(book) == [1]
+    book.actions.clear()
+    return book
+
+
+def told(book: Playbook) -> list[str]:
+    """The last bytes of the IPv4 addresses announced."""
+    frames = [action.frames for action in book.actions if isinstance(action, Announce)]
+    return [".".join(map(str, frame[38:42])) for each in frames for _, frame in each]
+
+
+def test_an_address_that_a_reload_removes_is_not_announced_any_more() -> None:
+    book = becoming_master(instance(garp=PACED))
+    book.reload(instance(garp=PACED, virtual_addresses=(VirtualAddress("10.0.0.101", 24),)))
+    book.run_for(5 * SECOND)
+    assert told(book) == ["10.0.0.101"] * 3
+
+
+def test_an_address_that_another_deletes_is_not_announced_until_it_is_back() -> None:
+    addresses = (VirtualAddress("10.0.0.100", 24), VirtualAddress("10.0.0.101", 24, no_track=True))
+    book = becoming_master(instance(garp=PACED, virtual_addresses=addresses))
+    book.tell(AddressDeleted("eth0", "10.0.0.101", 24))
+    book.run_for(5 * SECOND)
+    assert told(book) == ["10.0.0.100"] * 2
+
+
+def test_an_instance_that_a_reload_renames_is_silent_as_backup() -> None:
+    book = becoming_master(instance(garp=PACED))
+    book.reload(instance("VI_X", garp=PACED))
+    book.run_for(700_000)
+    assert book.announced[-1][1] == "VI_X"
+    book.hear(200)
+    book.lines()
+    book.run_for(3 * SECOND)
+    assert told(book) == []
+
+
+def test_who_takes_over_a_name_by_a_reload_is_not_silenced_by_the_end_of_its_former_owner() -> None:
+    one = instance("ONE", virtual_router_id=1, garp=PACED)
+    former = instance("TWO", virtual_router_id=2, virtual_addresses=(VirtualAddress("10.0.0.9", 24),))
+    book = Playbook(one, former).start()
+    book.run_for(3_609_375)
+    book.actions.clear()
+    book.reload(replace(one, name="TWO"))
+    book.run_for(5 * SECOND)
+    assert sorted(told(book)) == ["10.0.0.100"] * 2 + ["10.0.0.101"] * 3
+
+
+def test_a_new_hardware_address_replaces_the_former_one_that_waits() -> None:
+    book = becoming_master(instance(garp=PACED))
+    book.set_link(replace(link(), mac=b"\2\0\0\0\0\x77"))
+    book.hear(50)
+    book.actions.clear()
+    book.run_for(10 * SECOND)
+    macs = {frame[6:12] for a in book.actions if isinstance(a, Announce) for _, frame in a.frames}
+    assert macs == {b"\2\0\0\0\0\x77"}
+
+
+def test_lower_prio_repeat_zero_announces_nothing_paced_either() -> None:
+    book = Playbook(instance(garp=replace(PACED, lower_prio_repeat=0))).start_as_master()
+    book.run_for(20 * SECOND)
+    book.lines()
+    book.hear(50)
+    book.run_for(10 * SECOND)
+    assert told(book) == []
