@@ -16,7 +16,7 @@ from kad.config.model.track import TrackFile, TrackProcess, TrackScript
 from kad.config.model.vrrp import SyncGroup, TrackedItem, Tracking, VrrpInstance
 from kad.ipc.reports import BfdTrackerReport, FileReport, ProcessTrackerReport, ScriptReport
 from kad.track.contribution import NONE, Contribution, of_state, of_value
-from kad.track.process import NEVER, ProcessDue, ProcessesCounted, ProcessTracker, pattern_of
+from kad.track.process import NEVER, Pattern, ProcessDue, ProcessesCounted, ProcessTracker, pattern_of
 from kad.track.script import (
     EndScript,
     RunScript,
@@ -123,6 +123,8 @@ class Trackers:
         self._values: dict[str, int] = {}
         """By path."""
         self._processes: dict[str, ProcessTracker] = {}
+        self._counts: dict[Pattern, int] = {}
+        """As last told, which may be before anybody follows: making interfaces takes longer than counting."""
         self._bfds: dict[str, bool | None] = {}
         """None: a reload brought it in, and nothing was heard yet."""
         self.deadline_us = NEVER
@@ -142,7 +144,7 @@ class Trackers:
         self._configured = (scripts, files, processes)
         self._configure_scripts(scripts, now_us, first=first)
         self._files = files
-        self._configure_processes(processes)
+        self._configure_processes(processes, now_us)
         self._configure_bfds([name for kind, name in used if kind == "bfd"], first=first)
         self._arm()
         return changed
@@ -176,7 +178,7 @@ class Trackers:
                 self._ending[action.serial] = tracker
                 self._context.emit(action)
 
-    def _configure_processes(self, configs: dict[str, TrackProcess]) -> None:
+    def _configure_processes(self, configs: dict[str, TrackProcess], now_us: int) -> None:
         old, self._processes = self._processes, {}
         for name, config in configs.items():
             tracker = old.pop(name, None)
@@ -184,14 +186,23 @@ class Trackers:
                 if tracker.config != config:
                     tracker.configure(config)
             else:
-                tracker = ProcessTracker(config)
-                record = self._records.recall(f"process {name}", _State)
-                if record is not None and record.digest == _digest(tracker.pattern):
-                    tracker.restore(record.up)
+                tracker = self._new_process(name, config, now_us)
             self._processes[name] = tracker
             self._remember_process(name, tracker)
         for name in old:
             self._records.forget(f"process {name}")
+        patterns = {tracker.pattern for tracker in self._processes.values()}
+        self._counts = {pattern: count for pattern, count in self._counts.items() if pattern in patterns}
+
+    def _new_process(self, name: str, config: TrackProcess, now_us: int) -> ProcessTracker:
+        tracker = ProcessTracker(config)
+        record = self._records.recall(f"process {name}", _State)
+        if record is not None and record.digest == _digest(tracker.pattern):
+            tracker.restore(record.up)
+        count = self._counts.get(tracker.pattern)
+        if count is not None and tracker.handle(ProcessesCounted(tracker.pattern, count), now_us):
+            self._quorum(name, tracker)
+        return tracker
 
     def _configure_bfds(self, names: list[str], *, first: bool) -> None:
         old, self._bfds = self._bfds, {}
@@ -285,6 +296,7 @@ class Trackers:
         return [("file", name) for name, file in self._files.items() if file.path == event.path]
 
     def _on_count(self, event: ProcessesCounted, now_us: int) -> list[Followed]:
+        self._counts[event.pattern] = event.count
         return [
             self._quorum(name, tracker)
             for name, tracker in self._processes.items()

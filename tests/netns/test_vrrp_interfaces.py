@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -83,6 +85,26 @@ def test_what_a_killed_child_has_set_is_put_back(pair: tuple[Node, Node, Bridge]
         assert value() == "1"
         assert kad.stop() == 0
     assert value() == "0", "as it was"
+
+
+@pytest.mark.parametrize("words", ["use_vmac", "no_accept"])
+def test_a_process_is_counted_though_interfaces_or_filters_are_made_first(
+    pair: tuple[Node, Node, Bridge], words: str
+) -> None:
+    node, _, lan = pair
+    node.attach(lan, "192.0.2.1/24")
+    name = f"tracked{os.getpid()}"[:15]
+    process = node.start(["sh", "-c", f"printf {name} >/proc/$$/comm; read waits"], stdin=subprocess.PIPE)
+    tracked = f"vrrp_track_process tp {{\nprocess {name}\nquorum 1\nweight 20\n}}\n"
+    text = vrrp_instance(version=3, advert_int=0.3, extra=(words, "track_process {\ntp\n}"))
+    try:
+        poll(lambda: Path(f"/proc/{process.pid}/comm").read_text() == f"{name}\n", "its name")
+        with Kad(node, tracked + configuration(text)) as kad:
+            kad.wait_for("Quorum gained for tracked process tp", seconds=15)
+            kad.wait_for("Entering MASTER STATE")
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_an_interface_may_come_late_go_and_come_back_as_another(pair: tuple[Node, Node, Bridge]) -> None:

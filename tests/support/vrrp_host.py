@@ -135,6 +135,10 @@ class Host:
         """What tracked files hold."""
         self.counts: dict[str, int] = {}
         """How many processes run, by name."""
+        self.counts_first = False
+        """They are counted before the engine gets its configuration: interfaces are made meanwhile."""
+        self.counts_known = False
+        """The counts are told already, and not again."""
         self.stamps: dict[str, int] = {}
         self.started: list[tuple[str, int, str]] = []
         """Notifications started: (instance, serial, state)."""
@@ -180,7 +184,9 @@ class Host:
         self.tell_configuration()
 
     def tell_configuration(self, previous: tuple[VrrpInstance, ...] = ()) -> None:
-        """As the shells do: what files hold before the configuration, counts of processes after it."""
+        """As the shells do: what files hold before the configuration, counts of processes most often after it."""
+        if self.counts_first:
+            self.tell_counts()
         for file in self.files:
             self.tell(FileRead(file.path, self.contents.get(file.path, 0)))
         self.tell(
@@ -198,7 +204,11 @@ class Host:
                 previous_sync_groups=self.previous_sync_groups,
             )
         )
-        for process in self.processes:
+        if not self.counts_first:
+            self.tell_counts()
+
+    def tell_counts(self) -> None:
+        for process in self.processes if not self.counts_known else ():
             self.tell(ProcessesCounted(pattern_of(process), self.counts.get(process.process, 0)))
 
     def write_file(self, path: str, value: int) -> None:

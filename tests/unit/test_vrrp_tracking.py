@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from kad.config.model.script import ScriptCommand
 from kad.config.model.track import TrackFile, TrackProcess, TrackScript
@@ -253,6 +254,40 @@ def test_processes_are_waited_for_and_debounced() -> None:
     assert state(book) == "FAULT"
     book.count("haproxy", 1, Cause.FORKED)
     assert state(book) == "BACKUP"
+
+
+@pytest.mark.parametrize(("weight", "expected"), [(0, 100), (50, 150)])
+def test_a_count_told_before_the_configuration_counts(weight: int, expected: int) -> None:
+    """Processes are counted while interfaces of the instances' own are still being made."""
+    book = playbook(processes=(item("proc", weight),))
+    book.counts["haproxy"] = 1
+    book.counts_first = True
+    book.start()
+    assert (state(book), priority(book)) == ("BACKUP", expected)
+    assert "log Quorum gained for tracked process proc" in book.lines(everything=True)
+
+
+def test_a_reload_that_follows_a_process_knows_its_count() -> None:
+    book = to_master(playbook())
+    book.counts["haproxy"] = 1
+    book.counts_first = True
+    book.reload(instance(tracking=Tracking(processes=(item("proc", 50),))))
+    assert (state(book), priority(book)) == ("MASTER", 150)
+    book.counts_known = True
+    book.processes = ()
+    book.reload(instance())
+    book.processes = (PROCESS,)
+    book.reload(instance(tracking=Tracking(processes=(item("proc", 50),))))
+    assert (state(book), priority(book)) == ("MASTER", 100), "an old count is not believed"
+
+
+def test_a_process_with_another_name_for_it_keeps_its_count() -> None:
+    book = to_master(playbook(processes=(item("proc", 50),)))
+    book.count("haproxy", 1, Cause.FORKED)
+    book.processes = (replace(PROCESS, name="other"),)
+    book.counts_first = book.counts_known = True
+    book.reload(instance(tracking=Tracking(processes=(item("other", 50),))))
+    assert (state(book), priority(book)) == ("MASTER", 150)
 
 
 def test_a_bfd_session_is_down_until_told_otherwise() -> None:
