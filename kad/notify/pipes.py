@@ -124,6 +124,7 @@ class Fifos:
             self._processes.run(RunScript(path, self._serial, command))
 
     def _reader_ended(self, path: str, serial: int, status: int | None) -> None:
-        """It is not started again: keepalived does not either."""
+        """It is started again by the next reload, as keepalived does."""
         if self._readers.get(path, (0, None))[0] == serial:
+            del self._readers[path]
             self._report(f"the reader of {path} has ended" + (f" (status {status})" if status else ""))

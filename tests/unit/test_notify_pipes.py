@@ -109,6 +109,31 @@ def test_what_is_no_pipe_is_not_written_to(loop: asyncio.AbstractEventLoop, tmp_
     assert len(stage.said) == 1
 
 
+def test_a_reader_that_ended_is_started_again_by_a_reload(
+    loop: asyncio.AbstractEventLoop, tmp_path: Path
+) -> None:
+    stage = Stage(loop, tmp_path / "pipe")
+    runs = tmp_path / "runs"
+    pipes = [
+        (
+            Fifo(str(stage.path), os.geteuid(), os.getegid()),
+            ScriptCommand(("sh", "-c", f"echo run >>{runs}; exit 3"), "/bin/sh", os.geteuid(), os.getegid()),
+        )
+    ]
+
+    async def ended(times: int) -> None:
+        while len(stage.said) < times:
+            await asyncio.sleep(0.001)
+
+    for number in (1, 2):
+        stage.fifos.configure(pipes)
+        stage.fifos.configure(pipes)
+        loop.run_until_complete(asyncio.wait_for(ended(number), 15))
+        assert stage.said[-1] == f"the reader of {stage.path} has ended (status 3)"
+        assert runs.read_text().count("run") == number, "only one at a time"
+    stage.fifos.close()
+
+
 def test_a_pipe_that_cannot_be_opened_has_no_reader(
     loop: asyncio.AbstractEventLoop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
