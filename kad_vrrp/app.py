@@ -442,7 +442,6 @@ def engine_settings(settings: VrrpSettings, context: ChildContext) -> EngineSett
         startup_delay_us=startup_delay_us,
         no_preempt_until_us=held_until_us,
         withdraw=context.withdraw,
-        log_unknown_vrids=settings.log_unknown_vrids,
     )
 
 

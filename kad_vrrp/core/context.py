@@ -46,7 +46,6 @@ class EngineSettings(Struct, frozen=True):
     """CLOCK_MONOTONIC: before it a lower priority is accepted as master (after repeated crashes)."""
     withdraw: bool = False
     """Only take back what the records say is ours, say priority 0 for masters, and stop."""
-    log_unknown_vrids: bool = False
 
 
 class Context:
@@ -72,6 +71,8 @@ class Context:
         """Members of sync groups whose deadlines may have changed because of another member."""
         self.serial = 0
         self.audience = Audience()
+        self.names_unknown_vrids = False
+        """log_unknown_vrids"""
 
     def next_serial(self) -> int:
         """Numbers of plans and notifications, unique within the engine and above every remembered one."""

@@ -75,6 +75,8 @@ class Engine:
         self._statics = Statics(self._context)
         self._lifecycle = Lifecycle(self._context, self._registry, self._deadlines, self._statics, remembered)
         self._drops: dict[DropReason, int] = {}
+        self._named: set[str] = set()
+        """Unknown VRIDs that were logged."""
 
     def handle(self, event: Event, now_us: int) -> list[Action]:
         """Take one event and say what is to be done, in order."""
@@ -250,10 +252,15 @@ class Engine:
             if error.reason is not DropReason.NOT_LISTENING:
                 instance.complain(error.reason.value, f"dropped packet from {source}: {error.detail}")
             return
-        first = error.reason not in self._drops
         self._drops[error.reason] = self._drops.get(error.reason, 0) + 1
-        if first and error.reason is DropReason.UNKNOWN_VRID and self._context.settings.log_unknown_vrids:
-            self._context.log(LogLevel.INFO, f"unknown {error.detail} received from {source}")
+        if error.reason is DropReason.UNKNOWN_VRID and self._context.names_unknown_vrids:
+            self._name_unknown(error.detail, source)
+
+    def _name_unknown(self, vrid: str, source: str) -> None:
+        """Each once, of the 256 there can be: keepalived logs every packet."""
+        if vrid not in self._named:
+            self._named.add(vrid)
+            self._context.log(LogLevel.INFO, f"unknown {vrid} received from {source}")
 
     def _on_time(self, now_us: int) -> None:
         due = self._deadlines.take(now_us + LONGEST_EARLY_US)

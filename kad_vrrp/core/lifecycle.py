@@ -103,6 +103,7 @@ class Lifecycle:
         self._context.pacer.configure(event.garp_groups, self._context.bases)
         settings = event.settings
         self._context.audience = audience_of(settings)
+        self._context.names_unknown_vrids = settings.log_unknown_vrids
         if self._started:
             before = {each: each.state for each in self._everyone()}
             self._reload(event, now_us)

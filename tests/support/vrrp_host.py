@@ -184,7 +184,7 @@ class Host:
         self.tell_configuration()
 
     def tell_configuration(self, previous: tuple[VrrpInstance, ...] = ()) -> None:
-        """As the shells do: what files hold before the configuration, counts of processes most often after it."""
+        """As the shells do: what files hold before the configuration, counts of processes mostly after it."""
         if self.counts_first:
             self.tell_counts()
         for file in self.files:

@@ -5,7 +5,7 @@ import itertools
 import pytest
 from msgspec.structs import replace
 
-from kad.config.model.vrrp import AuthType, UnicastPeer, WantedState
+from kad.config.model.vrrp import AuthType, UnicastPeer, VrrpSettings, WantedState
 from kad_vrrp.core.actions import SendAdvert
 from kad_vrrp.core.advertiser import Adverts
 from kad_vrrp.core.context import EngineSettings
@@ -460,11 +460,33 @@ def test_skip_check_adv_addr_looks_only_at_a_new_master() -> None:
 
 
 def test_an_unknown_vrid_is_counted_by_nobodys_instance() -> None:
-    book = Playbook(instance()).start(EngineSettings(log_unknown_vrids=True))
+    book = Playbook(instance())
+    book.settings = VrrpSettings(log_unknown_vrids=True)
+    book.start()
     for _ in range(3):
         book.hear(150, config=instance(virtual_router_id=77))
     assert book.engine.report().drops == {"unknown_vrid": 3}
     assert len([line for line in book.lines(everything=True) if "unknown VRID 77" in line]) == 1
+
+
+def test_every_unknown_vrid_is_named_once_while_a_configuration_says_so() -> None:
+    book = Playbook(instance()).start()
+
+    def named() -> list[str]:
+        book.lines()
+        for vrid in (60, 61, 60):
+            book.hear(150, config=instance(virtual_router_id=vrid))
+        return [line.split()[3] for line in book.lines(everything=True) if "unknown VRID" in line]
+
+    assert named() == []
+    book.settings = VrrpSettings(log_unknown_vrids=True)
+    book.reload(instance())
+    assert named() == ["60", "61"]
+    assert named() == []
+    book.settings = VrrpSettings()
+    book.reload(instance())
+    book.hear(150, config=instance(virtual_router_id=62))
+    assert not [line for line in book.lines(everything=True) if "unknown" in line]
 
 
 def test_instances_with_one_vrid_are_told_apart_by_their_peers() -> None:
