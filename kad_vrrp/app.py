@@ -93,8 +93,10 @@ class VrrpChild:
         self._heartbeat = context.journal.heartbeat(context.role)
         self._applying = 0
         self._settings = VrrpSettings()
-        self._making_links = 0
-        """Configurations the engine has not been given yet: interfaces of their own are being made."""
+        self._making_links = False
+        """The engine has not been given its configuration yet: interfaces of their own are being made."""
+        self._next: tuple[int, Mapping[str, bytes]] | None = None
+        """What came meanwhile, with its generation; of several the newest."""
         self._stopping = False
         self._rehearsal = Rehearsal()
         self._loss_rehearsal = LossRehearsal()
@@ -231,13 +233,19 @@ class VrrpChild:
             return prepare(slice_)
 
     def _apply_whole(self, generation: int, slice_: Mapping[str, bytes]) -> None:
-        """With a thousand instances tens of thousands of objects come of it that are no garbage."""
+        """With a thousand instances tens of thousands of objects come of it that are no garbage.
+
+        One at a time, and in order: interfaces that are being made for one are there for the next.
+        """
+        if self._making_links:
+            self._next = generation, slice_
+            return
         with collector_paused(), self._heartbeat.at_length():
             self._apply(generation, slice_)
 
     def _apply(self, generation: int, slice_: Mapping[str, bytes]) -> None:
         previous: VrrpConfiguration = VrrpConfiguration()
-        if self._link.generation == 0:
+        if not self._link.generation and not self._applying:
             previous = _decode(self._context.previous_generation)
         self._applying = generation
         configuration = self._of_birth if self._of_birth is not None else decode_vrrp(slice_)
@@ -267,11 +275,14 @@ class VrrpChild:
         self._shell.addresses.expect_statics(event.statics)
 
         def run() -> None:
-            self._making_links -= 1
+            self._making_links = False
             with self._heartbeat.at_length():
                 self._run_with(event, configuration)
+            newest, self._next = self._next, None
+            if newest is not None and not self._stopping:
+                self._apply_whole(*newest)
 
-        self._making_links += 1
+        self._making_links = True
         if self._context.withdraw:
             run()
             return

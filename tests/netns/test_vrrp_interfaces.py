@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from kad_vrrp.io.linkbeat import ask
+from tests.support.control import status_of, wait_for_generation
 from tests.support.daemon import Kad
+from tests.support.faulty_daemon import FaultyKad
 from tests.support.keepalived import configuration, vrrp_instance
 from tests.support.namespaces import Bridge, Network, Node, poll
 from tests.support.neighbours import who_answers
@@ -105,6 +107,36 @@ def test_a_process_is_counted_though_interfaces_or_filters_are_made_first(
     finally:
         process.kill()
         process.wait()
+
+
+def test_of_configurations_that_overtake_each_other_the_newest_runs(pair: tuple[Node, Node, Bridge]) -> None:
+    """Reloads that meet a child which still makes the interfaces of a former configuration."""
+    node, _, lan = pair
+    node.attach(lan, "192.0.2.1/24")
+
+    def text(priority: int, *others: str) -> str:
+        one = vrrp_instance(version=3, advert_int=0.3, priority=priority, extra=("use_vmac",))
+        return configuration(one, *others)
+
+    gone = vrrp_instance("GONE", vrid=52, version=3, addresses=("192.0.2.101/24",), extra=("use_vmac",))
+    with FaultyKad(node, text(100, gone)) as kad:
+        kad.wait_for("Entering MASTER STATE", times=2)
+        old = kad.vrrp_pid()
+        kad.plant("links", "pause")
+        os.kill(old, signal.SIGKILL)
+        kad.met("links")
+        for generation, priority in ((2, 110), (3, 120)):
+            kad.configure(text(priority))
+            kad.reload()
+            kad.wait_for(f"generation {generation} is committed")
+            # Asked after it was told to become this.
+            status_of(kad)
+        assert not kad.count("generation 3 runs")
+        kad.go_on("links")
+        status = wait_for_generation(kad, 3)
+        assert [(each.name, each.priority) for each in status.instances] == [("VI_1", 120)]
+        assert not node.holds("192.0.2.101")
+        poll(lambda: node.holds(VIP), "the address")
 
 
 def test_an_interface_may_come_late_go_and_come_back_as_another(pair: tuple[Node, Node, Bridge]) -> None:

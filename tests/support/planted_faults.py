@@ -35,11 +35,12 @@ ACTS = {
     "load": ("kad.control.app", "", "read_candidate"),
     "become": ("kad_vrrp.app", "VrrpChild", "_run_with"),
     "near": ("kad.ipc.near_link", "AcceptingEnd", "send"),
+    "links": ("kad_vrrp.io.link_maker", "", "make"),
     "commit": ("kad.control.app", "Control", "_send_commit"),
 }
 """Act -> module, class, method. What each role does most: a question for the status, an advertisement, a
 check, a BFD packet; news on a direct link; and of a reload: reading the files, what follows the last consent,
-and in the VRRP process becoming what was committed.
+and in the VRRP process becoming what was committed, and making interfaces for it, in a thread.
 """
 ERROR = "a planted error"
 BURNT_S = 0.1
