@@ -1,8 +1,8 @@
 """What the kernel's messages say about links and addresses, as one table. Pure.
 
-Fed with RTM_NEWLINK, DELLINK, NEWADDR and DELADDR in the order one socket delivered them, dumps included; a
-dump also tells what is gone (:meth:`LinkTable.begin_dump`, :meth:`LinkTable.end_dump`). Out come the links
-that are different now, as whole present values, and the addresses that went away.
+Fed with RTM_NEWLINK, DELLINK, NEWADDR, DELADDR and NEWNETCONF in the order one socket delivered them, dumps
+included; a dump also tells what is gone (:meth:`LinkTable.begin_dump`, :meth:`LinkTable.end_dump`). Out come
+the links that are different now, as whole present values, and the addresses that went away.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from collections.abc import Callable
 from struct import Struct as Layout
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kad.addresses import unpacked
 from kad.kernel.encoder import Message, attributes, read_text, read_u32
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+RTM_NEWNETCONF = 80
 
 AF_UNSPEC, AF_INET, AF_INET6 = 0, 2, 10
 
@@ -27,9 +29,12 @@ IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER = 1, 3, 4, 10
 IFA_ADDRESS, IFA_LOCAL, IFA_LABEL, IFA_BROADCAST, IFA_CACHEINFO = 1, 2, 3, 4, 6
 IFA_FLAGS, IFA_PROTO = 8, 11
 IFLA_LINKINFO, IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_VRF_TABLE = 18, 1, 2, 1
+IFLA_AF_SPEC, IFLA_INET6_CONF = 26, 2
+NETCONFA_IFINDEX, NETCONFA_FORWARDING = 1, 2
 
 _LINK = Layout("=BxHiII")
 _ADDRESS = Layout("=BBBBi")
+_NETCONF = Layout("=Bxxx")
 
 LINK_REQUEST = _LINK.pack(AF_UNSPEC, 0, 0, 0, 0)
 ADDRESS_REQUEST = _ADDRESS.pack(AF_UNSPEC, 0, 0, 0, 0)
@@ -66,6 +71,8 @@ class Link(Struct, frozen=True):
     """Usable as a source, in the kernel's order: neither tentative nor duplicate nor excluded."""
     master: int = 0
     """Index of the VRF, bridge or bond it belongs to."""
+    forwarding: bool = False
+    """IPv6 packets that come in here are forwarded: the host is a router there."""
 
     @property
     def up(self) -> bool:
@@ -143,6 +150,8 @@ class LinkTable:
             self._apply_link(message)
         elif message.kind in (RTM_NEWADDR, RTM_DELADDR):
             self._apply_address(message)
+        elif message.kind == RTM_NEWNETCONF:
+            self._apply_settings(message)
 
     def begin_dump(self) -> None:
         """Whatever is not mentioned until :meth:`end_dump` is gone."""
@@ -206,9 +215,20 @@ class LinkTable:
         if table is not None:
             self._vrf_tables[index] = table
         master = read_u32(found.get(IFLA_MASTER, b""))
-        self._links[index] = Link(index, name, flags, mac, mtu, master=master)
+        forwarding = _forwards_ipv6(found.get(IFLA_AF_SPEC, b""))
+        self._links[index] = Link(index, name, flags, mac, mtu, master=master, forwarding=forwarding)
         self._names[name] = index
         self._touched[index] = None
+
+    def _apply_settings(self, message: Message) -> None:
+        """RTM_NEWLINK does not tell when a setting is changed. Those of all links together come here too."""
+        (family,) = _NETCONF.unpack_from(message.body.ljust(_NETCONF.size, b"\0"))
+        found = attributes(message.body, _NETCONF.size)
+        index = read_u32(found.get(NETCONFA_IFINDEX, b""))
+        link, forwarding = self._links.get(index), found.get(NETCONFA_FORWARDING)
+        if family == AF_INET6 and link is not None and forwarding is not None:
+            self._links[index] = replace(link, forwarding=bool(read_u32(forwarding)))
+            self._touched[index] = None
 
     def _remove_link(self, index: int) -> None:
         link = self._links.pop(index, None)
@@ -252,12 +272,18 @@ class LinkTable:
         usable = [a for a in self._addresses.get(index, {}).values() if self._usable(a)]
         usable.sort(key=lambda address: address.flags & IFA_F_SECONDARY)
         texts = tuple(unpacked(address.key.data) for address in usable)
-        return Link(link.index, link.name, link.flags, link.mac, link.mtu, texts, link.master)
+        return replace(link, addresses=texts)
 
     def _usable(self, address: Address) -> bool:
         if address.flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED):
             return False
         return not self._excluded(address)
+
+
+def _forwards_ipv6(families: bytes) -> bool:
+    """Of a link's IFLA_AF_SPEC. It is the first of the settings; without IPv6 there are none."""
+    found = attributes(attributes(families).get(AF_INET6, b""))
+    return bool(read_u32(found.get(IFLA_INET6_CONF, b"")))
 
 
 def _vrf_table(info: bytes) -> int | None:

@@ -24,7 +24,8 @@ from kad.kernel.encoder import (
 from kad.kernel.links import ADDRESS_REQUEST, LINK_REQUEST, RTM_GETADDR, RTM_GETLINK, LinkTable
 from kad.kernel.multicast import SHARE, read_share
 
-_GROUPS = 0x1 | 0x10 | 0x100  # RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
+_GROUPS = 0x1 | 0x10 | 0x100 | 1 << 24
+"""RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR; RTNLGRP_IPV6_NETCONF, the 25th."""
 _READ_SIZE = 1 << 16
 _REPEATS = 20
 _RECEIVE_BUFFER = 4 << 20

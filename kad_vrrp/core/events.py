@@ -83,7 +83,7 @@ class LinkChanged(Struct, frozen=True):
     master: int = 0
     """Index of the VRF, bridge or bond it belongs to."""
     forwarding: bool = False
-    """IPv6 forwarding: neighbour advertisements say we are a router."""
+    """IPv6 forwarding: neighbour advertisements say we are a router, as the kernel's own do."""
 
 
 class LinkRemoved(Struct, frozen=True):

@@ -442,6 +442,7 @@ def _link_changed(link: Link) -> LinkChanged:
         multicast=link.multicast,
         addresses=link.addresses,
         master=link.master,
+        forwarding=link.forwarding,
     )
 
 

@@ -5,7 +5,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kad.kernel.encoder import MalformedMessage, Message, attribute, text, u8, u32
+from kad.kernel.encoder import MalformedMessage, Message, attribute, nested, text, u8, u32
 from kad.kernel.links import (
     IFA_F_SECONDARY,
     IFA_F_TENTATIVE,
@@ -17,12 +17,17 @@ from kad.kernel.links import (
     IFF_RUNNING,
     IFF_UP,
     IFLA_ADDRESS,
+    IFLA_AF_SPEC,
     IFLA_IFNAME,
+    IFLA_INET6_CONF,
     IFLA_MTU,
+    NETCONFA_FORWARDING,
+    NETCONFA_IFINDEX,
     RTM_DELADDR,
     RTM_DELLINK,
     RTM_NEWADDR,
     RTM_NEWLINK,
+    RTM_NEWNETCONF,
     Address,
     AddressKey,
     LinkTable,
@@ -72,6 +77,42 @@ def test_flags() -> None:
         assert told.up is up
         assert not told.multicast
     assert not table_of(link(2, "eth0", IFF_NOARP)).changes()[1][0].arp
+
+
+def forwarding_link(index: int, name: str, *settings: int) -> Message:
+    """With the settings of IPv6 there, forwarding first, between what else such a message holds."""
+    conf = struct.pack(f"={len(settings)}i", *settings)
+    inet6 = nested(socket.AF_INET6, u32(1, 0), attribute(IFLA_INET6_CONF, conf), attribute(3, bytes(16)))
+    plain = link(index, name)
+    spec = nested(IFLA_AF_SPEC, nested(socket.AF_INET, attribute(1, bytes(4))), inet6)
+    return Message(plain.kind, 0, 0, 0, plain.body + spec)
+
+
+def settings_changed(index: int, *parts: bytes, family: int = socket.AF_INET6) -> Message:
+    body = struct.pack("=Bxxx", family) + u32(NETCONFA_IFINDEX, index & 0xFFFFFFFF) + b"".join(parts)
+    return Message(RTM_NEWNETCONF, 0, 0, 0, body)
+
+
+def test_ipv6_forwarding_is_told_with_the_link() -> None:
+    table = table_of(forwarding_link(2, "eth0", 1, 64), forwarding_link(3, "eth1", 0, 64), link(4, "eth2"))
+    assert [each.forwarding for each in table.changes()[1]] == [True, False, False]
+
+
+def test_ipv6_forwarding_is_told_when_it_changes() -> None:
+    table = table_of(forwarding_link(2, "eth0", 0, 64), address(2, "192.0.2.1"))
+    table.changes()
+    for message in (
+        settings_changed(-1, u32(NETCONFA_FORWARDING, 1)),
+        settings_changed(2, u32(NETCONFA_FORWARDING, 1), family=socket.AF_INET),
+        settings_changed(2, u32(5, 1)),
+        settings_changed(9, u32(NETCONFA_FORWARDING, 1)),
+    ):
+        table.apply(message)
+    assert table.changes() == ([], [])
+    for wanted in (True, False):
+        table.apply(settings_changed(2, u32(NETCONFA_FORWARDING, wanted)))
+        ((told,),) = table.changes()[1:]
+        assert (told.forwarding, told.addresses) == (wanted, ("192.0.2.1",))
 
 
 def test_what_did_not_change_is_not_told_again() -> None:
@@ -170,7 +211,10 @@ def test_excluded_may_change_its_mind() -> None:
     assert table.changes()[1][0].addresses == ()
 
 
-@given(st.sampled_from([RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR]), st.binary(max_size=80))
+@given(
+    st.sampled_from([RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR, RTM_NEWNETCONF]),
+    st.binary(max_size=80),
+)
 def test_any_body_is_taken_or_malformed(kind: int, body: bytes) -> None:
     table = table_of(link(2, "eth0"), address(2, "192.0.2.1"))
     with contextlib.suppress(MalformedMessage):
