@@ -123,6 +123,9 @@ def test_looking_out_ends_with_the_time_or_with_what_arrives(selector: TimerSele
     while monotonic_us() < begun_us + 20_000:
         assert selector.look_out_until_us or monotonic_us() >= begun_us + 2_000
         selector.select(None)
+    # Where this process stood still all the time, it has not looked again.
+    selector.deadline_us = monotonic_us() + 1_000
+    selector.select(None)
     assert selector.look_out_until_us == 0
     one, other = socket.socketpair()
     with one, other:
@@ -140,6 +143,9 @@ def test_looking_out_ends_when_it_is_not_worth_it(selector: TimerSelector) -> No
     selector.look_out_until_us = begun_us + 10_000_000
     selector.is_worth_it = lambda: answers.pop(0)
     while monotonic_us() < begun_us + 20_000:
+        selector.select(None)
+    while answers and monotonic_us() < begun_us + 2_000_000:
+        selector.deadline_us = monotonic_us() + 1_000
         selector.select(None)
     assert not answers
     assert selector.look_out_until_us == 0
