@@ -221,15 +221,20 @@ def test_every_host_of_a_mail_check_has_to_answer(timeout: str) -> None:
             check = f"SMTP_CHECK {{\n{hosts}helo_name lb\n{QUICK}\n}}"
             notify = "\n".join(f'notify_{way} "{site.place}/told.sh {way}"' for way in ("up", "down"))
             with site.daemon(program, service(1, "alpha", real_server(ALIVE, notify, check))):
-                wait_for_weights(site, [1])
+                wanted = ["up"]
+                wait_for_told(site, [1], wanted)
                 for port in ports:
                     site.farm.stop(site.node, SERVER, port)
-                    wait_for_weights(site, [])
+                    wait_for_told(site, [], wanted := [*wanted, "down"])
                     site.farm.serve(site.node, SERVER, port, str(port), dialogue=smtp)
-                    wait_for_weights(site, [1])
-                wanted = ["up", *["down", "up"] * len(ports)]
-                poll(lambda told=site.told, wanted=wanted: told() == wanted, "scripts")  # type: ignore[misc]
+                    wait_for_told(site, [1], wanted := [*wanted, "up"])
                 assert site.told() == wanted, program.__name__
+
+
+def wait_for_told(site: Site, weights: list[int], told: list[str]) -> None:
+    """Scripts run beside each other: the next is not to be started before the last one has written."""
+    wait_for_weights(site, weights)
+    poll(lambda: site.told() == told, lambda: f"{told}, not {site.told()}", seconds=20)
 
 
 def wait_for_weights(site: Site, wanted: list[int]) -> None:
