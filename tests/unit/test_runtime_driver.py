@@ -561,15 +561,10 @@ def warmed_up_for(*, rare: bool, before_us: int) -> tuple[int, int, list[int]]:
 
 
 def test_the_eve_of_a_rare_deadline_goes_first_until_the_next_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that wakes us after the eve gets another try."""
     told: list[str] = []
     monkeypatch.setattr(Moment, "begin", lambda _self: not told.append("first"))
     monkeypatch.setattr(Moment, "end", lambda _self: told.append("as usual"))
-    for _ in range(50):
-        told.clear()
-        twice_due(told)
-        if told[0] != "due":
-            break
+    tell_of_an_eve(told)
     assert told == ["first", "warm", "due", "as usual", "due"]
 
 
@@ -578,11 +573,7 @@ def test_who_could_not_be_put_first_is_not_put_back(monkeypatch: pytest.MonkeyPa
     told: list[str] = []
     monkeypatch.setattr(Moment, "begin", lambda _self: bool(told.append("refused")))
     monkeypatch.setattr(Moment, "end", lambda _self: told.append("as usual"))
-    for _ in range(50):
-        told.clear()
-        twice_due(told)
-        if told[0] != "due":
-            break
+    tell_of_an_eve(told)
     assert told == ["refused", "warm", "due", "due"]
 
 
@@ -603,6 +594,15 @@ def test_a_loop_that_ends_on_the_eve_leaves_all_as_it_was(monkeypatch: pytest.Mo
             break
     assert told == ["first", "as usual"]
     assert gc.isenabled()
+
+
+def tell_of_an_eve(told: list[str]) -> None:
+    """A machine that wakes us after the eve gets another try."""
+    for _ in range(50):
+        told.clear()
+        twice_due(told)
+        if told[0] != "due":
+            return
 
 
 def twice_due(told: list[str]) -> None:
