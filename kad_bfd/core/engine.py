@@ -157,10 +157,10 @@ class Engine:
             if session is not None and data == session.familiar_data and origin is session.familiar_origin:
                 session.heard(at_us)
             else:
-                self._receive(data, origin, now_us)
+                self._receive(data, origin, at_us, now_us)
         self._serve(now_us, may_judge=False)
 
-    def _receive(self, data: bytes, origin: Origin, now_us: int) -> None:
+    def _receive(self, data: bytes, origin: Origin, at_us: int, now_us: int) -> None:
         """The one place where a packet's faults end: counted, and without effect."""
         session = None
         try:
@@ -169,7 +169,8 @@ class Engine:
             check_authentication(packet)
             check_origin(session, origin)
             self._check_time_of_life(session)
-            self._hear(session, packet, now_us)
+            _check_order(session, at_us)
+            self._hear(session, packet, at_us, now_us)
             _make_familiar(session, packet, data, origin)
         except PacketError as error:
             self._count_drop(session, error)
@@ -180,10 +181,10 @@ class Engine:
         if not session.is_open:
             raise PacketError(DropReason.NOT_OPEN, "no socket to answer from")
 
-    def _hear(self, session: Session, packet: ControlPacket, now_us: int) -> None:
+    def _hear(self, session: Session, packet: ControlPacket, at_us: int, now_us: int) -> None:
         mark = len(self._context.actions)
         try:
-            session.receive(packet, now_us)
+            session.receive(packet, at_us, now_us)
         finally:
             self._settle(session, mark)
 
@@ -282,6 +283,16 @@ class Engine:
         self._pulse_us = shortest_us // PULSES if shortest_us < NEVER else NEVER
         self.longest_patience_us = min(shortest_us // PATIENCE_PARTS, LONGEST_PATIENCE_US)
         self._early_us = min((s.early_us for s in sessions), default=0)
+
+
+def _check_order(session: Session, at_us: int) -> None:
+    """Raises PacketError for what came before the packet heard last, and was read after it.
+
+    What names no session of ours lies in another socket than what does: a neighbour's first Down must not
+    undo the Up that followed it.
+    """
+    if at_us < session.heard_us:
+        raise PacketError(DropReason.OVERTAKEN, "the neighbour has said something else since")
 
 
 def _make_familiar(session: Session, packet: ControlPacket, data: bytes, origin: Origin) -> None:

@@ -78,6 +78,8 @@ class DropReason(StrEnum):
     NOT_OPEN = "not_open"
     """We have no socket to answer from yet."""
     STOPPING = "stopping"
+    OVERTAKEN = "overtaken"
+    """It came before one that was read before it."""
 
 
 class PacketError(KadError):

@@ -38,9 +38,9 @@ class Session:
         "_congestion", "_context", "_draw", "_farewell_gap_us", "_farewells_left", "_jitter_us",
         "_last_final_us", "_last_transmit_us", "_least_gap_us", "_owes_packet", "_period_us", "_periodic",
         "_said", "_stalled", "config", "detect_mult", "detect_us", "detection_time_us", "early_us", "failure",
-        "familiar_data", "familiar_origin", "has_left", "intervals", "is_open", "local_diag", "local_discr",
-        "next_transmit_us", "number", "port", "published", "queued_us", "rare_us", "reason", "remote_demand",
-        "remote_diag", "remote_discr", "remote_state", "since_us", "state", "stats", "written"
+        "familiar_data", "familiar_origin", "has_left", "heard_us", "intervals", "is_open", "local_diag",
+        "local_discr", "next_transmit_us", "number", "port", "published", "queued_us", "rare_us", "reason",
+        "remote_demand", "remote_diag", "remote_discr", "remote_state", "since_us", "state", "stats", "written"
     )
     # fmt: on
 
@@ -102,6 +102,8 @@ class Session:
         self.detection_time_us = 0
         self.familiar_data = b""
         self.familiar_origin: object = None
+        self.heard_us = 0
+        """When the last packet that counted came."""
         self._recalculate()
 
     # What others ask -------------------------------------------------------------------------------------
@@ -182,8 +184,8 @@ class Session:
 
     # §6.8.6 Reception ------------------------------------------------------------------------------------
 
-    def receive(self, packet: ControlPacket, now_us: int) -> None:
-        """From "Set bfd.RemoteDiscr" on; everything before has been checked.
+    def receive(self, packet: ControlPacket, at_us: int, now_us: int) -> None:
+        """From "Set bfd.RemoteDiscr" on; everything before has been checked. It came at ``at_us``.
 
         Raises PacketError where the packet does not count for the detection time.
         """
@@ -207,11 +209,12 @@ class Session:
         self._pay(now_us)
         self._poll_for_news()
         self._reschedule(now_us)
-        self.heard(now_us)
+        self.heard(at_us)
 
     def heard(self, at_us: int) -> None:
         """A packet that counts came then: the detection time begins again (§6.8.4)."""
         self.stats.packets_received += 1
+        self.heard_us = at_us
         due_us = at_us + self.detection_time_us
         # It never moves nearer: a packet before this one may have been given the time it was read at.
         if due_us > self.detect_us or self.detect_us == NEVER:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
+from kad_bfd.core.packet import State, decode, encode
+from tests.support.bfd_host import control
 from tests.support.bfd_node import BfdNode, session
 from tests.support.control import status_of
 from tests.support.daemon import Kad, descendants
@@ -116,6 +119,33 @@ def test_who_died_meanwhile_is_lost_all_the_same(nodes: tuple[Node, Node]) -> No
         two.incarnation = 0
         two.start()
         one.becomes("Up", "peer")
+
+
+def test_what_was_said_first_is_not_believed_last(nodes: tuple[Node, Node]) -> None:
+    """A neighbour's first packet lies in another socket than those that answer us; both wait to be read."""
+    with neighbor(nodes[1]) as (ears, mouth), BfdNode(nodes[0], session("peer", TWO, multiplier=60)) as one:
+        one.start()
+        ours = decode(ears.recv(256)).my_discriminator
+        with frozen([one.pid]):
+            mouth.send(encode(control(State.DOWN)))
+            mouth.send(encode(control(State.INIT, your_discriminator=ours)))
+        poll(lambda: sum(one.session("peer").drops.values()) + one.states("peer").count("Init"), "the Down")
+        one.becomes("Up", "peer")
+        assert one.states("peer").count("Down") == 0, one.log()
+
+
+@contextmanager
+def neighbor(node: Node) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Where it hears and from where it speaks."""
+    with node.entered():
+        ears, mouth = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+    with ears, mouth:
+        ears.settimeout(10)
+        ears.bind((TWO, 3784))
+        mouth.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)
+        mouth.bind((TWO, 49152))
+        mouth.connect((ONE, 3784))
+        yield ears, mouth
 
 
 # Whole daemons ---------------------------------------------------------------------------------------------

@@ -64,3 +64,15 @@ def test_one_receiving_socket_serves_all_sessions_of_a_kind() -> None:
     assert host.listeners == {Listener(6)}
     host.reload()
     assert host.listeners == set()
+
+
+def test_what_was_overtaken_does_not_undo_what_followed_it() -> None:
+    """First packets lie in another socket than the rest; the two are not read in the order of arrival."""
+    host = Host(instance()).boot()
+    host.run(1000)
+    host.hear(control(State.INIT, your_discriminator=host.session().local_discr), ago_us=100)
+    host.hear(control(State.DOWN), ago_us=200)
+    assert states(host) == {"peer": "UP"}
+    assert host.drops() == {"overtaken": 1}
+    host.hear(control(State.DOWN), ago_us=50)
+    assert states(host) == {"peer": "DOWN"}
