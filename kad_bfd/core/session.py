@@ -40,7 +40,8 @@ class Session:
         "_said", "_stalled", "config", "detect_mult", "detect_us", "detection_time_us", "early_us", "failure",
         "familiar_data", "familiar_origin", "has_left", "heard_us", "intervals", "is_open", "local_diag",
         "local_discr", "next_transmit_us", "number", "port", "published", "queued_us", "rare_us", "reason",
-        "remote_demand", "remote_diag", "remote_discr", "remote_state", "since_us", "state", "stats", "written"
+        "remote_demand", "remote_diag", "remote_discr", "remote_state", "since_us", "state", "stats",
+        "written"
     )
     # fmt: on
 
