@@ -41,7 +41,7 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q -n auto tests/unit tests/golden tests/property
+	$(BIN)/python -m pytest -p tests.support.garbage -q -n auto tests/unit tests/golden tests/property
 
 # Root of a Debian gets what the tests compare with; without it they say what was skipped, and why.
 prepared:
