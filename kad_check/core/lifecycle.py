@@ -197,14 +197,17 @@ class Lifecycle:
     def _resume_server(self, server: RealServerState, now_us: int) -> bool:
         """As the former life left it. True: it is in another state now (a file changed meanwhile)."""
         record = decode(self._remembered.get(server.record_key), ServerRecord)
+        fresh: list[CheckerState] = []
         if isinstance(record, ServerRecord):
-            server.restore(record)
+            fresh = server.restore(record)
+            self._place_fresh(server, fresh, now_us)
         else:
             server.assume_usual()
             server.since_us = now_us
         for checker in server.checkers:
             self._registry.look_at_news(checker)
-            self._registry.schedule(checker, now_us, resumed=True)
+            if checker not in fresh:
+                self._registry.schedule(checker, now_us, resumed=True)
         server.weigh()
         return self._settle_server(server, now_us)
 

@@ -136,20 +136,25 @@ class RealServerState:
             self.recorded = False
             self.pool.context.emit(Forget(self.record_key))
 
-    def restore(self, record: ServerRecord) -> None:
-        """Go on where a former life stopped. Checkers are recognised by what they examine."""
+    def restore(self, record: ServerRecord) -> list[CheckerState]:
+        """Go on where a former life stopped. Checkers are recognised by what they examine; those that are
+        not are the answer: a reload brought them.
+        """
         self.recorded = True
         self.alive = record.alive
         self.since_us = record.since_us
         self.notices.restore(self.pool.context, record.owed)
         remembered = list(record.checkers)
+        unknown = []
         for checker in self._recorded:
-            for found in remembered:
-                if found.digest == checker.digest:
-                    remembered.remove(found)
-                    _restore_checker(checker, found)
-                    break
+            found = next((each for each in remembered if each.digest == checker.digest), None)
+            if found is None:
+                unknown.append(checker)
+            else:
+                remembered.remove(found)
+                _restore_checker(checker, found)
         self.weigh()
+        return unknown
 
     def assume_usual(self) -> None:
         """Nothing is recorded of it although it was started: it was up."""
