@@ -131,7 +131,7 @@ def test_what_was_said_first_is_not_believed_last(nodes: tuple[Node, Node]) -> N
             mouth.send(encode(control(State.UP, your_discriminator=ours ^ 1)))
             mouth.send(encode(control(State.DOWN)))
             mouth.send(encode(control(State.INIT, your_discriminator=ours)))
-        poll(lambda: one.session("peer").drops.get("overtaken"), f"the Down; it said\n{one.log()}")
+        poll(lambda: one.session("peer").drops.get("overtaken"), lambda: f"the Down; it said\n{one.log()}")
         assert one.states("peer") == ["Up"]
 
 
