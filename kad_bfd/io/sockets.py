@@ -93,8 +93,8 @@ class ListeningSocket:
         self._limit = limit
         self._deliver = deliver
         self._origins: dict[bytes, Origin] = {}
-        self._empty_at_us = 0
-        """When there was nothing in it: what is read now came later."""
+        self._earliest_us = 0
+        """What is read next came no earlier: then there was nothing in it, or what was read before had come."""
         family = socket.AF_INET6 if listener.family == 6 else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         self._reader = BatchReader(self.socket)
@@ -123,28 +123,33 @@ class ListeningSocket:
             try:
                 packets = self._reader.read(left)
             except BlockingIOError:
-                self._empty_at_us = now_us
+                self._earliest_us = now_us
                 return False
             except OSError as error:
                 self.receive_errors[_name(error)] += 1
                 return False
             self._hand_on(packets)
             if len(packets) < min(left, BATCH):
-                self._empty_at_us = now_us
+                self._earliest_us = max(self._earliest_us, now_us)
                 return False
             left -= len(packets)
         return self._limit == READ_LIMIT
 
     def _hand_on(self, packets: list[Packet]) -> None:
-        """A clock that was set just now may not matter: the times are kept within what is certain."""
-        origins, now_us, earliest_us = self._origins, monotonic_us(), self._empty_at_us
+        """A clock that was set just now may not matter: the times are kept within what is certain.
+
+        They never go back either: of two packets in one socket, the second came later.
+        """
+        origins, now_us, earliest_us = self._origins, monotonic_us(), self._earliest_us
         ahead_us = realtime_us() - now_us
         arrived = []
         for data, way, stamp_us in packets:
             at_us = stamp_us - ahead_us
             if not earliest_us <= at_us <= now_us:
                 at_us = earliest_us if at_us < earliest_us else now_us
+            earliest_us = at_us
             arrived.append((data, origins.get(way) or self._new_origin(way), at_us))
+        self._earliest_us = earliest_us
         self._deliver(arrived)
 
     def overflows(self) -> int:

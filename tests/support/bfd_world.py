@@ -90,8 +90,8 @@ class Machine:
     alive: bool = False
     stopping: bool = False
     frozen_until_us: int = 0
-    emptied_us: int = 0
-    """When it last had nothing to read, before it stood still."""
+    earliest_us: int = 0
+    """What it reads next came no earlier: it had nothing to read, or what it read before had come."""
     clock_us: int = 0
     """How far the clock of the day, which packets are stamped by, was set in all."""
     inbox: list[Callable[[], None]] = field(default_factory=list)
@@ -155,7 +155,7 @@ class World:
         """It stands still; what arrives waits for it."""
         machine = self.machines[name]
         if self._runs(machine):
-            machine.emptied_us = self.now_us
+            machine.earliest_us = self.now_us
         machine.frozen_until_us = self.now_us + duration_us
         self.at(machine.frozen_until_us, lambda: self._thaw(machine))
 
@@ -287,8 +287,8 @@ class World:
 
         def read() -> None:
             at_us = stamp_us - machine.clock_us
-            # Whatever a clock that was set may say: the packet came since the socket was last empty.
-            at_us = max(machine.emptied_us, min(at_us, self.now_us))
+            # Whatever a clock that was set may say: it came since the socket was empty, and after the last.
+            at_us = machine.earliest_us = max(machine.earliest_us, min(at_us, self.now_us))
             self._read(sender, machine, data, ttl, listener, at_us, min(at_us, arrived_us))
 
         machine.inbox.append(read)

@@ -49,13 +49,26 @@ def test_a_clock_that_was_set_moves_no_packet_beyond_what_is_certain(
     reader: ListeningSocket, arrived: Arrived, set_by_us: int
 ) -> None:
     """It came after the socket was last empty, and it is here."""
-    reader._empty_at_us = empty_us = monotonic_us() - 50_000
+    reader._earliest_us = empty_us = monotonic_us() - 50_000
     reader._hand_on([(b"", WAY, realtime_us() - set_by_us)])
     ((_, _, at_us),) = arrived
     if set_by_us > 0:
         assert at_us == empty_us
     else:
         assert empty_us < at_us <= monotonic_us()
+
+
+@pytest.mark.parametrize("set_by_us", [-HOUR_US, HOUR_US])
+def test_a_clock_set_between_two_packets_does_not_change_their_order(
+    reader: ListeningSocket, arrived: Arrived, set_by_us: int
+) -> None:
+    """In one batch or two: what came later may undo what came before, and not the other way round."""
+    reader._earliest_us = monotonic_us() - 50_000
+    before, after = realtime_us() - 20_000 - set_by_us, realtime_us() - 10_000
+    reader._hand_on([(b"1", WAY, before), (b"2", WAY, after)])
+    reader._hand_on([(b"3", WAY, after + 1)])
+    times = [at_us for _, _, at_us in arrived]
+    assert times == sorted(times)
 
 
 @pytest.mark.parametrize(
