@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -139,8 +139,9 @@ class World:
         machine.inbox.clear()
         self._disturb(machine)
         machine.host.now_us = self.now_us + machine.offset_us
+        said_before = {to: mouth.packet for to, mouth in machine.mouths.items()}
         self._watched(machine, machine.host.boot)
-        self._witness_birth(machine)
+        self._witness_birth(machine, said_before)
 
     # Faults ----------------------------------------------------------------------------------------------
 
@@ -403,16 +404,19 @@ class World:
         address = self.machines[name].host.address
         return next((c for c in machine.host.configs if c.neighbor_address == address), None)
 
-    def _witness_birth(self, machine: Machine) -> None:
-        """Whoever was away for longer than a neighbour waits is Down to that one, and may not say Up."""
+    def _witness_birth(self, machine: Machine, said_before: Mapping[str, ControlPacket | None]) -> None:
+        """Whoever was away for longer than a neighbour waits is Down to that one, and may not say Up.
+
+        ``said_before``: the last packet to each neighbour before the death; by that one it waits.
+        """
         away_us = self.now_us - machine.died_us
-        for name, mouth in machine.mouths.items():
-            config, ear = self._configured(machine, name), machine.ears[name]
-            if config is None or ear.packet is None or mouth.packet is None:
+        for name, said in said_before.items():
+            config, ear, mouth = self._configured(machine, name), machine.ears[name], machine.mouths[name]
+            if config is None or ear.packet is None or said is None:
                 continue
-            interval_us = max(mouth.packet.desired_min_tx_us, config.min_tx_us, ear.packet.required_min_rx_us)
+            interval_us = max(said.desired_min_tx_us, config.min_tx_us, ear.packet.required_min_rx_us)
             settled_us = mouth.settled_us if mouth.settled_us < 1 << 60 else 0
-            longest_us = max(mouth.packet.detect_mult, config.multiplier) * max(interval_us, settled_us)
+            longest_us = max(said.detect_mult, config.multiplier) * max(interval_us, settled_us)
             if machine.host.session(config.name).is_up and away_us > longest_us + SLACK_US:
                 raise Violation(f"{machine.name}: {config.name} is Up after {away_us} µs of death")
 
