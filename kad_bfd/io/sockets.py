@@ -94,7 +94,7 @@ class ListeningSocket:
         self._deliver = deliver
         self._origins: dict[bytes, Origin] = {}
         self._earliest_us = 0
-        """What is read next came no earlier: then there was nothing in it, or what was read before had come."""
+        """What is read next came no earlier: there was nothing in it then, or the one before had come."""
         family = socket.AF_INET6 if listener.family == 6 else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         self._reader = BatchReader(self.socket)
