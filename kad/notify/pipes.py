@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from kad.config.model.globals import Fifo
 from kad.config.model.script import ScriptCommand
 from kad.notify.fifo import FifoWriter
-from kad.track.io.scripts import Journal, ScriptProcesses
+from kad.track.io.scripts import Journal, NotRun, ScriptProcesses
 from kad.track.script import Ending, EndScript, RunScript
 
 PREFIX = "fifo "
@@ -46,7 +46,13 @@ class Fifos:
         self._lost_before = 0
         """By writers that are closed."""
         self._processes = ScriptProcesses(
-            loop, self._reader_ended, report, environment, journal, reader_prefix.__add__, what="reader of"
+            loop,
+            self._reader_ended,
+            report,
+            environment,
+            journal,
+            reader_prefix.__add__,
+            title="reader of {}".format,
         )
         for key, record in recorded.items():
             if key.startswith(reader_prefix):
@@ -123,8 +129,11 @@ class Fifos:
             command = replace(script, argv=(*script.argv, path))
             self._processes.run(RunScript(path, self._serial, command))
 
-    def _reader_ended(self, path: str, serial: int, status: int | None) -> None:
+    def _reader_ended(self, path: str, serial: int, status: int | NotRun) -> None:
         """It is started again by the next reload, as keepalived does."""
         if self._readers.get(path, (0, None))[0] == serial:
             del self._readers[path]
-            self._report(f"the reader of {path} has ended" + (f" (status {status})" if status else ""))
+            if isinstance(status, NotRun):
+                self._report(f"the reader of {path} could not be run: {status.why}")
+            else:
+                self._report(f"the reader of {path} has ended" + (f" (status {status})" if status else ""))

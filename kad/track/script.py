@@ -24,13 +24,16 @@ KILL_AGAIN_US = 10_000_000
 class ScriptEnded(Struct, frozen=True):
     """A run is over.
 
-    ``status``: exit status, negative the signal that killed it; None: there was no room to run it, which says
-    nothing about what it would have found.
+    ``status``: exit status, negative the signal that killed it; None: it was not run, which says nothing
+    about what it would have found. Then ``why`` is for people, and ``refused`` tells a script that cannot be
+    executed from want of room to run any.
     """
 
     script: str
     serial: int
     status: int | None
+    why: str = ""
+    refused: bool = False
 
 
 class ScriptDue(Struct, frozen=True):
@@ -64,6 +67,7 @@ class ScriptSays(Struct, frozen=True):
     """A line for the log."""
 
     text: str
+    warns: bool = False
 
 
 class ScriptTurned(Struct, frozen=True):
@@ -107,6 +111,8 @@ class ScriptTracker:
         self._due_us = now_us
         self._limit_us = NEVER
         self._said_busy = False
+        self._not_run = ""
+        """Why the last run was none, which is said once in a row."""
         self.awaited = awaited and not config.init_fail
         self.answered = config.init_fail
         """Whether there is a result, or one was assumed."""
@@ -233,10 +239,13 @@ class ScriptTracker:
         counted = self._phase is not _Phase.RUNNING
         self._phase = _Phase.IDLE
         self._limit_us = NEVER
-        if counted or event.status is None:
+        status = event.status
+        if status is None:
+            return [] if counted else self._on_refusal(event)
+        self._not_run = ""
+        if counted:
             return []
         actions: list[ScriptAction] = []
-        status = event.status
         if status >= 0 and status != self._status:
             self._status = status
             actions.append(ScriptSays(f"Script `{self.config.name}` now returning {status}"))
@@ -245,6 +254,19 @@ class ScriptTracker:
             cause = f"exited with status {status}" if status > 0 else f"due to signal {-status}"
             why = f"failed ({cause})"
         return actions + self._count(status == 0, why)
+
+    def _on_refusal(self, event: ScriptEnded) -> list[ScriptAction]:
+        """Nothing was learnt. keepalived takes a script that cannot be executed for a success at any time;
+        here it counts for one only where there is no result yet, so that nobody waits for it."""
+        actions: list[ScriptAction] = []
+        if event.why != self._not_run:
+            self._not_run = event.why
+            actions.append(
+                ScriptSays(f"Script `{self.config.name}` could not be run: {event.why}", warns=True)
+            )
+        if event.refused and not self.answered:
+            actions += self._count(True, "counts as a success until it can be run")
+        return actions
 
     def _count(self, success: bool, why: str) -> list[ScriptAction]:
         """One result more. Says whether that turns it, and so does the first result."""

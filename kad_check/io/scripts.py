@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from kad.config.model.check import MiscCheck
-from kad.track.io.scripts import Journal, ScriptProcesses
+from kad.track.io.scripts import Journal, NotRun, ScriptProcesses
 from kad.track.script import Ending, EndScript, RunScript
 from kad_check.core.checker import DYNAMIC_LIMIT
 from kad_check.core.events import CheckDone, Verdict
@@ -43,7 +43,9 @@ class ScriptChecks:
         journal: Journal,
     ) -> None:
         self._done = done
-        self._processes = ScriptProcesses(loop, self._ended, report, environment, journal, PREFIX.__add__)
+        self._processes = ScriptProcesses(
+            loop, self._ended, report, environment, journal, PREFIX.__add__, title=_title
+        )
         self._expiry: Expiry[_Run] = Expiry(loop, self._expired)
         self._runs: dict[int, _Run] = {}
         """By the checker's number, until the script has really ended."""
@@ -95,7 +97,7 @@ class ScriptChecks:
         self._processes.end(EndScript(self._name(run), run.serial, Ending.TERMINATE))
         self._expiry.limit(run, TERM_PATIENCE_US)
 
-    def _ended(self, _name: str, serial: int, status: int | None) -> None:
+    def _ended(self, _name: str, serial: int, status: int | NotRun) -> None:
         run = next((run for run in self._runs.values() if run.serial == serial), None)
         if run is None:
             return
@@ -105,10 +107,18 @@ class ScriptChecks:
             self._done(answer(run.number, run.check.dynamic, status))
 
 
-def answer(number: int, dynamic: bool, status: int | None) -> CheckDone:
-    """What an exit status says; negative: the signal that killed the script, None: it never started."""
-    if status is None:
-        return CheckDone(number, Verdict.NOT_RUN, "the script could not be started")
+def _title(name: str) -> str:
+    """What people call a run of this name, which begins with the checker's number."""
+    return f"MISC_CHECK {name.partition(' ')[2]}"
+
+
+def answer(number: int, dynamic: bool, status: int | NotRun) -> CheckDone:
+    """What an exit status says; negative: the signal that killed the script.
+
+    One that cannot be executed says nothing of its server; keepalived takes it for a success.
+    """
+    if isinstance(status, NotRun):
+        return CheckDone(number, Verdict.NOT_RUN, status.why)
     if status == 0:
         return CheckDone(number, Verdict.SUCCESS)
     if dynamic and status >= 2:

@@ -280,7 +280,8 @@ class Trackers:
                 case RunScript() | EndScript():
                     self._context.emit(action)
                 case ScriptSays():
-                    self._context.log(LogLevel.INFO, action.text)
+                    level = LogLevel.WARNING if action.warns else LogLevel.INFO
+                    self._context.log(level, action.text)
                 case ScriptTurned():
                     turned.append(("script", name))
                 case _:

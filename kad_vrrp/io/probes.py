@@ -10,7 +10,7 @@ from kad.kernel.batch import ReceiveBuffer
 from kad.runtime.journal import Records
 from kad.track.io.files import FileWatch, initialise
 from kad.track.io.processes import ProcessWatch
-from kad.track.io.scripts import ScriptProcesses
+from kad.track.io.scripts import NotRun, ScriptProcesses
 from kad.track.process import pattern_of
 from kad.track.script import ScriptEnded
 from kad_vrrp.core.events import Event, FileRead
@@ -107,8 +107,11 @@ class Probes:
         self.files.close()
         self.processes.close()
 
-    def _script_ended(self, script: str, serial: int, status: int | None) -> None:
-        self._feed(ScriptEnded(script, serial, status))
+    def _script_ended(self, script: str, serial: int, status: int | NotRun) -> None:
+        if isinstance(status, NotRun):
+            self._feed(ScriptEnded(script, serial, None, status.why, status.refused))
+        else:
+            self._feed(ScriptEnded(script, serial, status))
 
     def _file_read(self, path: str, value: int) -> None:
         self._feed(FileRead(path, value))

@@ -622,10 +622,22 @@ def test_a_script_that_runs_keeps_its_time_and_the_next_has_the_new_one(rig: Che
     rig.checks.remove(number)
 
 
-def test_a_script_that_is_not_there_is_the_servers_failure_as_in_a_shell(rig: CheckRig) -> None:
-    command = ScriptCommand(("/nonexistent/script",), "/nonexistent/script", os.geteuid(), os.getegid())
-    answer = rig.run(MiscCheck(ONCE, command, timeout_us=1_000_000))
-    assert (answer.verdict, answer.detail) == (BAD, "exited with status 127")
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_a_script_that_cannot_be_executed_says_nothing_about_the_server(
+    rig: CheckRig, script: Path, dynamic: bool
+) -> None:
+    check = misc(script, "exit 0", dynamic=dynamic)
+    script.chmod(0o644)
+    answer = rig.run(check)
+    assert (answer.verdict, answer.weight) == (NOT_RUN, None) and "Permission denied" in answer.detail
+    script.chmod(0o755)
+    with script.open("a"):
+        answer = rig.run(check)  # as it is being written
+    assert (answer.verdict, answer.weight) == (NOT_RUN, None) and "busy" in answer.detail
+    script.unlink()
+    answer = rig.run(check)
+    assert (answer.verdict, answer.weight) == (NOT_RUN, None) and "No such file" in answer.detail
+    assert rig.reports == [], "the checker says it"
 
 
 def test_a_script_that_takes_too_long_is_ended_with_all_it_started(rig: CheckRig, script: Path) -> None:
@@ -663,6 +675,8 @@ def test_what_a_former_life_left_running_is_ended(script: Path) -> None:
     with CheckRig(journal=left) as next_life:
         next_life.scripts.end_leftovers(dict(left.records))
         next_life.reactor.until(lambda: is_dead(pid))
+        (report,) = next_life.reports
+        assert report.startswith(f"MISC_CHECK {script} of a former life still runs")
     assert not left.records
     rig.close()
 

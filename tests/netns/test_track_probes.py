@@ -20,7 +20,7 @@ from kad.track.io import files
 from kad.track.io import processes as process_io
 from kad.track.io.files import FileWatch
 from kad.track.io.processes import ProcessWatch
-from kad.track.io.scripts import RunRecord, ScriptProcesses, start_time
+from kad.track.io.scripts import NotRun, RunRecord, ScriptProcesses, start_time
 from kad.track.process import Cause, ProcessesCounted, pattern_of
 from kad.track.script import Ending, EndScript, RunScript
 from tests.support.daemon import children_of
@@ -75,7 +75,7 @@ class Scripts:
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
         self.journal = Journal()
-        self.ended: list[tuple[str, int, int | None]] = []
+        self.ended: list[tuple[str, int, int | NotRun]] = []
         self.runner = ScriptProcesses(
             loop.loop,
             lambda *end: self.ended.append(end),
@@ -121,7 +121,11 @@ def test_statuses(scripts: Scripts, tmp_path: Path) -> None:
     scripts.run(4, "/nonexistent/script")
     scripts.run(5, str(refused))
     scripts.wait(5)
-    assert sorted(scripts.ended) == [("s", 1, 0), ("s", 2, 42), ("s", 3, -9), ("s", 4, 127), ("s", 5, 126)]
+    statuses = {serial: status for _, serial, status in scripts.ended}
+    assert [statuses[serial] for serial in (1, 2, 3)] == [0, 42, -9]
+    for serial, why in ((4, "No such file"), (5, "Permission denied")):
+        status = statuses[serial]
+        assert isinstance(status, NotRun) and status.refused and why in status.why
     assert scripts.journal == {}
 
 

@@ -134,6 +134,23 @@ def test_a_reader_that_ended_is_started_again_by_a_reload(
     stage.fifos.close()
 
 
+def test_a_reader_that_cannot_be_executed_is_said_to_be_none(
+    loop: asyncio.AbstractEventLoop, tmp_path: Path
+) -> None:
+    stage = Stage(loop, tmp_path / "pipe")
+    fifo = Fifo(str(stage.path), os.geteuid(), os.getegid())
+    stage.fifos.configure([(fifo, ScriptCommand(("/none",), "/none", os.geteuid(), os.getegid()))])
+
+    async def said() -> None:
+        while not stage.said:
+            await asyncio.sleep(0.001)
+
+    loop.run_until_complete(asyncio.wait_for(said(), 15))
+    (line,) = stage.said
+    assert line.startswith(f"the reader of {stage.path} could not be run: ") and "/none" in line
+    stage.fifos.close()
+
+
 def test_a_pipe_that_cannot_be_opened_has_no_reader(
     loop: asyncio.AbstractEventLoop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,6 +53,12 @@ class Bench:
         assert self.tracker.running
         return [line for line in self.ends(status) if line in ("up", "down")]
 
+    def refused(self, why: str = "no such file", *, refused: bool = True) -> list[str]:
+        """It was not run: it cannot be executed, or there was no room to run it."""
+        return self._tell(
+            self.tracker.handle(ScriptEnded("s", self.tracker._serial, None, why, refused), self.now_us)
+        )
+
     def _ended(self, status: int | None, serial: int) -> ScriptEnded:
         return ScriptEnded("s", serial or self.tracker._serial, status)
 
@@ -191,6 +197,51 @@ def test_no_room_to_run_says_nothing_about_the_result() -> None:
     bench.at(2)
     assert bench.ends(None) == []
     assert bench.tracker.up
+
+
+def test_no_room_is_said_once_in_a_row() -> None:
+    bench = Bench()
+    bench.at(0)
+    assert bench.refused("no memory", refused=False) == ["Script `s` could not be run: no memory"]
+    assert not bench.tracker.answered
+    bench.at(1)
+    assert bench.refused("no memory", refused=False) == []
+
+
+def test_a_script_that_cannot_be_executed_says_nothing_about_the_result() -> None:
+    bench = Bench()
+    bench.result(0)
+    bench.at(1)
+    assert bench.refused() == ["Script `s` could not be run: no such file"]
+    for second in (2, 3):
+        bench.at(second)
+        assert bench.refused() == []
+    assert bench.tracker.up and bench.tracker.status == 0
+    assert bench.result(1) == ["down"]
+    bench.at(5)
+    assert bench.refused() == ["Script `s` could not be run: no such file"], "another row of them"
+    assert not bench.tracker.up
+
+
+def test_a_script_that_never_could_be_executed_counts_as_a_success_at_once() -> None:
+    bench = Bench(rise=3, fall=2)
+    bench.at(0)
+    assert bench.refused() == [
+        "Script `s` could not be run: no such file",
+        "VRRP_Script(s) counts as a success until it can be run",
+        "up",
+    ]
+    assert bench.tracker.answered and not bench.tracker.awaited
+    bench.at(1)
+    assert bench.refused() == []
+    assert [bench.result(1), bench.result(1)] == [[], ["down"]]
+
+
+def test_init_fail_is_a_result_that_a_script_which_cannot_be_executed_leaves() -> None:
+    bench = Bench(init_fail=True)
+    bench.at(0)
+    assert bench.refused() == ["Script `s` could not be run: no such file"]
+    assert not bench.tracker.up
 
 
 def test_the_end_of_another_run_means_nothing() -> None:

@@ -11,6 +11,7 @@ from kad.config.model.script import ScriptCommand
 from kad.config.model.track import TrackFile, TrackProcess, TrackScript
 from kad.config.model.vrrp import TrackedItem, Tracking, VirtualAddress, VrrpInstance, WantedState
 from kad.track.process import Cause
+from kad.track.script import ScriptEnded
 from kad_vrrp.core.events import StopRequested
 from kad_vrrp.core.trackers import merged
 from tests.support.vrrp_host import HANGS, SECOND, instance, link
@@ -112,6 +113,26 @@ def test_an_unweighted_script_is_waited_for_and_its_failure_is_a_fault() -> None
     book.statuses["chk"] = 0
     book.run_for(2 * SECOND)
     assert state(book) == "BACKUP"
+
+
+def test_a_script_that_cannot_be_executed_is_not_waited_for_and_no_fault() -> None:
+    book = playbook(scripts=(item("chk"),))
+    book.statuses["chk"] = HANGS
+
+    def refuse(*, refused: bool) -> None:
+        run = book.script_runs.pop()
+        book.tell(ScriptEnded("chk", run.serial, None, "no such file", refused))
+
+    book.start()
+    refuse(refused=False)
+    assert state(book) == "INIT", "there will be room to run it"
+    book.run_for(SECOND)
+    refuse(refused=True)
+    assert state(book) == "BACKUP"
+    for _ in range(5):
+        book.run_for(SECOND)
+        refuse(refused=True)
+    assert state(book) == "MASTER"
 
 
 def test_what_forbids_does_not_raise_a_masters_priority_first() -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import signal
 import subprocess
@@ -22,7 +21,7 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
-from kad.notify.runner import NO_ROOM, NOT_EXECUTABLE, NOT_FOUND, ScriptStarter
+from kad.notify.runner import NO_ROOM, ScriptStarter
 from kad.runtime.process_end import ProcessEnd
 from kad.track.script import Ending, EndScript, RunScript
 
@@ -45,6 +44,13 @@ class RunRecord(Struct, frozen=True, array_like=True):
     started: int
 
 
+class NotRun(Struct, frozen=True):
+    """Why a run was none. ``refused``: the script cannot be executed; else there was no room to run any."""
+
+    why: str
+    refused: bool
+
+
 class _Run(Struct):
     script: str
     serial: int
@@ -56,20 +62,21 @@ class _Run(Struct):
 class ScriptProcesses:
     """Starts, ends and reaps runs; one is started in a turn of the event loop.
 
-    ``ended(script, serial, status)`` is never called from inside :meth:`run`; the status is that of
-    :class:`kad.track.script.ScriptEnded`. ``key(script)`` is the journal's key for the script's run.
+    ``ended(script, serial, status)`` is never called from inside :meth:`run`; the status is the script's own,
+    negative the signal that killed it. ``key(script)`` is the journal's key for the script's run, and
+    ``title(script)`` what people call it.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        ended: Callable[[str, int, int | None], None],
+        ended: Callable[[str, int, int | NotRun], None],
         report: Callable[[str], None],
         environment: Mapping[str, str],
         journal: Journal,
         key: Callable[[str], str],
         *,
-        what: str = "track script",
+        title: Callable[[str], str] = "track script {}".format,
     ) -> None:
         self._loop = loop
         self._ended = ended
@@ -77,7 +84,7 @@ class ScriptProcesses:
         self._starter = ScriptStarter(environment)
         self._journal = journal
         self._key = key
-        self._what = what
+        self._title = title
         self._waiting: deque[RunScript] = deque()
         self._runs: dict[int, _Run] = {}
         """By serial."""
@@ -131,8 +138,8 @@ class ScriptProcesses:
         try:
             pid = self._starter.start(action.command)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
-            self._report(f"{self._what} {action.script} could not be started: {error}")
-            self._ended(action.script, action.serial, _status_of(error))
+            refused = not isinstance(error, OSError) or error.errno not in NO_ROOM
+            self._ended(action.script, action.serial, NotRun(str(error), refused))
             return
         run = self._runs[action.serial] = _Run(action.script, action.serial, pid)
         run.end = ProcessEnd(self._loop, pid, partial(self._on_end, run))
@@ -155,7 +162,7 @@ class ScriptProcesses:
         except ProcessLookupError:
             pass
         except PermissionError as error:
-            self._report(f"{self._what} {script}: {number.name} is not allowed: {error}")
+            self._report(f"{self._title(script)}: {number.name} is not allowed: {error}")
 
     # What a former life left --------------------------------------------------------------------------
 
@@ -168,7 +175,7 @@ class ScriptProcesses:
             return
         if not run.started or start_time(run.pid) != run.started:
             return
-        self._report(f"{self._what} {script} of a former life still runs (PID {run.pid}): ending it")
+        self._report(f"{self._title(script)} of a former life still runs (PID {run.pid}): ending it")
         self._signal(run.pid, signal.SIGTERM, script)
         self._loop.call_later(LEFTOVER_PATIENCE_S, self._kill_leftover, script, run)
 
@@ -182,13 +189,3 @@ def start_time(pid: int) -> int | None:
     with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
         return int(file.read(4096).rpartition(b")")[2].split()[19])
     return None
-
-
-def _status_of(error: Exception) -> int | None:
-    """What a script's result is that could not be started."""
-    if isinstance(error, OSError):
-        if error.errno in NO_ROOM:
-            return None
-        if error.errno in (errno.EACCES, errno.ENOEXEC, errno.EPERM):
-            return NOT_EXECUTABLE
-    return NOT_FOUND
