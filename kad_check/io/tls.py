@@ -102,8 +102,11 @@ class TlsStream:
                     self._flush()
             if data is not None:
                 return data
-            if not self._fetch():
-                raise BlockingIOError
+            try:
+                if not self._fetch():
+                    raise BlockingIOError
+            except ConnectionResetError:
+                return b""  # as with keepalived what was said before it counts, over TLS
         raise _FLOOD
 
     def unwrap(self) -> None:

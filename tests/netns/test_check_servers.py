@@ -319,6 +319,16 @@ def test_a_long_page_over_tls_is_read_to_its_end(rig: CheckRig) -> None:
         assert rig.run(check).verdict is GOOD
 
 
+def test_a_connection_that_is_reset_after_the_answer_ends_it_over_tls_as_with_keepalived(
+    rig: CheckRig,
+) -> None:
+    with TcpServer(servers.page_and_reset, context=servers.server_context()) as server:
+        assert rig.run(http(server.port, ssl=True, regex="hello")).verdict is GOOD
+    with TcpServer(servers.page_and_reset) as server:
+        answer = rig.run(http(server.port, regex="hello"))
+    assert answer.verdict is BAD and "reset" in answer.detail
+
+
 @pytest.mark.parametrize("name", ["", "checked.example"])
 def test_the_server_name_is_sent_where_it_is_wanted(rig: CheckRig, name: str) -> None:
     names: list[str | None] = []

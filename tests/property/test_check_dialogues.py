@@ -135,7 +135,9 @@ def responses(draw: st.DrawFn) -> tuple[bytes, bytes]:
         lines.append("Transfer-Encoding: chunked")
         size = draw(st.integers(1, 50))
         parts = [body[at : at + size] for at in range(0, len(body), size)]
-        encoded = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+        width = draw(st.integers(1, 20))  # RFC 9112 §7.1: leading zeros are digits like others
+        sizes = [b"%0*x\r\n" % (width, len(part)) for part in (*parts, b"")]
+        encoded = b"\r\n".join(map(bytes.__add__, sizes, (*parts, b""))) + b"\r\n"
     interim = draw(
         st.sampled_from([b"", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 x\r\nA: b\r\n\r\n"])
     )

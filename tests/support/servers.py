@@ -197,6 +197,13 @@ def resets(visit: Visit) -> None:
     visit.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
 
+def page_and_reset(visit: Visit) -> None:
+    """A body that ends with the connection, which is broken off and not closed."""
+    visit.request()
+    visit.send(b"HTTP/1.1 200 OK\r\n\r\nhello")
+    resets(visit)
+
+
 def endless_header(visit: Visit) -> None:
     visit.send(b"HTTP/1.1 200 OK\r\n")
     for number in itertools.count():

@@ -20,7 +20,7 @@ _END_OF_HEADER = re.compile(rb"\n\r?\n")
 """Lines may end with LF alone."""
 _FIELDS = re.compile(rb"\n(content-length|transfer-encoding)[ \t]*:[ \t]*([^\r\n]*)")
 """In a header in lower case."""
-_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,8}[ \t]*(?:;|$)")
+_CHUNK_SIZE = re.compile(rb"0*[0-9A-Fa-f]{1,8}[ \t]*(?:;|$)")
 _NO_BODY = (204, 304)
 
 _IN_HEADER, _TO_LENGTH, _TO_END, _IN_CHUNKS, _IN_TRAILER, _DONE = range(6)
