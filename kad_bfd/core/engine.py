@@ -33,7 +33,7 @@ from kad_bfd.core.listeners import Listeners
 from kad_bfd.core.memory import record_of
 from kad_bfd.core.packet import ControlPacket, DropReason, PacketError, State, decode
 from kad_bfd.core.record import encode
-from kad_bfd.core.report import report_of
+from kad_bfd.core.report import publication_of, report_of
 from kad_bfd.core.session import Session
 from kad_bfd.core.timers import LEAST_STALL_US
 
@@ -265,7 +265,7 @@ class Engine:
         self._deadlines.push(session)
         if session.is_leaving:
             return
-        publication = session.publication()
+        publication = publication_of(session)
         if publication != session.published:
             session.published = publication
             self._context.actions.insert(mark, publication)

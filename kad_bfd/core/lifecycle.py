@@ -12,7 +12,7 @@ from kad_bfd.core.demux import Demux
 from kad_bfd.core.events import ConfigurationChanged
 from kad_bfd.core.listeners import Listeners
 from kad_bfd.core.memory import resume
-from kad_bfd.core.record import Record, decode
+from kad_bfd.core.record import Identity, Record, decode
 from kad_bfd.core.session import Session
 
 STOP_GAP_US = 5_000
@@ -55,9 +55,9 @@ class Lifecycle:
         self._context.generation = event.generation
         wanted = {instance.name: instance for instance in event.instances}
         touched = [
-            self._take_leave(session, now_us)
+            self._take_leave(session, reason, now_us)
             for name, session in list(self.sessions.items())
-            if name not in wanted or not _is_same(session, wanted[name])
+            if (reason := _why_it_ends(session, wanted.get(name)))
         ]
         created = []
         for name, instance in wanted.items():
@@ -114,7 +114,7 @@ class Lifecycle:
         session = Session(self._context, instance, self._numbers, discriminator, now_us)
         self.sessions[instance.name] = self.by_number[session.number] = session
         self._demux.add(session)
-        if record is not None and record.identity == session.identity:
+        if record is not None and record.identity == _identity(instance):
             resume(session, record, self._silent_us, now_us)
             self._context.log(LogLevel.INFO, f"({instance.name}) resumed in {session.state.name}")
         session.open()
@@ -141,13 +141,13 @@ class Lifecycle:
         """The former life's, since its discriminators go on; 0: there was none."""
         return next((record.local_discr >> 32 - TAG_BITS for record in self._records.values()), 0)
 
-    def _take_leave(self, session: Session, now_us: int) -> Session:
+    def _take_leave(self, session: Session, reason: str, now_us: int) -> Session:
         name = session.config.name
         del self.sessions[name]
         self._demux.remove(session)
         self._context.emit(Forget(name))
         self._context.emit(Unpublish(name))
-        session.shut_down(now_us)
+        session.shut_down(now_us, reason)
         return session
 
 
@@ -155,12 +155,15 @@ def _neighbor(session: Session) -> tuple[str, bool]:
     return session.config.neighbor_address, session.config.multihop
 
 
-def _is_same(session: Session, instance: BfdInstance) -> bool:
-    """The same session by RFC 5881 §3: another neighbour, source, port or interface is another session."""
-    old = session.config
-    return (old.neighbor_address, old.source_address, old.multihop, old.interface) == (
-        instance.neighbor_address,
-        instance.source_address,
-        instance.multihop,
-        instance.interface,
-    )
+def _why_it_ends(session: Session, instance: BfdInstance | None) -> str:
+    """With this, or nothing, under its name in the new generation; "": it goes on."""
+    if instance is None:
+        return "no longer configured"
+    if _identity(session.config) != _identity(instance):
+        return "has another neighbour, port or interface now"
+    return ""
+
+
+def _identity(instance: BfdInstance) -> Identity:
+    """RFC 5881 §3: a session with another neighbour, port or interface is another session."""
+    return instance.neighbor_address, instance.multihop, instance.interface

@@ -19,10 +19,10 @@ _INTERVALS = (
 
 def record_of(session: Session) -> Record:
     """What the next life must know."""
-    intervals = session.intervals
+    intervals, config = session.intervals, session.config
     return Record(
         RECORD_VERSION,
-        session.identity,
+        (config.neighbor_address, config.source_address, config.multihop, config.interface),
         session.port,
         session.local_discr,
         session.remote_discr,

@@ -9,13 +9,17 @@ from kad_bfd.core.packet import State
 
 RECORD_VERSION = 1
 
+Identity = tuple[str, bool, str]
+"""Neighbour, multihop, interface: with another of them a session is another one. Not the source: a reload may
+set the address that is in use, and the neighbour goes by the discriminators."""
+
 
 class Record(Struct, frozen=True, array_like=True):
     """Version 1. Durations are microseconds; ``since_us`` is CLOCK_MONOTONIC."""
 
     version: int
-    identity: tuple[str, str, bool, str]
-    """Neighbour, source, multihop, interface: a record of another session under the same name is no use."""
+    place: tuple[str, str, bool, str]
+    """Neighbour, source, multihop, interface. The source is part of the format and not of the identity."""
     port: int
     local_discr: int
     remote_discr: int
@@ -34,6 +38,12 @@ class Record(Struct, frozen=True, array_like=True):
     tx_in_use_us: int
     rx_in_use_us: int
     polling: bool
+
+    @property
+    def identity(self) -> Identity:
+        """A record of another session under the same name is no use."""
+        neighbor, _, multihop, interface = self.place
+        return neighbor, multihop, interface
 
     @property
     def patience_us(self) -> int:

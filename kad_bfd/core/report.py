@@ -1,6 +1,7 @@
 """What the engine tells about its sessions. Pure."""
 
 from kad.ipc.reports import BfdSessionReport
+from kad_bfd.core.actions import Publish
 from kad_bfd.core.packet import Diagnostic
 from kad_bfd.core.session import Session
 
@@ -10,6 +11,18 @@ _NAMES = {diagnostic.value: diagnostic.name for diagnostic in Diagnostic}
 def diagnostic_name(value: int) -> str:
     """Unassigned values of a peer are shown as numbers."""
     return _NAMES.get(value, str(value))
+
+
+def publication_of(session: Session) -> Publish:
+    """What subscribers know of it."""
+    config = session.config
+    return Publish(
+        config.name,
+        session.is_up,
+        session.detection_time_us if session.is_up else 0,
+        config.events_to_vrrp,
+        config.events_to_checker,
+    )
 
 
 def report_of(session: Session) -> BfdSessionReport:

@@ -110,14 +110,10 @@ class Session:
     # What others ask -------------------------------------------------------------------------------------
 
     @property
-    def identity(self) -> tuple[str, str, bool, str]:
-        config = self.config
-        return config.neighbor_address, config.source_address, config.multihop, config.interface
-
-    @property
     def transport(self) -> Transport:
-        neighbor, source, multihop, interface = self.identity
-        return Transport(neighbor, source, self.config.ttl, multihop, interface)
+        config = self.config
+        address, source = config.neighbor_address, config.source_address
+        return Transport(address, source, config.ttl, config.multihop, config.interface)
 
     @property
     def deadline_us(self) -> int:
@@ -142,16 +138,6 @@ class Session:
     def _idle_tx_us(self) -> int:
         """§6.8.3: no less than a second while the session is not Up."""
         return max(SLOW_TX_US, self.config.idle_tx_us)
-
-    def publication(self) -> Publish:
-        config = self.config
-        return Publish(
-            config.name,
-            self.is_up,
-            self.detection_time_us if self.is_up else 0,
-            config.events_to_vrrp,
-            config.events_to_checker,
-        )
 
     # Sockets ---------------------------------------------------------------------------------------------
 
@@ -291,14 +277,15 @@ class Session:
     # §6.5 Poll sequences, §6.8.3 timer manipulation ------------------------------------------------------
 
     def reconfigure(self, config: BfdInstance, now_us: int) -> None:
-        """Take over what a reload changed. Identity (neighbour, source, port, interface) is the same."""
-        old, self.config = self.config, config
-        self._periodic = None
+        """Take over what a reload changed. Identity (neighbour, port, interface) is the same."""
+        before, self.config = self.transport, config
+        # What was heard before has to stand the checks of now.
+        self.familiar_data, self._periodic = b"", None
         # §6.8.12: a changed multiplier goes out with the next packet, without a poll sequence.
         self.detect_mult = config.multiplier
         self._set_intervals()
         self._poll_for_news()
-        if old.ttl != config.ttl:
+        if self.transport != before:
             self.is_open = False
             self.open()
         self._recalculate()
@@ -464,13 +451,11 @@ class Session:
         """
         self._leave(State.DOWN, Diagnostic.PATH_DOWN, "stopping", gap_us, now_us)
 
-    def shut_down(self, now_us: int) -> None:
+    def shut_down(self, now_us: int, reason: str = "no longer configured") -> None:
         """§6.8.16: an administrative end, told for as long as the peer would wait (at most a second)."""
         patience_us = self.detect_mult * self.intervals.transmit_interval_us
         gap_us = min(patience_us, RETRY_US) // (FAREWELLS - 1)
-        self._leave(
-            State.ADMIN_DOWN, Diagnostic.ADMINISTRATIVELY_DOWN, "no longer configured", gap_us, now_us
-        )
+        self._leave(State.ADMIN_DOWN, Diagnostic.ADMINISTRATIVELY_DOWN, reason, gap_us, now_us)
 
     def _leave(self, state: State, diagnostic: Diagnostic, reason: str, gap_us: int, now_us: int) -> None:
         if self.state is not state:

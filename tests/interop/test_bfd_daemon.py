@@ -17,10 +17,10 @@ import pytest
 
 from kad_bfd.core.packet import Diagnostic, State
 from tests.support.capture import Capture, Frame, decode_advert
-from tests.support.daemon import Kad, Keepalived
+from tests.support.daemon import Daemon, Kad, Keepalived
 from tests.support.keepalived import needs_keepalived, vrrp_instance
 from tests.support.metronome import Metronome, undisturbed
-from tests.support.namespaces import Network, Node, kill_group, poll
+from tests.support.namespaces import Network, Node, kill_group, poll, remains
 from tests.support.routers import Bird, Frr, needs
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.slow, pytest.mark.alone]
@@ -283,3 +283,29 @@ def test_a_reload_of_other_things_is_not_felt(nodes: tuple[Node, Node]) -> None:
         assert kad.kadctl("reload").returncode == 0
         poll(lambda: re.search(r"remote +100000 ", peer.said()), "the new interval at the peer")
         assert (peer.count("Entering Up"), kad.count("(peer) Entering Up")) == (1, 1)
+
+
+@pytest.mark.parametrize("program", [Kad, Keepalived])
+def test_a_reload_that_adds_the_source_in_use_is_not_felt(
+    nodes: tuple[Node, Node], program: type[Daemon]
+) -> None:
+    """Neither by the neighbour nor by an instance that follows the session, with either program."""
+    needs_keepalived()
+    ours, theirs = nodes
+    follows = vrrp_instance(extra=("track_bfd {", "peer", "}"), priority=200)
+    with_source = bfd_instance(THEIRS, OURS, 200)
+    without = with_source.replace(f"source_ip {OURS}\n", "")
+    options = () if program is Kad else ("-D",)
+    with (
+        Keepalived(theirs, bfd_instance(OURS, THEIRS, 200), "-D") as peer,
+        program(ours, without + follows, *options) as daemon,
+    ):
+        daemon.wait_for("(VI_1) Entering MASTER STATE", seconds=20)
+        poll(lambda: is_up(peer), "the peer Up")
+        for text in (with_source, without):
+            entered = daemon.said().count("Entering")
+            daemon.configure(text + follows)
+            daemon.reload()
+            remains(lambda: is_up(peer), "the peer Up", seconds=1.5)
+            assert daemon.said().count("Entering") == entered, daemon.said()
+        assert peer.count("(peer) Entering Up") == 1

@@ -291,6 +291,21 @@ def test_their_timers_change(meeting: tuple[Stage, BfdNode, Peer]) -> None:
     remains(lambda: kad.state("peer") == "Up", "Up", seconds=1)
 
 
+def test_our_source_is_set_and_unset(meeting: tuple[Stage, BfdNode, Peer]) -> None:
+    """It is the address that the kernel chooses: the peer sees no difference."""
+    stage, kad, peer = meeting
+    before = kad.session("peer")
+    patient = {"min_rx_us": 300 * MS, "min_tx_us": 300 * MS}
+    for source in ("", stage.our_address, ""):
+        kad.configure(stage.instance(source_address=source, **patient))
+        received = kad.session("peer").counters["packets_received"]
+        poll(lambda least=received + 5: kad.session("peer").counters["packets_received"] > least, "packets")  # type: ignore[misc]
+        assert peer.is_up()
+    after = kad.session("peer")
+    assert (before.local_discriminator, before.port) == (after.local_discriminator, after.port)
+    assert ups(kad) == 1, kad.log()
+
+
 def test_link_loss_is_seen_by_both_and_mended(meeting: tuple[Stage, BfdNode, Peer]) -> None:
     stage, kad, peer = meeting
     stage.cut()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from kad_bfd.core.actions import (
@@ -74,7 +75,6 @@ def test_changed_timers_keep_the_session_up_and_are_negotiated() -> None:
     "change",
     [
         {"neighbor": "10.0.0.3"},
-        {"source_address": "10.0.0.1"},
         {"multihop": True},
         {"interface": "eth0"},
     ],
@@ -89,6 +89,31 @@ def test_another_neighbour_or_way_is_another_session(change: dict[str, object]) 
     record = decode(host.journal["peer"])
     assert record is not None
     assert record.local_discr == host.discriminator
+    assert host.changes[0].reason == "has another neighbour, port or interface now"
+
+
+@pytest.mark.parametrize(("before", "after"), [("", "10.0.0.1"), ("10.0.0.1", ""), ("10.0.0.1", "10.0.0.9")])
+def test_another_source_is_a_new_socket_for_a_session_that_goes_on(before: str, after: str) -> None:
+    """The neighbour goes by the discriminators; where it does not, the detection time says so."""
+    host = up(instance(source_address=before))
+    (port,), discriminator = host.ports.values(), host.discriminator
+    host.reload(instance(source_address=after))
+    opened = [action for action in host.actions if isinstance(action, OpenTransport)]
+    assert [(action.port, action.transport.source) for action in opened] == [(port, after)]
+    assert host.last.state is State.UP, "at once"
+    settle(host)
+    assert (host.state(), host.discriminator) == (State.UP, discriminator)
+    assert not host.changes
+    assert host.published["peer"].up
+
+
+def test_a_source_that_is_not_there_is_waited_for() -> None:
+    host = up()
+    host.refused = "no such address"
+    host.reload(instance(source_address="10.0.0.9"))
+    assert host.state() is State.UP
+    host.run(150 * MS)
+    assert (host.state(), host.changes[0].reason) == (State.DOWN, "nothing heard for 150 ms")
 
 
 def test_a_changed_ttl_needs_a_new_socket_on_the_same_port() -> None:
@@ -190,6 +215,26 @@ def test_a_reload_between_two_lives_is_caught_up_with() -> None:
     assert host.state() is State.UP
     assert (host.sent[0][1].desired_min_tx_us, host.sent[0][1].poll) == (20 * MS, True)
     assert host.state("new") is State.DOWN
+
+
+@pytest.mark.parametrize(("before", "after"), [("", "10.0.0.1"), ("10.0.0.1", ""), ("10.0.0.1", "10.0.0.9")])
+def test_killed_before_another_source_was_recorded(before: str, after: str) -> None:
+    host = up(instance(source_address=before))
+    discriminator = host.discriminator
+    host.configs = (instance(source_address=after),)
+    crash(host, 10 * MS)
+    assert (host.state(), host.discriminator) == (State.UP, discriminator)
+    assert {each.source for each in host.transports.values()} == {after}
+    record = decode(host.journal["peer"])
+    assert record is not None
+    assert record.place == ("10.0.0.2", after, False, "")
+
+
+def test_a_record_is_as_former_versions_write_and_read_it() -> None:
+    """Who goes back to one, or comes from one, finds what runs."""
+    host = Host(instance(source_address="10.0.0.1", interface="eth0")).boot()
+    version, place, *_ = msgspec.msgpack.decode(host.journal["peer"])
+    assert (version, place) == (1, ["10.0.0.2", "10.0.0.1", False, "eth0"])
 
 
 def test_a_record_of_another_session_under_the_name_is_no_use() -> None:

@@ -99,6 +99,31 @@ def test_max_hops_widens_what_passes(fields: dict[str, Any], hop_limit: int, pas
     assert (host.state() is State.INIT) == passes
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "hop_limit"),
+    [
+        ({"max_hops": 255}, {"max_hops": 0}, 250),
+        ({"max_hops": 5}, {"max_hops": 3}, 251),
+        ({"ttl": 64, "expected_ttl": 64}, {}, 64),
+    ],
+)
+def test_rfc5881_5_a_reload_that_looks_closer_holds_for_a_session_that_is_up(
+    before: dict[str, Any], after: dict[str, Any], hop_limit: int
+) -> None:
+    """For what it has heard a hundred times, too."""
+    host = Host(instance(**before)).boot().bring_up()
+    packet = control(State.UP, your_discriminator=host.discriminator)
+    for _ in range(3):
+        host.hear(packet, hop_limit=hop_limit)
+    host.reload(instance(**after))
+    assert host.state() is State.UP
+    assert dropped(host, packet, hop_limit=hop_limit) == "ttl"
+    host.hear(packet)
+    assert host.session().stats.packets_received == 8
+    host.run(150 * MS)
+    assert host.state() is State.DOWN
+
+
 def test_rfc5881_4_the_source_port_is_in_the_range_and_one_for_the_session() -> None:
     host = Host(*(instance(f"s{i}", f"10.0.0.{i + 2}") for i in range(100))).boot()
     ports = list(host.ports.values())
