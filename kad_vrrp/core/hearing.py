@@ -90,7 +90,9 @@ def _hear_as_backup(instance: Instance, heard: Advertisement, event: AdvertRecei
                 # keepalived starts the skew time anew for every such packet: repeated, they keep a
                 # network without master.
                 instance.wait_for_master(
-                    instance.intervals.skew_us, f"{heard.source} sent priority 0", now_us
+                    instance.intervals.skew_us,
+                    f"Backup received priority 0 advertisement from {heard.source}",
+                    now_us,
                 )
         case BackupVerdict.ACCEPT:
             _accept(instance, heard, now_us)
@@ -194,7 +196,7 @@ def _insist(instance: Instance, heard: Advertisement, now_us: int) -> None:
     """A master below us: it shall hear us, and so shall every host that believed it."""
     config = instance.config
     text = (
-        f"received advert from {heard.source} with lower priority {heard.priority}, ours {instance.priority}"
+        f"Received advert from {heard.source} with lower priority {heard.priority}, ours {instance.priority}"
     )
     if not config.lower_prio_no_advert:
         text += ", forcing new election"
@@ -228,9 +230,10 @@ def _give_way(instance: Instance, heard: Advertisement, now_us: int) -> None:
     if config.higher_prio_send_advert:
         instance.transmit(now_us)
     if heard.priority > instance.priority:
-        reason = f"{heard.source} has higher priority {heard.priority}, ours {instance.priority}"
+        than = f"higher priority {heard.priority}, ours {instance.priority}"
     else:
-        reason = f"{heard.source} has the same priority {heard.priority} but a higher IP address"
+        than = f"same priority {heard.priority} but higher IP address than ours"
+    reason = f"Master received advert from {heard.source} with {than}"
     learn(instance, heard)
     instance.yield_to_master(reason, now_us)
 

@@ -52,6 +52,7 @@ from kad_vrrp.core.events import (
     TransportFailed,
     TransportOpened,
 )
+from kad_vrrp.core.log_lines import LinkNews, lines_of_change
 from kad_vrrp.io.addresses import Addresses
 from kad_vrrp.io.garp import Announcer
 from kad_vrrp.io.linkbeat import Linkbeat, polled_interfaces
@@ -68,11 +69,6 @@ _LOCAL_IGMP = "net/ipv4/igmp_link_local_mcast_reports"
 CAUSE_LIMIT = 64
 """Transitions kept for the status of all instances together."""
 
-_REMEDIES = {
-    "the kernel refused a virtual address": " (as told above): tried again later; one that may be missing"
-    " belongs in virtual_ipaddress_excluded"
-}
-"""What can be done about the reason of a FAULT, where the reason does not tell."""
 _WRITERS = {
     LogLevel.ERROR: logs.error,
     LogLevel.WARNING: logs.warning,
@@ -108,6 +104,7 @@ class Shell:
         self._on_synced = on_synced
         self.announcer = Announcer(packet_fd)
         self._lines: list[tuple[Callable[[str], None], str]] = []
+        self._link_news = LinkNews()
         self.complaints: list[str] = []
         self.changed = False
         """Some instance's state, or what it has learnt, may have changed; whoever asks sets it back."""
@@ -277,6 +274,7 @@ class Shell:
                     owner = f"({event.instance})" if event.instance else "static"
                     self._complain(f"{owner} {describe(failure.entry)}: {failure.reason}")
             case LinkChanged() | LinkRemoved():
+                self._lines += [(logs.info, text) for text in self._link_news.heard(event)]
                 self.virtual_links.heard(event)
                 self.packet_filter.heard(event)
                 if event.name in self.virtual_links.failures:
@@ -299,6 +297,7 @@ class Shell:
         monitor.set_receive_buffer(ReceiveBuffer(buffers.monitor, buffers.monitor_force))
         requests.set_receive_buffer(ReceiveBuffer(buffers.command, buffers.command_force))
         self.linkbeat.watch(polled_interfaces(configuration))
+        self._link_news.watch(configuration, self.addresses.link)
         if settings.disable_local_igmp:
             self.sysctls.hold(_LOCAL_IGMP, 0)
         else:
@@ -370,16 +369,10 @@ class Shell:
             self._records.stamp(action.instance, boottime_us(), monotonic_us())
 
     def _tell(self, action: StateChanged) -> None:
-        """keepalived's wording: people's scripts and alerts look for it."""
         name, old, new = action.instance, action.old, action.new
         cause = Cause(monotonic_us(), name, old.value, new.value, action.reason, action.priority)
         self.causes.append(cause)
-        say = logs.warning if new is State.FAULT else logs.debug
-        self._lines.append((say, f"({name}) {action.reason}{_REMEDIES.get(action.reason, '')}"))
-        if new is State.INIT:
-            return
-        first = " (init)" if old is State.INIT and new is State.BACKUP else ""
-        self._lines.append((logs.info, f"({name}) Entering {new} STATE{first}"))
+        self._lines += [(_WRITERS[line.level], line.text) for line in lines_of_change(action)]
 
     def _tell_priority(self, action: PriorityChanged) -> None:
         # keepalived: whoever is not MASTER has a BACKUP_PRIORITY, in FAULT too.
