@@ -293,7 +293,7 @@ class VrrpChild:
         self._driver.feed(event)
         self._shell.changed = True
         if self._stopping:
-            self._driver.feed(StopRequested())
+            self._end()
         elif not self._context.withdraw:
             followed = followed_sessions(configuration)
             self._sessions.follow(followed)
@@ -358,13 +358,20 @@ class VrrpChild:
         # The BFD process stops as well, and that is no fault of anybody's.
         self._sessions.close()
         if (self._link.generation or self._applying) and not self._making_links:
-            self._driver.feed(StopRequested())
+            self._end()
+
+    def _end(self) -> None:
+        """keepalived: what a reload takes out is DELETED, be it all there is; STOP is for the daemon"""
+        if self._heartbeat.is_dismissed:
+            generation = self._link.generation + 1
+            self._driver.feed(ConfigurationChanged(generation, (), settings=self._settings))
+        self._driver.feed(StopRequested())
 
     def _leave(self) -> None:
         """Everything is withdrawn. Frames and scripts that wait for their turn get it, for a bounded time."""
         self._heartbeat.phase = Phase.WITHDRAWN
-        keeps = self._context.withdraw or self._context.options.keep_vips_at_stop
-        if keeps:
+        keeps = self._context.options.keep_vips_at_stop and not self._heartbeat.is_dismissed
+        if keeps or self._context.withdraw:
             self._leave_when_out()
         else:
             self._driver.loop.call_later(REMOVAL_PATIENCE_S, self._driver.stop)
