@@ -166,7 +166,14 @@ class CheckChild:
         if orphaned and self._addresses_are_held() and monotonic_us() < until_us:
             self._driver.loop.call_later(ADDRESSES_PAUSE_S, self._withdraw, until_us)
         else:
-            self._driver.feed(StopRequested())
+            self._end()
+
+    def _end(self) -> None:
+        """keepalived: what a reload takes out is told as down, be it all there is; a stop with omega only."""
+        if self._heartbeat.is_dismissed:
+            nothing = CheckConfiguration(settings=self._settings)
+            self._driver.feed(ConfigurationChanged(self._link.generation + 1, nothing))
+        self._driver.feed(StopRequested())
 
     def _addresses_are_held(self) -> bool:
         vrrp = self._context.journal.heartbeat(Role.VRRP)

@@ -361,7 +361,7 @@ class VrrpChild:
             self._end()
 
     def _end(self) -> None:
-        """keepalived: what a reload takes out is DELETED, be it all there is; STOP is for the daemon"""
+        """keepalived: what a reload takes out is DELETED, be it all there is. STOP is the daemon's end."""
         if self._heartbeat.is_dismissed:
             generation = self._link.generation + 1
             self._driver.feed(ConfigurationChanged(generation, (), settings=self._settings))

@@ -30,6 +30,11 @@ NO_CONFIGURATION = 6
 BAD_CONFIGURATION = 2
 """keepalived's status when a child cannot run what was read."""
 
+FORMER_LIMIT = 16
+"""Generations whose errors are remembered, beside the first."""
+FORMER_ERRORS_LIMIT = 4096
+"""Errors remembered of them all; then the oldest go, but the first's and the latest's."""
+
 _FIXED = "fixed"
 GLOBALS = "globals"
 """Names of control's own objects."""
@@ -47,6 +52,11 @@ class Fixed(Struct, frozen=True):
     disable_local_igmp: bool = False
 
 
+_NOTHING = Diagnostic(
+    Severity.WARNING,
+    "nothing-to-run",
+    "nothing to run: no vrrp_instance, no virtual_server, no bfd_instance; what ran is taken away",
+)
 _globals_decoder = msgspec.msgpack.Decoder(Globals)
 _fixed_decoder = msgspec.msgpack.Decoder(Fixed)
 
@@ -92,7 +102,7 @@ def judge(loaded: Loaded, options: Options, running: Generation | None, *, force
             loaded.diagnostics,
             digest=loaded.digest,
         )
-    news = new_errors(loaded, running.accepted_errors if running is not None else ())
+    news = new_errors(loaded, _accepted(running))
     refusal = _refusal(loaded.config, running, news, force=force)
     if not refusal and not force and running is not None:
         refusal = _failed_test(loaded, running)
@@ -101,6 +111,9 @@ def judge(loaded: Loaded, options: Options, running: Generation | None, *, force
     dumped = dump(loaded.config) if options.dump_configuration else ()
     findings = loaded.diagnostics + loaded.dormant
     machine = [finding for finding in loaded.diagnostics if finding.machine]
+    if running is not None and running.roles and generation is not None and not generation.roles:
+        findings += (_NOTHING,)
+        machine.append(_NOTHING)
     shown = _shown([*news, *machine])
     return Candidate(generation, refusal, status, shown, findings, dumped, loaded.digest)
 
@@ -120,9 +133,29 @@ def make_generation(loaded: Loaded, options: Options, running: Generation | None
         source_digest=loaded.digest,
         slices=kept,
         accepted_errors=loaded.error_identities,
+        formerly_accepted=remembered_errors(running),
         roles=wanted,
         settings=supervisor_settings(config),
     )
+
+
+def remembered_errors(running: Generation | None) -> tuple[tuple[str, ...], ...]:
+    """What the next generation knows of those before it: errors that ran once refuse no reload."""
+    if running is None:
+        return ()
+    former, latest = list(running.formerly_accepted), running.accepted_errors
+    if latest and latest not in former[:1]:
+        former = former[:1] + [each for each in former[1:] if each != latest] + [latest]
+    if len(former) > FORMER_LIMIT + 1:
+        del former[1]
+    while len(former) > 2 and sum(map(len, former)) > FORMER_ERRORS_LIMIT:
+        del former[1]
+    return tuple(former)
+
+
+def _accepted(running: Generation | None) -> list[str]:
+    known = (running.accepted_errors, *running.formerly_accepted) if running is not None else ()
+    return [identity for each in known for identity in each]
 
 
 def _with_one_reader(config: Config, wanted: Sequence[Role]) -> Config:
@@ -176,7 +209,8 @@ def _refusal(config: Config, running: Generation | None, news: Sequence[Diagnost
     changed = _fixed_changes(config, running)
     if changed:
         return f"{', '.join(changed)} cannot change while kad runs: restart it"
-    if news and not force:
+    # Where nothing runs there is nothing to protect: it is judged as at a start.
+    if news and not force and running.roles:
         count = "a new error" if len(news) == 1 else f"{len(news)} new errors"
         return f"{count} in the text: {_first_line(news[0])}"
     return ""

@@ -39,6 +39,8 @@ class Generation(Struct, frozen=True, forbid_unknown_fields=True):
     """Per role: object name -> encoded object. Equal bytes mean an unchanged object."""
     accepted_errors: tuple[str, ...] = ()
     """Identities of the errors in its text; a reload is refused only for others."""
+    formerly_accepted: tuple[tuple[str, ...], ...] = ()
+    """Those of the daemon's first generation and of its latest ones: what ran may come back."""
     roles: tuple[Role, ...] = ()
     """Children to run beside control."""
     settings: "SupervisorSettings | None" = None

@@ -33,8 +33,9 @@ def lines_of_change(change: StateChanged) -> list[Log]:
 def watched_interfaces(configuration: VrrpConfiguration) -> frozenset[str]:
     """Those whose going and coming matters to some instance."""
     own = frozenset[str]().union(*map(interfaces_of, configuration.instances))
-    every = (*configuration.instances, *configuration.sync_groups)
-    return own | {item.name for each in every for item in each.tracking.interfaces}
+    tracked = [each.tracking for each in configuration.instances]
+    tracked += [each.tracking for each in configuration.sync_groups]
+    return own | {item.name for each in tracked for item in each.interfaces}
 
 
 class LinkNews:

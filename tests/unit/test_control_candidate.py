@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from kad.config.load import Loaded, load
 from kad.config.source import TextReader
 from kad.control.candidate import (
     BAD_CONFIGURATION,
+    FORMER_ERRORS_LIMIT,
+    FORMER_LIMIT,
     NO_CONFIGURATION,
     SHOWN_LIMIT,
     Candidate,
     judge,
+    remembered_errors,
     wanted_roles,
 )
 from kad.ipc.messages import Generation, Role
@@ -165,3 +169,70 @@ def test_dump_shows_values_and_no_secrets() -> None:
 )
 def test_roles_wanted(options: Options, roles: tuple[Role, ...]) -> None:
     assert wanted_roles((Role.VRRP,), options) == roles
+
+
+def committed(*texts: str) -> Generation:
+    """The last of a daemon's generations, made of these texts one after the other."""
+    running = generation(texts[0])
+    for text in texts[1:]:
+        made = judged(text, running).generation
+        assert made is not None, text
+        running = made
+    return running
+
+
+def test_errors_that_ran_once_may_come_back() -> None:
+    """A rollback: keepalived takes it, and it ran here."""
+    running = committed(GOOD + "bogus 3\n", GOOD)
+    assert judged(GOOD + "bogus 3\n", running).refusal == ""
+    assert "a new error" in judged(GOOD + "bogus 4\n", running).refusal
+    assert "a new error" in judged(GOOD + "bogus 3\nbogus 4\n", running).refusal
+
+
+def test_what_is_remembered_of_former_errors_is_bounded() -> None:
+    running = generation(GOOD + "bogus 0\n")
+    for number in range(1, 3 * FORMER_LIMIT):
+        made = judged(GOOD + f"bogus {number}\n", running, force=True).generation
+        assert made is not None
+        running = made
+    assert len(running.formerly_accepted) == FORMER_LIMIT + 1
+    assert judged(GOOD + "bogus 0\n", running).refusal == "", "the start's"
+    assert judged(GOOD + f"bogus {2 * FORMER_LIMIT}\n", running).refusal == ""
+    assert judged(GOOD + "bogus 1\n", running).refusal != ""
+
+
+def test_many_former_errors_are_forgotten_sooner() -> None:
+    running = committed(GOOD + "bogus 0\n", GOOD)
+    for _ in range(5):
+        many = tuple(f"{running.number}-{each}" for each in range(FORMER_ERRORS_LIMIT // 2))
+        running = replace(
+            running,
+            number=running.number + 1,
+            accepted_errors=many,
+            formerly_accepted=remembered_errors(running),
+        )
+    last = remembered_errors(running)
+    assert sum(map(len, last)) <= FORMER_ERRORS_LIMIT
+    assert last[0] == generation(GOOD + "bogus 0\n").accepted_errors and last[-1] == many
+
+
+def test_the_same_errors_again_are_remembered_once() -> None:
+    running = committed(*([GOOD + "bogus 3\n", GOOD] * 5))
+    assert len(running.formerly_accepted) == 1
+
+
+def test_nothing_to_run_is_accepted_with_a_warning_where_something_runs() -> None:
+    candidate = judged("", generation(""))
+    assert "nothing to run" not in candidate.shown
+    running = generation(GOOD.replace("instance one", ""))
+    candidate = judged("", running)
+    assert candidate.refusal == "" and "nothing to run" in candidate.shown
+    assert [each.code for each in candidate.diagnostics] == ["nothing-to-run"]
+
+
+def test_where_nothing_runs_a_reload_is_judged_as_a_start() -> None:
+    text = GOOD.replace("instance one", "")
+    running = committed(text, "")
+    assert judged(text + "bogus 3\n", running).refusal == ""
+    text = text.replace("priority 100", "priority")
+    assert judged(text, running).refusal != "", "what cannot run is refused there too"
