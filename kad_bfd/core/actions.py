@@ -65,13 +65,14 @@ class CloseListener(Struct, frozen=True):
 
 
 class CheckInterface(Struct, frozen=True):
-    """See whether these sockets are still bound to what has the interface's name now.
+    """See whether these sockets are still bound to the right source and to what has the interface's name now.
 
-    One that was deleted and made anew is another to the kernel. ListenerFailed and TransportFailed tell which
-    sockets are worth nothing any more; nothing is told of the rest.
+    An interface that was deleted and made anew is another to the kernel; an address that the kernel chose is
+    the socket's for good. ListenerFailed and TransportFailed tell which sockets are worth nothing any more;
+    nothing is told of the rest.
     """
 
-    listener: Listener
+    listener: Listener | None
     transports: tuple[int, ...]
 
 

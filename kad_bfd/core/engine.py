@@ -270,6 +270,8 @@ class Engine:
             session.published = publication
             self._context.actions.insert(mark, publication)
             self._pace_is_known = False
+            if not publication.up:
+                self._listeners.lose(self._told_us)
         record = record_of(session)
         if record != session.written:
             session.written = record

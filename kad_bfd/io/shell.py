@@ -39,7 +39,8 @@ from kad_bfd.core.events import (
     TransportOpened,
 )
 from kad_bfd.core.packet import Diagnostic, State
-from kad_bfd.io.sockets import Arrived, Listeners, Transports
+from kad_bfd.io.sockets import Arrived, Listeners
+from kad_bfd.io.transports import Transports
 
 ACT_TAKES_S = 0.001
 """What subscribers need until a loss is acted on, most often."""
@@ -175,10 +176,11 @@ class Shell:
             self._driver.feed(ListenerOpened(action.listener))
 
     def _check_interface(self, action: CheckInterface) -> None:
-        if reason := self.listeners.loss(action.listener):
+        listener = action.listener
+        if listener is not None and (reason := self.listeners.loss(listener)):
             # Told once: another loss would put off the next attempt.
-            self.listeners.close(action.listener)
-            self._driver.feed(ListenerFailed(action.listener, reason))
+            self.listeners.close(listener)
+            self._driver.feed(ListenerFailed(listener, reason))
         for number in action.transports:
             if reason := self.transports.loss(number):
                 self.transports.close(number)

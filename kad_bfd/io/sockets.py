@@ -1,10 +1,6 @@
-"""UDP as BFD wants it: two receiving sockets a port, family and interface; one sending socket a session.
+"""UDP as BFD wants it received: two sockets a port, family and interface.
 
-Receiving sockets tell TTL and destination of every packet. A sending socket is bound to a source port from
-49152 up and connected to the neighbour: its port is the session's mark (RFC 5881 §4).
-
-Errors of sending are counted. Only those that no later packet could do without are told to the engine, which
-opens a new socket after a while.
+They tell TTL and destination of every packet. Those that send are in ``transports.py``.
 """
 
 from __future__ import annotations
@@ -19,7 +15,7 @@ from collections.abc import Callable, Mapping
 from kad.kernel.batch import force_receive_buffer
 from kad.kernel.datagrams import BATCH
 from kad.runtime.clock import monotonic_us, realtime_us
-from kad_bfd.core.actions import Listener, SendPacket, Transport
+from kad_bfd.core.actions import Listener
 from kad_bfd.core.context import TAG_BITS
 from kad_bfd.core.events import Origin
 from kad_bfd.core.packet import LENGTH
@@ -32,10 +28,6 @@ than the receive buffer holds: nothing that waits is left unread when timers are
 STRANGERS_READ_LIMIT = 32
 """And from a strangers' socket in one turn: some ten thousand a second are looked at and counted by reason,
 whatever the flood. The kernel counts the rest."""
-
-FIRST_PORT, PORTS = 49152, 16384
-"""RFC 5881 §4: the source port is in the range 49152 to 65535."""
-PORT_ATTEMPTS = 64
 
 _IP_PKTINFO = 8
 _IP_RECVTTL = 12
@@ -58,18 +50,11 @@ ORIGIN_LIMIT = 1 << 15
 packet would cost more than everything else."""
 STRANGERS_ORIGIN_LIMIT = 1 << 10
 """And of a strangers' socket: forged sources may not fill the memory."""
-_PRIORITY_CONTROL = 7
-_INTERNET_CONTROL = 0xC0
 _INT = struct.Struct("=i")
 _NAME_SIZE = 16
 """IFNAMSIZ"""
 _CONTROL_HEADER = struct.Struct("=Qii")
 """struct cmsghdr"""
-
-LASTING = frozenset(
-    {errno.ENODEV, errno.ENXIO, errno.EINVAL, errno.EADDRNOTAVAIL, errno.EBADF, errno.EDESTADDRREQ}
-)
-"""The interface or our address is gone: this socket will not send again."""
 
 Arrived = list[tuple[bytes, Origin, int]]
 """With the time: CLOCK_MONOTONIC microseconds."""
@@ -126,7 +111,7 @@ class ListeningSocket:
                 self._earliest_us = now_us
                 return False
             except OSError as error:
-                self.receive_errors[_name(error)] += 1
+                self.receive_errors[error_name(error)] += 1
                 return False
             self._hand_on(packets)
             if len(packets) < min(left, BATCH):
@@ -344,111 +329,9 @@ class Listeners:
             probe.bind(_any_address(listener))
 
 
-class Transports:
-    """All sending sockets, by the engine's numbers. ``failed``: a socket will not send any more, and why."""
-
-    def __init__(self, failed: Callable[[int, str], None]) -> None:
-        self._failed = failed
-        self._open: dict[int, socket.socket] = {}
-        self._asked: dict[int, Transport] = {}
-        self.send_errors: Counter[str] = Counter()
-
-    def open(self, number: int, transport: Transport, port: int) -> tuple[int, str]:
-        """(source port, "") or (0, why not). A number in use is opened anew."""
-        self.close(number)
-        family = socket.AF_INET6 if transport.family == 6 else socket.AF_INET
-        made = None
-        try:
-            made = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-            _prepare(made, transport)
-            bound = _bind_and_connect(made, transport, port)
-        except OSError as error:
-            if made is not None:
-                made.close()
-            return 0, error.strerror or str(error)
-        self._open[number], self._asked[number] = made, transport
-        return bound, ""
-
-    def close(self, number: int) -> None:
-        found = self._open.pop(number, None)
-        if found is not None:
-            del self._asked[number]
-            found.close()
-
-    def loss(self, number: int) -> str:
-        """Why what is open reaches the neighbour no more, or not in the neighbour's eyes; "": it may."""
-        found = self._open.get(number)
-        if found is None:
-            return ""
-        transport = self._asked[number]
-        return loss_of_interface(found, transport.interface) or _loss_of_source(found, transport)
-
-    def close_all(self) -> None:
-        for number in list(self._open):
-            self.close(number)
-
-    def send(self, action: SendPacket) -> None:
-        try:
-            self._open[action.transport].send(action.data)
-        except KeyError:
-            self.send_errors["closed"] += 1
-        except ConnectionRefusedError:
-            # The peer's answer to an earlier packet (nobody listens there): this one has not been sent.
-            self._send_again(self._open[action.transport], action)
-        except OSError as error:
-            self._count(error, action.transport)
-
-    def _send_again(self, found: socket.socket, action: SendPacket) -> None:
-        self.send_errors["ECONNREFUSED"] += 1
-        try:
-            found.send(action.data)
-        except OSError as error:
-            self._count(error, action.transport)
-
-    def _count(self, error: OSError, number: int) -> None:
-        self.send_errors[_name(error)] += 1
-        if error.errno in LASTING:
-            self.close(number)
-            self._failed(number, error.strerror or str(error))
-
-
-def _prepare(made: socket.socket, transport: Transport) -> None:
-    # Nothing is read from it: what others send there may not fill the memory.
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, _PRIORITY_CONTROL)
-    if transport.interface:
-        bind_to_device(made, transport.interface)
-    if transport.family == 6:
-        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, transport.ttl)
-        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _INTERNET_CONTROL)
-    else:
-        made.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, transport.ttl)
-        made.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, _INTERNET_CONTROL)
-
-
-def _bind_and_connect(made: socket.socket, transport: Transport, port: int) -> int:
-    """The source port that was free, the wanted one first."""
-    scope = _scope(transport)
-    source = transport.source or ("::" if transport.family == 6 else "0.0.0.0")
-    for attempt in range(PORT_ATTEMPTS):
-        tried = FIRST_PORT + (port - FIRST_PORT + attempt * 257) % PORTS
-        try:
-            made.bind((source, tried, *scope))
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            continue
-        made.connect((transport.neighbor, transport.port, *scope))
-        return tried
-    raise OSError(errno.EADDRINUSE, "no source port is free")
-
-
-def _scope(transport: Transport) -> tuple[int, ...]:
-    """What follows address and port: flow and scope with IPv6. Raises OSError."""
-    if transport.family == 4:
-        return ()
-    is_local = transport.interface and transport.neighbor.startswith("fe80:")
-    return 0, socket.if_nametoindex(transport.interface) if is_local else 0
+def bind_to_device(made: socket.socket, interface: str) -> None:
+    """An interface, or a VRF. Raises OSError."""
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
 
 
 def loss_of_interface(made: socket.socket, interface: str) -> str:
@@ -467,29 +350,5 @@ def loss_of_interface(made: socket.socket, interface: str) -> str:
     return f"the interface is called {name} now"
 
 
-def _loss_of_source(made: socket.socket, transport: Transport) -> str:
-    """Why the address chosen when ``made`` was opened is wrong now; "": it is not, or nobody can say.
-
-    A new interface has its addresses later: until then the kernel takes another's. Across routers, where
-    there are several ways, the choice may differ from packet to packet and says nothing.
-    """
-    if transport.source or transport.multihop:
-        return ""
-    family = socket.AF_INET6 if transport.family == 6 else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
-            bind_to_device(probe, transport.interface)
-            probe.connect((transport.neighbor, transport.port, *_scope(transport)))
-            chosen = probe.getsockname()[0]
-    except OSError:
-        return ""
-    return "" if chosen == made.getsockname()[0] else f"its source address would be {chosen} now"
-
-
-def bind_to_device(made: socket.socket, interface: str) -> None:
-    """An interface, or a VRF. Raises OSError."""
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
-
-
-def _name(error: OSError) -> str:
+def error_name(error: OSError) -> str:
     return errno.errorcode.get(error.errno or 0, str(error))

@@ -306,6 +306,26 @@ def test_our_source_is_set_and_unset(meeting: tuple[Stage, BfdNode, Peer]) -> No
     assert ups(kad) == 1, kad.log()
 
 
+@pytest.mark.parametrize("stage", ["IPv4", "IPv6"], indirect=True)
+@pytest.mark.parametrize("name", PEERS)
+def test_our_address_comes_after_the_start(network: Network, stage: Stage, name: str) -> None:
+    """Without source_ip, and with another address to begin with, which the peer does not know."""
+    six = ":" in stage.our_address
+    family, width, extra = (("-6",), "64", ("nodad",)) if six else ((), "24", ())
+    other = "2001:db8:9::1" if six else "203.0.113.1"
+    network.pair(stage.ours, network.node("elsewhere"), "eth1")
+    stage.ours.ip(*family, "addr", "del", f"{stage.our_address}/{width}", "dev", "eth0")
+    stage.ours.ip(*family, "addr", "add", f"{other}/{width}", "dev", "eth1", *extra)
+    stage.ours.ip(*family, "route", "add", "default", "dev", "eth1")
+    peer = PEERS[name](stage)
+    with peer, BfdNode(stage.ours, stage.instance(source_address="")) as kad:
+        kad.start()
+        remains(lambda: kad.state("peer") == "", "never Up", seconds=1.5)
+        stage.ours.ip(*family, "addr", "add", f"{stage.our_address}/{width}", "dev", "eth0", *extra)
+        both_up(kad, peer)
+        poll(lambda: f"{stage.our_address} now" in kad.log(), "that it took that address")
+
+
 def test_link_loss_is_seen_by_both_and_mended(meeting: tuple[Stage, BfdNode, Peer]) -> None:
     stage, kad, peer = meeting
     stage.cut()

@@ -31,7 +31,7 @@ ACTS = {
     "control": ("kad.control.app", "Control", "_begin_status"),
     "vrrp": ("kad_vrrp.io.sockets", "Transports", "send"),
     "check": ("kad_check.io.connect", "Connections", "start"),
-    "bfd": ("kad_bfd.io.sockets", "Transports", "send"),
+    "bfd": ("kad_bfd.io.transports", "Transports", "send"),
     "load": ("kad.control.app", "", "read_candidate"),
     "become": ("kad_vrrp.app", "VrrpChild", "_run_with"),
     "near": ("kad.ipc.near_link", "AcceptingEnd", "send"),

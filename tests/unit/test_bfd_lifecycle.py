@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -21,6 +23,7 @@ from kad_bfd.core.events import (
     TimeReached,
     TransportFailed,
 )
+from kad_bfd.core.listeners import LOOKS
 from kad_bfd.core.packet import Diagnostic, State
 from kad_bfd.core.record import decode
 from tests.support.bfd_host import MS, SECOND, Host, Killed, control, instance
@@ -425,10 +428,11 @@ def test_a_listener_that_cannot_be_opened_is_tried_again() -> None:
 
 
 def test_an_interface_is_looked_at_once_a_second_while_nobody_is_up_over_it() -> None:
+    """And the socket of a session that is not, though another over the interface is."""
     host = Host(
         instance("a", interface="eth0"),
         instance("b", "10.0.0.3", interface="eth0"),
-        instance("c", "10.0.0.4"),
+        instance("c", "10.0.0.4", source_address="10.0.0.1"),
     )
     host.boot().clear()
     listener = Listener(4, False, "eth0")
@@ -443,15 +447,54 @@ def test_an_interface_is_looked_at_once_a_second_while_nobody_is_up_over_it() ->
         host.hear(packet, listener=listener)
         host.run(100 * MS)
     assert host.state("a") is State.UP
-    assert checks(host) == [], "what brings packets is left alone"
+    assert checks(host) == [CheckInterface(None, (2,))] * 3, "what brings packets is left alone"
     host.run(2_000 * MS)
     assert host.state("a") is State.DOWN
-    assert checks(host)
+    assert checks(host)[-1] == CheckInterface(listener, (1, 2))
 
 
-def test_without_interfaces_there_is_nothing_to_look_at() -> None:
+@pytest.mark.parametrize(
+    "fields", [{}, {"multihop": True}, {"interface": "eth0", "source_address": "10.0.0.1"}]
+)
+def test_a_session_is_looked_at_once_a_second_while_it_is_not_up(fields: dict[str, Any]) -> None:
+    """What the kernel chose for it may be wrong by now, and nobody else would find out."""
+    host = Host(instance(**fields)).boot()
+    (listener,) = host.listeners
+    host.run(2_500 * MS)
+    looked_at = CheckInterface(listener if listener.interface else None, (1,))
+    assert checks(host) == [looked_at] * 2
+    for state, yours in ((State.DOWN, 0), (State.INIT, host.discriminator)):
+        host.hear(control(state, your_discriminator=yours), listener=listener)
+    host.clear()
+    for _ in range(60):
+        host.hear(control(State.UP, your_discriminator=host.discriminator), listener=listener)
+        host.run(50 * MS)
+    assert host.state() is State.UP
+    assert checks(host) == []
+    host.run(3_200 * MS)
+    assert checks(host) == [looked_at] * 3, "from the loss on"
+
+
+def test_of_many_sessions_few_are_looked_at_in_one_go() -> None:
+    names = [f"s{i}" for i in range(100)]
+    host = Host(*(instance(name, f"10.0.1.{i}") for i, name in enumerate(names))).boot()
+    host.run(3_900 * MS)
+    looks = [look.transports for look in checks(host)]
+    assert max(map(len, looks)) == LOOKS
+    assert sorted(number for look in looks for number in look) == sorted([*range(1, 101)] * 3)
+
+
+def test_reloads_do_not_put_off_the_looks() -> None:
+    host = Host(instance()).boot()
+    for neighbor in range(20):
+        host.reload(instance(), instance("other", f"10.0.1.{neighbor}"))
+        host.run(300 * MS)
+    assert 4 <= sum(1 in look.transports for look in checks(host)) <= 6
+
+
+def test_with_an_address_and_without_an_interface_there_is_nothing_to_look_at() -> None:
     host = Host(instance(interface="eth0")).boot()
-    host.reload(instance())
+    host.reload(instance(source_address="10.0.0.1"))
     host.clear()
     host.run(3 * SECOND)
     assert checks(host) == []

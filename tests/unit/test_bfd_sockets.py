@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from kad_bfd.core.actions import Listener, Transport
-from kad_bfd.io.sockets import Listeners, Transports
+from kad_bfd.io.sockets import Listeners
+from kad_bfd.io.transports import Transports
 
 
 def opened() -> tuple[str, tuple[int, str]]:
