@@ -27,6 +27,7 @@ from kad_check.core.actions import Action
 from kad_check.core.engine import Engine, EngineSettings
 from kad_check.core.events import ConfigurationChanged, Event, StopRequested, TimeReached
 from kad_check.core.lifecycle import followed_sessions
+from kad_check.core.record import started_generation
 from kad_check.io.sessions import Sessions
 from kad_check.io.shell import Shell
 
@@ -56,6 +57,7 @@ class CheckChild:
         self._namespace = self._configuration_at_birth().settings.net_namespace_ipvs
         records = context.journal.records(context.role)
         recorded = records.load()
+        self._begun_generation = started_generation(recorded)
         keep = context.options.keep_ipvs_at_stop
         self._engine = Engine(EngineSettings(keep_ipvs_at_stop=keep), recorded)
         self._shell = Shell(
@@ -130,11 +132,23 @@ class CheckChild:
         if self._link.generation == 0:
             previous = _decode(self._context.previous_generation, {})
         configuration = decode_check(slice_, self._known)
+        if self._link.generation == 0:
+            former = self._former(generation, configuration, previous)
+            self._sessions.inherit(followed_sessions(former))
         self._applying = generation
         self._settings = configuration.settings
         self._shell.configure(configuration)
         self._driver.feed(ConfigurationChanged(generation, configuration, previous))
         return configuration
+
+    def _former(
+        self, generation: int, configuration: CheckConfiguration, previous: CheckConfiguration
+    ) -> CheckConfiguration:
+        """What a former life of this process had begun with, as far as can be known."""
+        if not self._begun_generation:
+            return CheckConfiguration()
+        is_same = self._begun_generation == generation or self._context.previous_generation is None
+        return configuration if is_same else previous
 
     def _send_mail(self, letter: Letter) -> None:
         self._link.alert(self._settings.mail, self._settings.router_id, letter)

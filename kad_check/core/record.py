@@ -7,6 +7,7 @@ nothing was ever started.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
 
@@ -91,6 +92,12 @@ def decode(data: bytes | None, kind: type[Record]) -> Record | None:
     except msgspec.MsgspecError:
         return None
     return record if record.version == RECORD_VERSION else None
+
+
+def started_generation(remembered: Mapping[str, bytes]) -> int:
+    """The last one that a former life had begun with; 0: there was none, or it gave everything back."""
+    started = decode(remembered.get(STARTED_KEY), StartedRecord)
+    return started.generation if isinstance(started, StartedRecord) else 0
 
 
 def is_ours(key: str) -> bool:

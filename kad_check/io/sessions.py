@@ -19,13 +19,19 @@ class Sessions:
         self._reactor = reactor
         self._tell = tell
         self._feed = BfdFeed(context, reactor, self._on_change)
-        self._waits = context.incarnation == 1
-        """A later life begins with what its journal says, and that may be wrong by now."""
+        self._inherited: frozenset[str] = frozenset()
         self._known: set[str] = set()
+
+    def inherit(self, sessions: frozenset[str]) -> None:
+        """A former life followed these. What its journal says of their servers may be wrong by now: the first
+        word of them counts at once.
+        """
+        self._inherited = sessions
 
     def follow(self, sessions: frozenset[str]) -> None:
         """These and no others."""
         self._known &= sessions
+        self._inherited &= sessions
         self._feed.follow(sessions)
 
     def close(self) -> None:
@@ -36,7 +42,7 @@ class Sessions:
     def _on_change(self, session: str, up: bool) -> None:
         is_first = session not in self._known
         self._known.add(session)
-        if is_first and not up and self._waits:
+        if is_first and not up and session not in self._inherited:
             self._reactor.loop.call_later(BIRTH_S, self._tell_if_down, session)
         else:
             self._tell(session, up)

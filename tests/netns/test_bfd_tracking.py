@@ -394,6 +394,51 @@ def test_bfd_check_waits_a_while_for_a_session_that_was_never_up(stage: Stage) -
         poll(lambda: is_alive(kad), "the server up", seconds=10)
 
 
+NO_CHECK = SERVICE.replace("BFD_CHECK {\nname peer\n}\n", "")
+
+
+@pytest.mark.parametrize("past", ["the first life", "a crash", "no services"])
+def test_bfd_check_waits_a_while_for_a_session_that_a_reload_adds(stage: Stage, past: str) -> None:
+    """In any life of the checker process."""
+    with both(stage, NO_CHECK, 50) as (kad, _):
+        kad.wait_for("check: STARTING → RUNNING")
+        poll(lambda: is_alive(kad), "the server")
+        if past == "a crash":
+            old = kad._pid_of("checkers")
+            os.kill(old, signal.SIGKILL)
+            poll(lambda: kad._pid_of("checkers") != old and is_alive(kad), "the next life")
+        elif past == "no services":
+            kad.configure(follower())
+            assert kad.kadctl("reload").returncode == 0
+            poll(lambda: not status_of(kad).virtual_servers, "no services")
+            kad.configure(NO_CHECK)
+            assert kad.kadctl("reload").returncode == 0
+        stage.cut()
+        kad.configure(bfd(THEIRS, OURS, 50) + SERVICE)
+        assert kad.kadctl("reload").returncode == 0
+        remains(lambda: is_alive(kad), lambda: f"up\n{kad.said()}", seconds=1.5, every=0.1)
+        stage.mend()
+        kad.wait_for("(peer) Entering Up state")
+        assert kad.count("is DOWN") == 0, kad.said()
+        remains(lambda: is_alive(kad), "up", seconds=0.5, every=0.1)
+        stage.cut()
+        poll(lambda: not is_alive(kad), "the server down")
+
+
+def test_a_checker_process_reborn_does_not_wait_for_what_the_former_life_followed(stage: Stage) -> None:
+    """Its journal says that the server is up."""
+    with both(stage, bfd(THEIRS, OURS, 50) + SERVICE, 50) as (kad, _):
+        kad.wait_for("(peer) Entering Up state")
+        poll(lambda: is_alive(kad), "the server up")
+        checker = kad._pid_of("checkers")
+        os.kill(checker, signal.SIGSTOP)
+        stage.cut()
+        kad.wait_for("(peer) Entering Down state")
+        os.kill(checker, signal.SIGKILL)
+        kad.wait_for("is DOWN", seconds=3)
+        assert not is_alive(kad)
+
+
 def test_bfd_check_follows_its_session(stage: Stage) -> None:
     mine = follower(sessions=bfd(THEIRS, OURS, 50)) + SERVICE
 
