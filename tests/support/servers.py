@@ -200,6 +200,7 @@ def resets(visit: Visit) -> None:
 def page_and_reset(visit: Visit) -> None:
     """A body that ends with the connection, which is broken off and not closed."""
     visit.request()
+    visit.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else it might wait, and be lost
     visit.send(b"HTTP/1.1 200 OK\r\n\r\nhello")
     resets(visit)
 
