@@ -281,7 +281,8 @@ def _service_rows(services: Sequence[VirtualServerStatus], now: float) -> list[l
     for service in services:
         notes = ["suspended: its address is not here"] if service.suspended else []
         if service.sorry_in_use:
-            notes.append(f"sorry server {service.sorry_server} serves")
+            does = f"was refused ({service.sorry_problem})" if service.sorry_problem else "serves"
+            notes.append(f"sorry server {service.sorry_server} {does}")
         notes += _label(service.snmp_name)
         state = "UP" if service.has_quorum else "NO QUORUM"
         weight = f"{service.weight} (quorum {service.quorum})"

@@ -93,6 +93,8 @@ class VirtualServerStatus(Struct, frozen=True):
     suspended: bool
     sorry_server: str
     sorry_in_use: bool
+    sorry_problem: str = ""
+    """What IPVS refused; empty: nothing."""
     real_servers: tuple[RealServerStatus, ...] = ()
     services: tuple[ServiceReport, ...] = ()
     """What the kernel has counted, in its own terms: as ``ipvsadm -Ln --stats``."""
@@ -248,6 +250,7 @@ def _virtual_server_status(server: VirtualServerReport, clocks: Clocks) -> Virtu
         suspended=server.suspended,
         sorry_server=server.sorry_server,
         sorry_in_use=server.sorry_in_use,
+        sorry_problem=f"IPVS: {server.sorry_refused}" if server.sorry_refused else "",
         real_servers=tuple(_real_server_status(each, clocks) for each in server.real_servers),
         services=server.services,
         snmp_name=server.snmp_name,

@@ -301,6 +301,8 @@ class VirtualServerReport(Struct, frozen=True, omit_defaults=True):
     """ha_suspend: none of its addresses is on this node."""
     sorry_server: str = ""
     sorry_in_use: bool = False
+    sorry_refused: str = ""
+    """Why the kernel did not do what was last asked for it."""
     snmp_name: str = ""
     """What the configuration labels it."""
     real_servers: tuple[RealServerReport, ...] = ()

@@ -42,6 +42,8 @@ __all__ = ["Engine", "EngineSettings"]
 
 ADDRESSES_PAUSE_US = 50_000
 """Until a check that may be suspended is thought of again, while nobody has said which addresses are here."""
+REFUSED_PAUSE_US = 10_000_000
+"""Until the kernel is asked again for what it has refused."""
 LATE_US = 1_000_000
 """Checks that start so much too late are worth a word."""
 
@@ -54,6 +56,8 @@ class Engine:
         self._registry = Registry(self._context)
         self._lifecycle = Lifecycle(self._registry, remembered)
         self._told_us = 0
+        self._ask_again_us = NEVER
+        """For what the kernel has refused."""
         self._is_late = False
         self.stats = Stats()
 
@@ -75,7 +79,10 @@ class Engine:
     def deadline_us(self) -> int | None:
         """When to be woken if nothing happens before: CLOCK_MONOTONIC microseconds, or None."""
         lifecycle = self._lifecycle
-        first_us = lifecycle.deadline_us if lifecycle.stopping else self._registry.timetable.deadline_us
+        if lifecycle.stopping:
+            first_us = lifecycle.deadline_us
+        else:
+            first_us = min(self._registry.timetable.deadline_us, self._ask_again_us)
         if first_us >= NEVER:
             return None
         # With more checks than a processor carries some are overdue for good. That is not standing still, for
@@ -119,7 +126,7 @@ class Engine:
             case MarkingDone():
                 self._lifecycle.marking_done(event)
             case DestinationRefused():
-                self._on_refused(event)
+                self._on_refused(event, now_us)
             case NotifyDone():
                 self._on_notify_done(event)
             case ConfigurationChanged():
@@ -136,6 +143,10 @@ class Engine:
         if self._lifecycle.stopping:
             self._lifecycle.on_time(now_us)
             return
+        if self._ask_again_us <= now_us:
+            self._ask_again_us = NEVER
+            for pool in self._registry.pools.values():
+                pool.ask_again()
         timetable = self._registry.timetable
         taken = timetable.take(now_us)
         assert taken or timetable.deadline_us > now_us, "what is due is taken"
@@ -200,6 +211,8 @@ class Engine:
             self._tell(checker, told, now_us, tried)
             server.weigh()  # taken out with the weight it had
             return
+        if server.refused:
+            server.pool.place((server,))
         if tried != checker.retries:
             server.remember()
         if checker.is_up and schedule is not None and schedule.log_all_failures:
@@ -254,12 +267,12 @@ class Engine:
     def _on_services(self, event: ServicesDone) -> None:
         self._lifecycle.services_done(event)
 
-    def _on_refused(self, event: DestinationRefused) -> None:
+    def _on_refused(self, event: DestinationRefused, now_us: int) -> None:
         self.stats.refused += 1
         pool = self._registry.pools.get(event.pool)
-        server = pool.servers.get((event.address, event.port)) if pool is not None else None
-        if server is not None:
-            server.refused = event.reason
+        if pool is not None:
+            pool.refused((event.address, event.port), event.reason, is_told=event.is_told)
+            self._ask_again_us = min(self._ask_again_us, now_us + REFUSED_PAUSE_US)
 
     def _on_notify_done(self, event: NotifyDone) -> None:
         server = self._registry.owner_of(event.owner)

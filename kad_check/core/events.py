@@ -69,12 +69,15 @@ class MarkingDone(Struct, frozen=True):
 
 
 class DestinationRefused(Struct, frozen=True):
-    """The kernel refused a change of one destination. ``reason`` names the error, for people."""
+    """The kernel refused a change of one destination. ``reason`` names the error, for people; ``is_told``:
+    people have it already.
+    """
 
     pool: str
     address: str
     port: int
     reason: str
+    is_told: bool = False
 
 
 class NotifyDone(Struct, frozen=True):

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kad.addresses import packed
-from kad.config.model.check import VirtualServer, VirtualServerGroup
-from kad_check.core.actions import ChangeDestinations, Forget, Health, Remember, ServerChanged
+from kad.config.model.check import VirtualServer, VirtualServerGroup, protocol_name
+from kad_check.core.actions import ChangeDestinations, Forget, Health, LogLevel, Remember, ServerChanged
 from kad_check.core.checker import CheckerState, Told, alpha_of
 from kad_check.core.context import Context
 from kad_check.core.ipvs_state import Destination, PoolState, Service, marked_services, services_of
@@ -34,6 +34,7 @@ class Pool:
     """See the module. ``name`` is unique in the engine; ``title`` is what people call it."""
 
     __slots__ = (
+        "_refusals_told",
         "_state",
         "config",
         "context",
@@ -49,6 +50,7 @@ class Pool:
         "since_us",
         "sorry_in_use",
         "sorry_placed",
+        "sorry_refused",
         "suspended",
         "title",
         "weight",
@@ -74,6 +76,10 @@ class Pool:
         self.has_quorum = False
         self.sorry_in_use = False
         self.sorry_placed: Destination | None = None
+        self.sorry_refused = ""
+        """As that of a real server."""
+        self._refusals_told: dict[Key, str] = {}
+        """The last refusal that was logged, until something else is asked for that destination."""
         self.since_us = 0
         """When the quorum was last won or lost."""
         self.suspended = False
@@ -213,20 +219,34 @@ class Pool:
         for server in servers:
             wanted = self._wanted(server)
             if wanted != server.placed or server.refused:
-                _note(server.placed, wanted, put, remove)
+                if wanted != server.placed:
+                    self._refusals_told.pop(server.key, None)
+                _note(server.placed or server.destination(0), wanted, put, remove)
                 server.placed = wanted
                 server.refused = ""
-        sorry = self._wanted_sorry()
-        if sorry != self.sorry_placed:
-            _note(self.sorry_placed, sorry, put, remove)
-            self.sorry_placed = sorry
+        self._replace_sorry(put, remove)
         if put or remove:
             self._state = None
-        if put and remove:
+        if remove:
             # The sorry server may be one of the real servers: one takes the other's place.
             kept = {destination.key for destination in put}
+            if self.sorry_placed is not None:
+                kept.add(self.sorry_placed.key)
             remove = [destination for destination in remove if destination.key not in kept]
         return tuple(put), tuple(remove)
+
+    def _replace_sorry(self, put: list[Destination], remove: list[Destination]) -> None:
+        before, wanted, sorry = self.sorry_placed, self._wanted_sorry(), self.config.sorry_server
+        if wanted == before and not self.sorry_refused:
+            return
+        if before is None and sorry is not None:
+            before = Destination(sorry.address, sorry.port, 0, sorry.forwarding)
+        if before is not None:
+            if wanted != self.sorry_placed:
+                self._refusals_told.pop(before.key, None)
+            _note(before, wanted, put, remove)
+        self.sorry_placed = wanted
+        self.sorry_refused = ""
 
     def _wanted(self, server: RealServerState) -> Destination | None:
         if self.sorry_in_use:
@@ -246,6 +266,34 @@ class Pool:
         if sorry.inhibit and (sorry.address, sorry.port) not in self.servers:
             return Destination(sorry.address, sorry.port, 0, sorry.forwarding)
         return None
+
+    # Refusals --------------------------------------------------------------------------------------------
+
+    def refused(self, key: Key, reason: str, *, is_told: bool) -> None:
+        """The kernel did not do what was last asked of it for one destination; it is asked again. That is
+        logged once, until something else is asked."""
+        sorry, server = self.config.sorry_server, self.servers.get(key)
+        if sorry is not None and key == (sorry.address, sorry.port) and (self.sorry_placed or server is None):
+            self.sorry_refused = reason
+            placed = self.sorry_placed
+        elif server is not None:
+            server.refused = reason
+            placed = server.placed
+        else:
+            placed = None  # a reload has taken it out
+        if self._refusals_told.get(key) == reason:
+            return
+        self._refusals_told[key] = reason
+        if not is_told:
+            name = f"[{key[0]}]:{protocol_name(self.config.protocol)}:{key[1]}"
+            does = "take" if placed is not None else "remove"
+            self.context.log(f"IPVS does not {does} {name} of VS {self.title}: {reason}", LogLevel.WARNING)
+
+    def ask_again(self) -> None:
+        """For whatever was refused."""
+        servers = [server for server in self.servers.values() if server.refused]
+        if servers or self.sorry_refused:
+            self.place(servers)
 
     # Quorum ----------------------------------------------------------------------------------------------
 
@@ -371,14 +419,11 @@ class Pool:
 
 
 def _note(
-    before: Destination | None,
-    after: Destination | None,
-    put: list[Destination],
-    remove: list[Destination],
+    before: Destination, after: Destination | None, put: list[Destination], remove: list[Destination]
 ) -> None:
     if after is not None:
         put.append(after)
-    elif before is not None:
+    else:
         remove.append(before)
 
 

@@ -24,6 +24,7 @@ def report_of(pool: Pool) -> VirtualServerReport:
         suspended=pool.suspended,
         sorry_server=server_name(sorry, config) if sorry is not None else "",
         sorry_in_use=pool.sorry_in_use,
+        sorry_refused=pool.sorry_refused,
         snmp_name=config.snmp_name,
         real_servers=tuple(map(_server, pool.servers.values())),
     )

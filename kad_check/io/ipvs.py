@@ -146,7 +146,7 @@ class Ipvs:
         if action.first and self._settings.flush and self._own.is_first_life:
             self._flush_due = True
         self._replacing += 1
-        self._place(Task(lambda task: self._replaced(action.serial, task)))
+        self._place(Task(lambda task: self._replaced(action.serial, task), self._refused))
 
     def _own_pools(self, pools: tuple[PoolState, ...]) -> None:
         self._own.claim(pools)
@@ -158,6 +158,15 @@ class Ipvs:
         if not self._replacing and not task.failures:
             self._own.settle(self._pools)
         self._feed(ServicesDone(serial, tuple(task.failures)))
+
+    def _refused(self, change: Change, reason: str) -> None:
+        """Part of a whole plan: people hear of all its failures in another way."""
+        if change.destination is None:
+            return
+        for pool in self._worker.desired.pools_of(change.service):
+            entry = pool.origin(change.service, change.destination)
+            if entry is not None:
+                self._feed(DestinationRefused(pool.name, unpacked(entry.address), entry.port, reason, True))
 
     def change(self, action: ChangeDestinations) -> None:
         """Destinations of one pool. A pool that is no longer there has none to change."""
@@ -257,7 +266,7 @@ class Ipvs:
         if self._held:
             self._read()
         elif self._pools:
-            self._place(Task(self._recovered))
+            self._place(Task(self._recovered, self._refused))
 
     def _tell_absence(self) -> None:
         if not self._absence_told:
@@ -287,7 +296,7 @@ class Ipvs:
     def _read_again(self) -> None:
         self._next_reading = None
         if self.available and not self._known and not self._reading:
-            self._place(Task(self._recovered))
+            self._place(Task(self._recovered, self._refused))
 
     def _recovered(self, task: Task) -> None:
         for failure in task.failures:
@@ -394,4 +403,6 @@ class Ipvs:
     def _restore(self, key: ServiceKey) -> None:
         worker = self._worker
         if key in worker.desired.services:
-            worker.add(Task(self._recovered), list(plan_service(worker.desired, worker.actual, key)))
+            worker.add(
+                Task(self._recovered, self._refused), list(plan_service(worker.desired, worker.actual, key))
+            )

@@ -106,5 +106,12 @@ def unknown_service(key: ServiceKey) -> ServiceEntry:
     return ServiceEntry(key, scheduler="")
 
 
+def is_unknown(entry: ServiceEntry | DestinationEntry | None) -> bool:
+    """Whether a refusal has left us without knowledge of it."""
+    if isinstance(entry, ServiceEntry):
+        return not entry.scheduler
+    return entry is not None and entry.method == -1
+
+
 def unknown_destination(address: bytes, port: int) -> DestinationEntry:
     return DestinationEntry(address, port, method=-1, weight=-1)

@@ -21,6 +21,7 @@ from kad.kernel.ipvs import (
 from kad.kernel.ipvs_requests import dump_destinations, dump_services
 from kad_check.core.ipvs_plan import Actual, ActualService, describe
 from kad_check.io.ipvs_chores import TURN, Chore
+from kad_check.io.ipvs_repair import is_unknown
 
 _NOTED_LIMIT = 10_000
 
@@ -89,6 +90,8 @@ class Sweep:
     def _compare_services(self, present: dict[ServiceKey, ServiceStatus]) -> None:
         for key, believed in list(self._actual.items()):
             seen = present[key].entry if key in present else None
+            if seen is not None and is_unknown(believed.entry):
+                believed.entry = seen
             if seen == believed.entry:
                 continue
             self._differs((key, None), seen)
@@ -121,7 +124,9 @@ class Sweep:
         if believed.destinations == found:
             return
         for at in believed.destinations.keys() | found.keys():
-            if believed.destinations.get(at) != found.get(at):
+            if is_unknown(believed.destinations.get(at)):
+                _learn(believed, at, found.get(at))
+            elif believed.destinations.get(at) != found.get(at):
                 self._differs((key, at), found.get(at))
         if self._put_back is not None:
             believed.destinations = found
@@ -150,6 +155,14 @@ class Sweep:
         if self._put_back is not None:
             for key in dict.fromkeys(key for key, _ in self._different):
                 self._put_back(key)
+
+
+def _learn(believed: ActualService, at: DestinationKey, seen: DestinationEntry | None) -> None:
+    """The kernel refused to change it, which nobody else is to blame for."""
+    if seen is None:
+        del believed.destinations[at]
+    else:
+        believed.destinations[at] = seen
 
 
 class _Never:

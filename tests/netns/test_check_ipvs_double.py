@@ -10,6 +10,7 @@ import errno
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -147,3 +148,78 @@ def test_services_of_a_checker_that_is_not_to_come_back_go_too(
             daemon.configure("global_defs {\n}\n")
             assert daemon.kadctl("reload").returncode == 0, daemon.said()
         poll(lambda: not ipvs.table.services, lambda: f"no services, not {ipvs.table.lines()}")
+
+
+def watched(flag: Path, *, more: str = "") -> str:
+    """A server that is up while there is such a file, looked at every second."""
+    return f"""
+    global_defs {{
+        script_user root
+    }}
+    virtual_server 10.0.0.1 80 {{
+        lvs_sched rr
+        lvs_method NAT
+        protocol TCP
+        delay_loop 1
+        warmup 0
+        retry 0
+        sorry_server 192.0.2.99 80
+        {more}
+        real_server 192.0.2.11 80 {{
+            MISC_CHECK {{
+                misc_path "/usr/bin/test -e {flag}"
+            }}
+        }}
+    }}
+    """
+
+
+SERVER, SORRY = "-r 192.0.2.11:80", "-r 192.0.2.99:80"
+
+
+def wait_for_only(ipvs: IpvsDouble, daemon: KadWithIpvs, server: str) -> None:
+    def is_alone() -> bool:
+        found = [line for line in ipvs.table.lines() if line.startswith("-a")]
+        return len(found) == 1 and server in found[0]
+
+    poll(is_alone, lambda: f"{server} alone: {ipvs.table.lines()}\n{daemon.said()[-2000:]}", seconds=30)
+
+
+@pytest.mark.parametrize("more", ["", "alpha"], ids=["later", "at the start"])
+def test_a_sorry_server_that_was_refused_is_asked_for_again(
+    node: Node, ipvs: IpvsDouble, tmp_path: Path, more: str
+) -> None:
+    flag = tmp_path / "up"
+    flag.touch()
+    if more:
+        ipvs.table.refusals[Command.NEW_DEST] = [errno.EINVAL]
+        flag.unlink()
+    with KadWithIpvs(ipvs, node, watched(flag, more=more)) as daemon:
+        if not more:
+            wait_for_only(ipvs, daemon, SERVER)
+            ipvs.table.refusals[Command.NEW_DEST] = [errno.EINVAL]
+            flag.unlink()
+        wait_for_only(ipvs, daemon, SORRY)
+        said = [line for line in daemon.said().splitlines() if "EINVAL" in line]
+        assert len(said) == 1 and "[192.0.2.99]" in said[0]
+        flag.touch()
+        wait_for_only(ipvs, daemon, SERVER)
+
+
+def test_a_removal_that_was_refused_is_said_once_and_blames_nobody(
+    node: Node, ipvs: IpvsDouble, tmp_path: Path
+) -> None:
+    flag = tmp_path / "up"
+    flag.touch()
+    with KadWithIpvs(ipvs, node, watched(flag)) as daemon:
+        wait_for_only(ipvs, daemon, SERVER)
+        ipvs.table.refusals[Command.DEL_DEST] = [errno.EINVAL] * 1000
+        flag.unlink()
+        poll(lambda: "IPVS does not remove" in daemon.said(), daemon.said, seconds=30)
+        looked = ipvs.table.asked[Command.GET_DEST]
+        poll(lambda: ipvs.table.asked[Command.GET_DEST] >= looked + 2, "two looks", seconds=60)
+        assert "somebody else" not in daemon.said(), daemon.said()
+        assert ipvs.table.asked[Command.DEL_DEST] >= 10, "it is asked for with each failed check"
+        ipvs.table.refusals.clear()
+        wait_for_only(ipvs, daemon, SORRY)
+        assert daemon.said().count("IPVS does not remove [192.0.2.11]:tcp:80") == 1

@@ -284,6 +284,86 @@ def test_a_refused_destination_is_asked_for_again_with_the_next_success() -> Non
     assert made.engine.report().virtual_servers[0].real_servers[0].refused == ""
 
 
+def asked(made: CheckHost) -> list[tuple[list[tuple[str, int]], list[tuple[str, int]]]]:
+    """What was to be put and removed since the last look."""
+    changes = [action for action in made.done if isinstance(action, ChangeDestinations)]
+    made.done.clear()
+    return [([d.key for d in change.put], [d.key for d in change.remove]) for change in changes]
+
+
+def test_a_refused_removal_is_asked_for_again_with_the_next_failure_and_said_once() -> None:
+    made = host(check="delay_loop 3")
+    left = made.kernel[VS][ONE]
+    made.run(1.1, only_down(ONE[0]))
+    assert asked(made) == [([], [ONE])]
+    logged: list[str] = []
+    for _ in range(3):
+        made.kernel[VS][ONE] = left
+        made.feed(DestinationRefused(VS, *ONE, "busy"))
+        logged += made.logged()
+        assert made.engine.report().virtual_servers[0].real_servers[0].refused == "busy"
+        made.run(3, only_down(ONE[0]))
+        assert asked(made) == [([], [ONE])]
+    assert logged == [f"IPVS does not remove [192.0.2.11]:tcp:80 of VS {VS}: busy"]
+    made.run(7, only_down(ONE[0]))
+    assert asked(made) == [], "it was not refused any more"
+
+
+def test_a_refused_sorry_server_is_shown_and_asked_for_again_every_ten_seconds() -> None:
+    made = host(vs="sorry_server 192.0.2.99 80\n delay_loop 3600")
+    made.run(1.1, only_down(ONE[0], TWO[0]))
+    assert asked(made)[-1] == ([SORRY], [TWO])
+    logged: list[str] = []
+    for _ in range(3):
+        made.feed(DestinationRefused(VS, *SORRY, "EINVAL"))
+        logged += made.logged()
+        assert made.engine.report().virtual_servers[0].sorry_refused == "EINVAL"
+        made.run(9, ALL_UP)
+        assert asked(made) == []
+        made.run(1.1, ALL_UP)
+        assert asked(made) == [([SORRY], [])]
+    assert logged == [f"IPVS does not take [192.0.2.99]:tcp:80 of VS {VS}: EINVAL"]
+    assert made.engine.report().virtual_servers[0].sorry_refused == ""
+    made.run(60, ALL_UP)
+    assert asked(made) == [], "it was not refused any more"
+
+
+def test_a_sorry_server_that_does_not_leave_is_removed_again() -> None:
+    made = host(vs="sorry_server 192.0.2.99 80\n delay_loop 600")
+    made.run(1.1, only_down(ONE[0], TWO[0]))
+    left = made.kernel[VS][SORRY]
+    made.run(600, ALL_UP)
+    assert made.table(VS) == {ONE: 1, TWO: 1}
+    made.kernel[VS][SORRY] = left
+    asked(made)
+    made.feed(DestinationRefused(VS, *SORRY, "busy", True))
+    assert made.logged() == [], "it was told otherwise"
+    made.run(10, ALL_UP)
+    assert asked(made) == [([], [SORRY])]
+
+
+def test_what_another_change_is_refused_for_is_said_again() -> None:
+    made = host(check="delay_loop 3")
+    said = []
+    for refused in (only_down(ONE[0]), ALL_UP, only_down(ONE[0])):
+        made.run(3, refused)
+        asked(made)
+        made.feed(DestinationRefused(VS, *ONE, "busy"))
+        said += [line.partition(" [")[0] for line in made.logged() if line.startswith("IPVS")]
+        asked(made)
+    assert said == ["IPVS does not remove", "IPVS does not take", "IPVS does not remove"]
+
+
+def test_a_real_server_that_is_the_sorry_server_is_not_removed_from_under_it() -> None:
+    made = host(vs="quorum 2\n sorry_server 192.0.2.12 80")
+    made.run(2, only_down(ONE[0]))
+    made.feed(DestinationRefused(VS, *TWO, "busy"))
+    report = made.engine.report().virtual_servers[0]
+    assert (report.sorry_refused, report.real_servers[1].refused) == ("busy", "")
+    made.run(20, only_down(ONE[0]))
+    assert made.table(VS) == {TWO: 1}
+
+
 def test_a_check_that_could_not_be_run_changes_nothing() -> None:
     made = host()
     made.advance(made.now_us + 2 * SECOND)

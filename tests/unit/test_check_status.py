@@ -9,6 +9,7 @@ from kad.control.status import Clocks, DaemonStatus, services_of
 from kad.dumps.service_data import check_text
 from kad.ipc.messages import Role, StatusReport
 from kad.ipc.reports import CheckReport
+from kad_check.core.events import DestinationRefused
 from tests.support.check_host import CheckHost, only_down
 from tests.support.configuration import read
 
@@ -56,6 +57,8 @@ def test_a_server_that_is_down_says_why_and_who_serves_instead() -> None:
         "TCP_CHECK: refused"
     )
     assert lines[at + 2].startswith("[192.0.2.11]:tcp:80 UP")
+    host.feed(DestinationRefused("[10.0.0.1]:tcp:80", "192.0.2.99", 80, "EINVAL"))
+    assert "sorry server [192.0.2.99]:tcp:80 was refused (IPVS: EINVAL)" in shown(host.engine.report())
 
 
 def test_labels_are_shown_and_a_reload_that_changes_them_asks_nothing_of_the_kernel() -> None:
