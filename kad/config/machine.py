@@ -15,6 +15,7 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
+from kad.config.model.check import SslContext
 from kad.config.model.script import ScriptCommand
 from kad.filesystem import Mounts, filesystem_of, is_unfit, mounts
 
@@ -43,6 +44,13 @@ class FoundScript(Struct, frozen=True):
     executable: bool = True
     insecure: str = ""
     """Why somebody other than root could decide what root runs; empty: nobody could."""
+
+
+class SslProblem(Struct, frozen=True):
+    """What is wrong with the files of an SSL block."""
+
+    text: str
+    usable: bool
 
 
 class Machine(Protocol):
@@ -76,6 +84,9 @@ class Machine(Protocol):
 
     def secret(self, path: str) -> tuple[str | None, str]:
         """The content of a small file without its last line end, and a complaint about it or ""."""
+
+    def ssl_problem(self, settings: SslContext) -> SslProblem | None:
+        """Whether the files of an SSL block can be used."""
 
 
 class LocalMachine:
@@ -159,6 +170,20 @@ class LocalMachine:
             return None, f"'{path}' is too large for a key"
         complaint = f"'{path}' is open to group or others" if mode & 0o077 else ""
         return content.rstrip(b"\r\n").decode(errors="surrogateescape"), complaint
+
+    def ssl_problem(self, settings: SslContext) -> SslProblem | None:
+        paths = [settings.ca_file, settings.certificate_file, settings.key_file]
+        if any(self._may_hang(path) or (os.path.exists(path) and not os.path.isfile(path)) for path in paths):
+            return None  # nobody waits for it here
+        import ssl
+
+        from kad.certificates import load_files
+
+        try:
+            complaint = load_files(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), settings)
+        except (OSError, ValueError) as error:
+            return SslProblem(f"the SSL block cannot be used: {error}", usable=False)
+        return SslProblem(complaint, usable=True) if complaint else None
 
     def script(self, command: ScriptCommand, *, keep_links: bool) -> FoundScript:
         first = command.argv[0]

@@ -74,7 +74,7 @@ class Checks:
         if self._ssl is None:
             return
         try:
-            context = client_context(self._ssl)
+            context = client_context(self._ssl, self._warn)
         except (OSError, ValueError) as error:
             # They are away, or half replaced: no server has got any worse by that.
             self._warn(f"the SSL block cannot be read again, what was read before goes on: {error}")
@@ -157,7 +157,7 @@ class Checks:
     def _tls(self) -> ssl.SSLContext:
         if self._context is None:
             try:
-                self._context = client_context(self._ssl)
+                self._context = client_context(self._ssl, self._warn)
             except (OSError, ValueError) as error:
                 raise ValueError(f"the SSL block cannot be used: {error}") from None
         return self._context

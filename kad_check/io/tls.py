@@ -7,7 +7,9 @@ import errno
 import socket
 import ssl
 import warnings
+from collections.abc import Callable
 
+from kad.certificates import load_files
 from kad.config.model.check import SslContext
 
 READ_SIZE = 32 * 1024
@@ -19,11 +21,13 @@ _IGNORE_UNEXPECTED_EOF = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
 _LEGACY_SERVER_CONNECT = getattr(ssl, "OP_LEGACY_SERVER_CONNECT", 0)
 
 
-def client_context(settings: SslContext | None) -> ssl.SSLContext:
+def client_context(
+    settings: SslContext | None, warn: Callable[[str], None] = lambda _: None
+) -> ssl.SSLContext:
     """No verification, as keepalived's; every version and cipher that this OpenSSL still knows.
 
     ``settings``: the SSL block, what is presented to servers. Raises OSError (ssl.SSLError is one) or
-    ValueError for files that cannot be used.
+    ValueError for files that cannot be used; ``warn`` gets a complaint about one that has no effect.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -34,14 +38,9 @@ def client_context(settings: SslContext | None) -> ssl.SSLContext:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
-    if settings is not None:
-        if settings.ca_file:
-            context.load_verify_locations(cafile=settings.ca_file)
-        if settings.certificate_file:
-            # A password is always given: without one OpenSSL would ask on the terminal.
-            context.load_cert_chain(
-                settings.certificate_file, settings.key_file or None, password=settings.password
-            )
+    complaint = load_files(context, settings) if settings is not None else ""
+    if complaint:
+        warn(complaint)
     return context
 
 

@@ -347,6 +347,32 @@ def test_a_certificate_is_presented_where_one_is_configured() -> None:
             assert rig.run(http(server.port, ssl=True)).verdict is GOOD
 
 
+@pytest.mark.parametrize("key_in_file", [True, False])
+def test_a_certificate_without_a_key_is_not_presented_and_checks_go_on(
+    tmp_path: Path, key_in_file: bool
+) -> None:
+    presented: list[bytes | None] = []
+
+    def handle(visit: servers.Visit) -> None:
+        assert isinstance(visit.connection, ssl.SSLSocket)
+        presented.append(visit.connection.getpeercert(binary_form=True))
+        servers.http_page(b"hi")(visit)
+
+    cert, key = (Path(path).read_text() for path in servers.certificate())
+    file = tmp_path / "client.pem"
+    file.write_text(cert + (key if key_in_file else ""))
+    context = servers.server_context(client_certificate=True)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    with (
+        TcpServer(handle, context=context) as server,
+        CheckRig(SslContext(certificate_file=str(file))) as rig,
+    ):
+        assert rig.run(http(server.port, ssl=True)).verdict is GOOD
+    assert presented == [ssl.PEM_cert_to_DER_cert(cert) if key_in_file else None]
+    assert bool(rig.reports) is not key_in_file
+    assert all("is not presented" in report for report in rig.reports)
+
+
 def test_a_reload_reads_the_files_of_the_ssl_block_again(tmp_path: Path) -> None:
     """The same block, other files; half replaced or away, what was read before goes on."""
     presented: list[bytes | None] = []

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 
 from kad.config.load import Loaded, load
-from kad.config.machine import FoundScript, LocalMachine, User
+from kad.config.machine import FoundScript, LocalMachine, SslProblem, User
+from kad.config.model.check import SslContext
 from kad.config.model.script import ScriptCommand
 from kad.config.source import TextReader
 
@@ -42,6 +43,10 @@ class InventedMachine(LocalMachine):
 
     def current_user(self) -> User:
         return _USERS["root"]
+
+    def ssl_problem(self, settings: SslContext) -> SslProblem | None:
+        used = settings.ca_file + settings.certificate_file + settings.key_file
+        return SslProblem("it is absent", usable=False) if "absent" in used else None
 
     def script(self, command: ScriptCommand, *, keep_links: bool) -> FoundScript:
         path = command.argv[0]

@@ -21,6 +21,7 @@ from kad.config.model.check import (
     TunnelType,
     VirtualServer,
 )
+from kad.errors import Severity
 from tests.support.configuration import assert_as_annotated, read
 
 
@@ -666,6 +667,14 @@ virtual_server group g {
 def test_ssl() -> None:
     text = "SSL {\npassword secret\nca /a\ncertificate /b\nkey /c\n}"
     assert assert_as_annotated(text).config.check.ssl == SslContext("secret", "/a", "/b", "/c")
+
+
+def test_files_of_the_ssl_block_that_cannot_be_used_are_a_finding_about_the_machine() -> None:
+    text = "SSL {  # ssl-files/0\ncertificate /absent\n}"
+    loaded = assert_as_annotated(text)
+    assert loaded.config.check.ssl == SslContext(certificate_file="/absent")
+    (finding,) = loaded.diagnostics
+    assert finding.machine and finding.severity is Severity.ERROR
 
 
 def test_the_last_ssl_block_counts_and_so_does_its_last_line() -> None:

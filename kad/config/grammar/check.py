@@ -32,7 +32,7 @@ from kad.config.scripts import script
 from kad.config.services import configuration
 from kad.config.tree import Statement
 from kad.config.values import UNSIGNED_MAX, boolean, choice, flag, integer, number_of, word
-from kad.errors import ExitStatus
+from kad.errors import ExitStatus, Severity
 
 MONTH_S = 31 * 86_400
 PERSISTENCE_ENGINE_LENGTH = 15
@@ -41,7 +41,19 @@ PERSISTENCE_ENGINE_LENGTH = 15
 
 
 def _close_ssl(reading: Reading, frame: Frame) -> SslContext:
-    return SslContext(**frame.fields)
+    settings = SslContext(**frame.fields)
+    problem = reading.machine.ssl_problem(settings) if reading.machine is not None else None
+    if problem is not None:
+        reading.report(
+            Severity.WARNING if problem.usable else Severity.ERROR,
+            "ssl-files",
+            problem.text,
+            frame,
+            frame.statement,
+            status=ExitStatus.OK,
+            machine=True,
+        )
+    return settings
 
 
 def _ssl_row(keyword: str, field: str, help: str) -> Row:
