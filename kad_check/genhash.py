@@ -22,7 +22,13 @@ from kad.addresses import parse_address
 from kad.config.model.check import Connection, HttpGet, Schedule, Url
 from kad.runtime.clock import monotonic_us
 from kad_check.core.dialogues.http import request_of
-from kad_check.core.dialogues.http_response import HttpResponse, MalformedResponseError
+from kad_check.core.dialogues.http_response import (
+    BODY_LIMIT,
+    HEADER_LIMIT,
+    HttpResponse,
+    MalformedChunkError,
+    MalformedResponseError,
+)
 from kad_check.io.tls import client_context
 
 FAILURE = 1
@@ -205,10 +211,10 @@ def _connect(order: Order) -> socket.socket:
 
 
 def _read(connected: socket.socket, order: Order, began_us: int) -> tuple[bytes, bytes]:
-    """(header, body as it came)."""
-    received, body = bytearray(), bytearray()
+    """(header, body as it came). Where the body is not as announced it is all that came, to the end."""
+    received, body, wrong = bytearray(), bytearray(), False
     response = HttpResponse(lambda raw, _decoded: body.extend(raw))
-    while True:
+    while len(received) < HEADER_LIMIT + BODY_LIMIT:
         if order.timeout_us:
             left_us = began_us + order.timeout_us - monotonic_us()
             if left_us <= 0:
@@ -216,10 +222,16 @@ def _read(connected: socket.socket, order: Order, began_us: int) -> tuple[bytes,
             connected.settimeout(left_us / _MILLION)
         data = connected.recv(READ_SIZE)
         received += data
-        if response.receive(data) if data else response.end():
-            return bytes(received[: response.header_length]), bytes(body)
-        if not data:
+        try:
+            if not wrong and (response.receive(data) if data else response.end()):
+                return bytes(received[: response.header_length]), bytes(body)
+        except MalformedChunkError:
+            wrong = True
+        if not data and not response.status:
             raise FetchError("no data received")
+        if not data:
+            return bytes(received[: response.header_length]), bytes(received[response.header_length :])
+    raise FetchError(f"a body of more than {BODY_LIMIT} bytes")
 
 
 # Showing -------------------------------------------------------------------------------------------------

@@ -92,6 +92,19 @@ def test_a_body_in_chunks_has_the_digest_that_keepalived_wants(trailers: bytes, 
         assert done.stdout.strip() in theirs
 
 
+@pytest.mark.parametrize("body", [b"hello", b"5\r\nhello\r\n", b"x" * 70_000])
+def test_a_body_that_is_not_in_chunks_as_announced_is_digested_as_it_came(body: bytes) -> None:
+    keepalived = shutil.which("keepalived", path="/usr/sbin")
+    header = CHUNKED.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+    with TcpServer(http_answer(header + body)) as server:
+        done = genhash(server.port)
+        words = ("-s", "127.0.0.1", "-p", str(server.port), "-u", "/page")
+        theirs = run(keepalived, "--genhash", *words).stdout if keepalived is not None else ""
+    assert (done.stdout.strip(), done.stderr) == (hashlib.md5(body).hexdigest(), "")
+    if keepalived is not None:
+        assert done.stdout.strip() in theirs
+
+
 @pytest.mark.parametrize(
     ("handler", "reason"),
     [

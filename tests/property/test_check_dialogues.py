@@ -229,6 +229,24 @@ def test_trailers_are_waited_for_where_the_body_matters_and_bounded() -> None:
         assert outcome.detail == f"trailers of more than {HEADER_LIMIT} bytes"
 
 
+@given(st.sampled_from([b"hello", b"5\r\nhel", b"5\r\nhello\r\n", b"5\r\nhelloo", b""]), st.integers(1, 80))
+def test_where_the_status_alone_counts_the_body_may_be_wrong(body: bytes, size: int) -> None:
+    data = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body
+
+    def verdict(**words: object) -> Outcome:
+        dialogue = HttpDialogue(request(**words))
+        for at in range(0, len(data), size):
+            outcome = dialogue.receive(data[at : at + size])
+            if outcome is not None:
+                return outcome
+        return dialogue.end()
+
+    assert verdict() == SUCCESS
+    assert verdict(status_codes=((300, 399),)).detail == "status code 200"
+    assert "chunk" in verdict(regex="hello").detail
+    assert "chunk" in verdict(digest=hashlib.md5(body).digest()).detail
+
+
 def test_headers_and_bodies_are_bounded() -> None:
     dialogue = HttpDialogue(request(regex="x"))
     line = b"X: " + b"y" * 997 + b"\r\n"

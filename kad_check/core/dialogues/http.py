@@ -15,7 +15,7 @@ from typing import Any
 from kad.config.model.check import HttpGet, Url
 from kad.config.pattern import compile_pattern
 from kad_check.core.dialogues.dialogue import SUCCESS, Outcome, failure
-from kad_check.core.dialogues.http_response import HttpResponse, MalformedResponseError
+from kad_check.core.dialogues.http_response import HttpResponse, MalformedChunkError, MalformedResponseError
 
 SUBJECT_LIMIT = 256 * 1024
 """Bytes of a body that a pattern is searched in; keepalived looks at all of it, 4 kB at a time."""
@@ -77,6 +77,8 @@ class HttpDialogue:
     def receive(self, data: bytes) -> Outcome | None:
         try:
             complete = self._response.receive(data)
+        except MalformedChunkError as error:
+            return self._judge_wrong_body(str(error))
         except MalformedResponseError as error:
             return failure(str(error))
         return self._judge() if complete else None
@@ -85,7 +87,7 @@ class HttpDialogue:
         if self._response.end():
             return self._judge()
         if self._response.status:
-            return failure("connection closed within a chunk")
+            return self._judge_wrong_body("connection closed within a chunk")
         return failure("no data received")
 
     def silence(self) -> Outcome:
@@ -100,6 +102,10 @@ class HttpDialogue:
                 self._decoded.update(decoded)
         if self._request.pattern is not None:
             self._subject += decoded[: SUBJECT_LIMIT - len(self._subject)]
+
+    def _judge_wrong_body(self, problem: str) -> Outcome:
+        """Where nobody looks at the body it may be as it likes, as with keepalived."""
+        return self._judge() if self._request.is_plain else failure(problem)
 
     def _judge(self) -> Outcome:
         request, status = self._request, self._response.status

@@ -30,6 +30,13 @@ class MalformedResponseError(Exception):
     """Not HTTP, or more of it than allowed. The text says what, for people."""
 
 
+class MalformedChunkError(MalformedResponseError):
+    """The header is fine, and says that the body comes in chunks, but what follows is none."""
+
+    def __init__(self) -> None:
+        super().__init__("a malformed chunk")
+
+
 class HttpResponse:
     """``on_body(raw, decoded)`` gets the body part by part; without chunks both are the same object.
 
@@ -163,13 +170,13 @@ class HttpResponse:
                 if len(buffer) - at < 2:
                     break
                 if buffer[at : at + 2] != b"\r\n":
-                    raise MalformedResponseError("a malformed chunk")
+                    raise MalformedChunkError
                 at += 2
                 self._left = 0
             line_end = buffer.find(b"\r\n", at, at + _CHUNK_LINE_LIMIT)
             if line_end < 0:
                 if len(buffer) - at >= _CHUNK_LINE_LIMIT:
-                    raise MalformedResponseError("a malformed chunk")
+                    raise MalformedChunkError
                 break
             at = self._begin_chunk(buffer, at, line_end)
         rest, self._buffer = buffer[at:], b""
@@ -184,7 +191,7 @@ class HttpResponse:
     def _begin_chunk(self, buffer: bytes, at: int, line_end: int) -> int:
         line = buffer[at:line_end]
         if _CHUNK_SIZE.match(line) is None:
-            raise MalformedResponseError("a malformed chunk")
+            raise MalformedChunkError
         size = int(line.partition(b";")[0], 16)
         if size == 0:
             # Trailers are not waited for where nobody looks: nothing in them could change the verdict.
