@@ -197,8 +197,8 @@ class Pool:
 
 
 class Desired:
-    """All pools. Where two claim the same service, the kernel knows it once: the last one's settings hold,
-    and its destinations are those of both."""
+    """All pools. Where two claim the same service, the kernel knows it once: the first one's settings hold,
+    as with keepalived, and its destinations are those of both."""
 
     def __init__(self, pools: Iterable[PoolState] = (), before: Desired | None = None) -> None:
         """``before``: pools of it whose state is the very same are taken over."""
@@ -213,7 +213,7 @@ class Desired:
 
     def _claim(self, entry: ServiceEntry, pool: Pool) -> None:
         key = entry.key
-        self.services[key] = entry
+        self.services.setdefault(key, entry)
         other = self._pool_of.setdefault(key, pool)
         if other is not pool:
             self._shared.setdefault(key, [other]).append(pool)

@@ -232,6 +232,13 @@ def test_a_service_in_two_pools_has_the_destinations_of_both() -> None:
     assert isinstance(kept, PutDestination) and kept.entry.weight == 1
 
 
+def test_of_a_service_in_two_pools_the_settings_of_the_first_hold() -> None:
+    first = web(scheduler="lc", persistence_timeout=50)
+    desired = Desired([pool("a", [first], [server(1)]), pool("b", [web()], [server(2)])])
+    (entry,) = desired.services.values()
+    assert (entry.scheduler, entry.timeout) == ("lc", 50)
+
+
 def test_a_change_that_somebody_else_has_overtaken_asks_for_nothing() -> None:
     desired = Desired([pool("a", [web()], [server(1)])])
     key, at = next(iter(desired.services)), destination_entry(server(1)).key
