@@ -31,6 +31,12 @@ STATUS_LIMIT_S = 3.0
 RELOAD_LIMIT_S = 60.0
 """More than all time limits of a reload together."""
 
+_STARTING = {
+    "LOADING": "the configuration is being read",
+    "PREPARING": "the configuration is being read",
+    "COMMITTING": "its processes are being started",
+}
+"""What the load of a start is at, by its transaction."""
 _status_decoder = msgspec.msgpack.Decoder(DaemonStatus)
 
 
@@ -169,7 +175,8 @@ Usage = Callable[[int], tuple[str, str]]
 
 def render(status: DaemonStatus, now: float, usage: Usage = measured) -> str:
     """The status for people; ``now`` is in seconds since the epoch."""
-    sections = [_heading(status, now), _table(_process_rows(status.processes, now, usage))]
+    processes = _process_rows(status.processes, now, usage)
+    sections = [_heading(status, now)] + [_table(processes)] * (len(processes) > 1)
     if status.instances:
         sections.append(_table(_instance_rows(status.instances, now)))
     if status.objects:
@@ -184,9 +191,13 @@ def render(status: DaemonStatus, now: float, usage: Usage = measured) -> str:
 
 
 def _heading(status: DaemonStatus, now: float) -> str:
+    lines = [f"kad {status.version}, process {status.supervisor_pid}, {status.run_directory}"]
+    if not status.generation:
+        # What it is at is the load of its start: nobody asked for a reload.
+        doing = _STARTING.get(status.transaction, "nothing runs yet")
+        return "\n".join([*lines, f"starting: {status.config_file}: {doing}"])
     everywhere = "" if status.applied_everywhere else ", not yet applied everywhere"
-    lines = [
-        f"kad {status.version}, process {status.supervisor_pid}, {status.run_directory}",
+    lines += [
         f"generation {status.generation}{everywhere}",
         f"{status.config_file}: {_file_line(status)}",
     ]

@@ -60,7 +60,8 @@ class LinkNews:
         if name not in self._up:
             return []
         up = isinstance(event, LinkChanged) and event.up
-        was_up, self._up[name] = self._up[name], up
+        was_up = self._up[name]
+        self._up[name] = up or (None if was_up is None else False)
         gone = [f"Interface {name} deleted"] if isinstance(event, LinkRemoved) else []
         if was_up is None or was_up is up:
             return gone

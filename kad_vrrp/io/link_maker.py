@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from struct import Struct as Layout
 
@@ -70,6 +70,35 @@ _GROUPS = ("/etc/iproute2/group", "/usr/share/iproute2/group", "/usr/lib/iproute
 def make(links: Iterable[VirtualLink]) -> dict[str, str]:
     """Have them all there. Name -> why it could not be done; a missing base is no failure."""
     return _each(links, _Making.make)
+
+
+def in_the_way(
+    there: Iterable[VirtualLink], fresh: Iterable[VirtualLink], wanted: Mapping[str, VirtualLink]
+) -> list[VirtualLink]:
+    """Those of ours whose MAC address another of ours is to have on that base, under another name.
+
+    There can be only one of an address: without giving theirs up they would keep the other from being made,
+    though they are used until it is there.
+    """
+    names = {(link.base, link.mac.lower()): link.name for link in fresh if link.mac}
+    found = []
+    for link in there:
+        place = link.base, link.mac.lower()
+        kept = wanted.get(link.name)
+        stays = kept is not None and (kept.base, kept.mac.lower()) == place
+        if names.get(place, link.name) != link.name and not stays:
+            found.append(link)
+    return found
+
+
+def move_aside(links: Iterable[VirtualLink]) -> None:
+    """Give them any other MAC address. What goes wrong shows when their own is asked for."""
+    with contextlib.suppress(OSError), Conversation() as kernel:
+        for link in links:
+            facts = kernel.link(link.name)
+            if facts is not None and facts.kind in _OURS and facts.mac == _mac_bytes(link.mac):
+                anything = attribute(IFLA_ADDRESS, b"\x02" + os.urandom(5))
+                kernel.request(RTM_NEWLINK, 0, link_body(facts.index) + anything)
 
 
 def raise_(links: Iterable[VirtualLink]) -> dict[str, str]:

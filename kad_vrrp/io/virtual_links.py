@@ -98,9 +98,13 @@ class VirtualLinks:
         """
         before = self._wanted
         self._wanted = {link.name: link for link in links}
-        self._made |= {link.name: link for link in former} | self._wanted
+        there = self._made | {link.name: link for link in former}
+        self._made = there | self._wanted
         self.failures = {name: why for name, why in self.failures.items() if name in self._wanted}
         fresh = [link for name, link in self._wanted.items() if before.get(name) != link]
+        aside = link_maker.in_the_way(there.values(), fresh, self._wanted)
+        if aside:
+            self._thread.run(lambda: link_maker.move_aside(aside), lambda: None)
         if fresh:
             self._make(fresh, done)
         else:

@@ -1,4 +1,4 @@
-"""The configuration that tutorials show starts as it stands, but for the interface's name."""
+"""The configuration that tutorials show, with its mistakes, starts as it is but for the interface's name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.neighbours import who_answers
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
-TUTORIAL = Path(__file__).parents[2] / "conf" / "tutorial.conf"
+TUTORIAL = Path(__file__).with_name("tutorial.conf")
 VIPS = ["192.168.200.16", "192.168.200.17", "192.168.200.18"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import signal
 import socket
@@ -241,6 +242,39 @@ def test_a_reload_adds_changes_and_removes_them(lan: Lan) -> None:
         assert kad.count("(VI_1) Entering MASTER STATE") == 1, "mastership was kept all along"
         assert kad.count("(VI_1) Entering FAULT STATE") == 0
         assert wire.adverts(vrid=51)[-1].source_mac == node.mac("eth0")
+
+
+def test_a_reload_gives_them_other_names_and_nobody_is_without_master(lan: Lan) -> None:
+    """Its successor has the same MAC address, of which there can be one; then two exchange their names."""
+    node = lan.node("kad", 1)
+    fast: dict[str, Any] = {"version": 3, "advert_int": 0.3}
+
+    def text(first: str, second: str) -> str:
+        one = vrrp_instance(extra=(f"use_vmac {first}",), **fast)
+        other = vrrp_instance(
+            "VI_2", vrid=52, extra=(f"use_vmac {second}",), addresses=("192.0.2.102/24",), **fast
+        )
+        return configuration(one, other)
+
+    with Kad(node, text("", "")) as kad, Capture(lan.client, "eth0") as wire:
+        kad.wait_for("(VI_1) Entering MASTER STATE")
+        kad.wait_for("(VI_2) Entering MASTER STATE")
+        for names in (("vip51", "vrrp.52"), ("left", "right"), ("right", "left")):
+            kad.configure(text(*names))
+            kad.reload_surely()
+            poll(lambda names=names: set(own_links(node)) == set(names), f"{names}")
+            found = own_links(node)
+            assert found[names[0]]["mac"] == VMAC4
+            assert found[names[1]]["mac"] == VMAC4[:-2] + "34"
+            held = [address for address, *_ in found[names[0]]["addresses"]]
+            assert VIP in held, found
+            poll(lambda: who_answers(lan.client, "eth0", VIP) == {VMAC4}, "an answer", seconds=10)
+        sent = [advert for advert in wire.adverts(vrid=51) if advert.priority]
+        gaps = [after.time_us - before.time_us for before, after in itertools.pairwise(sent)]
+        assert max(gaps) < 1.5 * 300_000, gaps
+        assert all(advert.priority for advert in wire.adverts()), "no farewell"
+        assert kad.count("Entering FAULT STATE") == 0, kad.said()
+        assert kad.count("Entering MASTER STATE") == 2, kad.said()
 
 
 def test_it_is_made_again_when_somebody_removes_it_or_its_base(lan: Lan) -> None:

@@ -151,6 +151,16 @@ def test_what_is_going_on_is_said() -> None:
     assert "last reload 1 h 1 min ago: REFUSED: a new error" in text
 
 
+@pytest.mark.parametrize(
+    ("transaction", "told"),
+    [("LOADING", "being read"), ("COMMITTING", "being started"), ("IDLE", "nothing runs yet")],
+)
+def test_a_start_is_no_reload(transaction: str, told: str) -> None:
+    text = ctl.render(status(generation=0, transaction=transaction, processes=(), instances=()), NOW)
+    assert "starting: " in text and told in text
+    assert "reload" not in text and "generation" not in text and "PROCESS" not in text
+
+
 # Assembling ------------------------------------------------------------------------------------------------
 
 

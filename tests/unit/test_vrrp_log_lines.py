@@ -2,7 +2,7 @@
 
 import pytest
 
-from kad.config.model.vrrp import SyncGroup, TrackedItem, Tracking, VrrpConfiguration
+from kad.config.model.vrrp import SyncGroup, TrackedItem, Tracking, VirtualLink, Vmac, VrrpConfiguration
 from kad_vrrp.core.actions import LogLevel, State, StateChanged
 from kad_vrrp.core.events import LinkChanged, LinkRemoved
 from kad_vrrp.core.log_lines import LinkNews, lines_of_change
@@ -87,3 +87,12 @@ def test_interfaces_that_matter_are_told_of_with_each_turn() -> None:
     assert news.heard(link("eth2", up=True)) == ["Netlink reports eth2 up"]
     news.watch(VrrpConfiguration(instances=(instance(),)), {"eth0": eth0}.get)
     assert news.heard(link("eth2", up=False)) == []
+
+
+def test_one_of_our_own_is_no_news_when_it_is_made_and_is_when_another_takes_it_away() -> None:
+    news = LinkNews()
+    config = instance(vmac=Vmac(name="vip51", mac="00:00:5e:00:01:33"))
+    news.watch(VrrpConfiguration(instances=(config,), virtual_links=(VirtualLink("vip51", "eth0"),)), {}.get)
+    assert [news.heard(link("vip51", up=up)) for up in (False, True)] == [[], []]
+    assert news.heard(LinkRemoved("vip51")) == ["Netlink reports vip51 down", "Interface vip51 deleted"]
+    assert [news.heard(link("vip51", up=up)) for up in (False, True)] == [[], ["Netlink reports vip51 up"]]
