@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import assert_never
 
-from kad.config.model.check import BfdCheck, Checker, FileCheck
+from kad.config.model.check import BfdCheck, Checker, FileCheck, HttpGet
 from kad.ipc.reports import CheckReport
 from kad.units import NEVER
 from kad_check.core.actions import Action, LogLevel, StartCheck
@@ -36,7 +36,7 @@ from kad_check.core.lifecycle import Lifecycle
 from kad_check.core.registry import Registry
 from kad_check.core.report import report_of
 from kad_check.core.stats import Stats
-from kad_check.core.texts import attempt_line
+from kad_check.core.texts import attempt_line, url_line
 
 __all__ = ["Engine", "EngineSettings"]
 
@@ -189,6 +189,8 @@ class Engine:
         self.stats.successes += 1
         server = checker.server
         tried = checker.retries
+        if isinstance(checker.config, HttpGet) and not checker.is_up:
+            self._context.log(url_line(checker.config.urls[checker.step], server.name))
         told = checker.succeed(now_us)
         if event.weight != checker.wish:
             # With misc_dynamic a status of 0 is the configured weight.

@@ -9,6 +9,7 @@ from kad.config.model.check import (
     RealServer,
     SmtpCheck,
     SorryServer,
+    Url,
     VirtualServer,
 )
 from kad.config.model.check import protocol_name as protocol_of
@@ -72,6 +73,12 @@ def verdict_line(
         return said  # without a full stop
     after = f" after {retries} retries" if retries else ""
     return f"{said}{after}: {detail}." if detail else f"{said}{after}."
+
+
+def url_line(url: Url, server: str) -> str:
+    """An answer that was right, while the server is down. It names what was looked at last."""
+    what = "Regex match" if url.regex else "MD5 digest" if url.digest else "HTTP status code"
+    return f"{what} success to {server} url({url.path})"
 
 
 def attempt_line(checker: Checker, kind: str, server: str, pool: str, *, detail: str, failures: int) -> str:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import itertools
 
-from kad.config.model.check import Checker
+from msgspec.structs import replace
+
+from kad.config.model.check import Checker, Url
+from kad_check.core.texts import url_line
 from tests.support.check_host import SECOND, CheckHost
 from tests.support.configuration import SECURE, read
 
 VS = "[10.0.0.1]:tcp:80"
 ONE = ("192.0.2.11", 80)
+VS_SERVER = "[192.0.2.11]:tcp:80"
 
 
 def host(more: str = "", *, globals: str = "", urls: int = 3) -> CheckHost:
@@ -131,3 +135,26 @@ def test_failures_that_change_nothing_are_told_where_that_is_wanted() -> None:
         server.take(5.5)
         assert made.table(VS) == {ONE: 1}
         assert made.logged().count(said) == times, made.logged()
+
+
+def test_what_works_while_the_server_is_down_is_told_in_keepalived_s_words() -> None:
+    """Its order too: the URL it was down for, then all of them once more."""
+    made = host()
+    server = Server(made)
+    server.take(20)
+    assert not told_of_urls(made), "nothing of a server that is up"
+    server.broken = {1}
+    server.take(30)
+    server.broken = set()
+    server.take(40)
+    assert told_of_urls(made) == [f"HTTP status code success to {VS_SERVER} url(/{n})" for n in (1, 0, 1, 2)]
+
+
+def test_what_was_looked_at_last_has_the_word() -> None:
+    url = Url("/a", digest=bytes(16))
+    assert url_line(url, VS_SERVER) == f"MD5 digest success to {VS_SERVER} url(/a)"
+    assert url_line(replace(url, regex="ok"), VS_SERVER) == f"Regex match success to {VS_SERVER} url(/a)"
+
+
+def told_of_urls(made: CheckHost) -> list[str]:
+    return [line for line in made.logged() if " success to " in line]
