@@ -183,7 +183,7 @@ class BfdSessionReport(Struct, frozen=True, omit_defaults=True):
     reason: str = ""
     """Why it entered this state, in words."""
     failure: str = ""
-    """Why it has no socket."""
+    """Why it has no socket, hears nothing or cannot send."""
     diagnostic: str = ""
     local_discriminator: int = 0
     remote_discriminator: int = 0

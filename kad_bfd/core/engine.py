@@ -23,6 +23,7 @@ from kad_bfd.core.events import (
     ListenerOpened,
     Origin,
     PacketsReceived,
+    SendingChanged,
     StopRequested,
     TimeReached,
     TransportFailed,
@@ -121,7 +122,10 @@ class Engine:
         """The whole present state, for status."""
         return BfdReport(
             generation=self._context.generation,
-            sessions=tuple(report_of(session) for session in self._lifecycle.sessions.values()),
+            sessions=tuple(
+                report_of(session, self._listeners.failure_of(session))
+                for session in self._lifecycle.sessions.values()
+            ),
             drops={reason.value: count for reason, count in self._drops.items()},
         )
 
@@ -135,6 +139,8 @@ class Engine:
                 self._on_transport(event, now_us)
             case TransportFailed():
                 self._on_transport(event, now_us)
+            case SendingChanged():
+                self._on_sending(event, now_us)
             case ListenerOpened():
                 self._listeners.opened(event.listener)
             case ListenerFailed():
@@ -246,6 +252,11 @@ class Engine:
             session.failed(event.reason, now_us)
         self._settle(session, mark)
         self._lifecycle.finish_stop()
+
+    def _on_sending(self, event: SendingChanged, now_us: int) -> None:
+        session = self._lifecycle.by_number.get(event.transport)
+        if session is not None:
+            session.sending_changed(event.failure, now_us)
 
     # What must be known before it shows ----------------------------------------------------------------
 

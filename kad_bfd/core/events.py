@@ -51,6 +51,13 @@ class TransportFailed(Struct, frozen=True):
     reason: str
 
 
+class SendingChanged(Struct, frozen=True):
+    """Packets do not leave this machine though there is a socket; with an empty ``failure`` they do again."""
+
+    transport: int
+    failure: str
+
+
 class ConfigurationChanged(Struct, frozen=True):
     """A new generation to run: the whole set of sessions. The first one is the start.
 
@@ -78,6 +85,7 @@ Event = (
     | ListenerFailed
     | TransportOpened
     | TransportFailed
+    | SendingChanged
     | ConfigurationChanged
     | StopRequested
     | TimeReached

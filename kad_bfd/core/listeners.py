@@ -43,6 +43,12 @@ class Listeners:
     def deadline_us(self) -> int:
         return min(NEVER, self._check_us, *self._wanted.values())
 
+    def failure_of(self, session: Session) -> str:
+        """Why it hears nothing; "": its listener is open, or being opened."""
+        listener = listener_of(session)
+        reason = self._failures.get(listener)
+        return _complaint(listener, reason) if reason else ""
+
     def need(self, sessions: Iterable[Session], now_us: int) -> None:
         """Open what is missing, close what nobody needs."""
         needed: dict[Listener, list[Session]] = {}
@@ -67,7 +73,7 @@ class Listeners:
         self._wanted[listener] = now_us + RETRY_US
         if self._failures.get(listener) != reason:
             self._failures[listener] = reason
-            self._context.log(LogLevel.ERROR, f"cannot listen on {_place(listener)}: {reason}")
+            self._context.log(LogLevel.ERROR, _complaint(listener, reason))
 
     def retry(self, now_us: int) -> None:
         for listener in [listener for listener, at_us in self._wanted.items() if at_us <= now_us]:
@@ -133,3 +139,7 @@ def _may_fail(session: Session) -> bool:
 def _place(listener: Listener) -> str:
     where = f" of {listener.interface}" if listener.interface else ""
     return f"UDP port {listener.port}{where} (IPv{listener.family})"
+
+
+def _complaint(listener: Listener, reason: str) -> str:
+    return f"cannot listen on {_place(listener)}: {reason}"

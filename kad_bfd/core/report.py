@@ -25,8 +25,8 @@ def publication_of(session: Session) -> Publish:
     )
 
 
-def report_of(session: Session) -> BfdSessionReport:
-    """The whole present state of one session."""
+def report_of(session: Session, deafness: str) -> BfdSessionReport:
+    """The whole present state of one session. ``deafness``: why nothing is received for it."""
     config, intervals = session.config, session.intervals
     return BfdSessionReport(
         name=config.name,
@@ -39,7 +39,7 @@ def report_of(session: Session) -> BfdSessionReport:
         multihop=config.multihop,
         passive=config.passive,
         reason=session.reason,
-        failure=session.failure,
+        failure=session.failure or deafness or session.unsent,
         diagnostic=diagnostic_name(session.local_diag),
         local_discriminator=session.local_discr,
         remote_discriminator=session.remote_discr,

@@ -41,7 +41,7 @@ class Session:
         "familiar_data", "familiar_origin", "has_left", "heard_us", "intervals", "is_open", "local_diag",
         "local_discr", "next_transmit_us", "number", "port", "published", "queued_us", "rare_us", "reason",
         "remote_demand", "remote_diag", "remote_discr", "remote_state", "since_us", "state", "stats",
-        "written"
+        "unsent", "unsent_us", "written"
     )
     # fmt: on
 
@@ -81,6 +81,10 @@ class Session:
         self.is_open = False
         self.failure = ""
         """Why there is no socket."""
+        self.unsent = ""
+        """Why packets do not leave, though there is one."""
+        self.unsent_us = now_us - RETRY_US
+        """When the last failure was over."""
         self.rare_us = NEVER
         """When to try for a socket again; with one, when to ease off what congestion asked for."""
         self.next_transmit_us = NEVER
@@ -152,6 +156,7 @@ class Session:
         if self.failure:
             self._context.log(LogLevel.INFO, f"({self.config.name}) has a socket again")
         self.failure = ""
+        self.sending_changed("", now_us)
         self.is_open = True
         self._schedule_easing(now_us)
         self._transmit(now_us)
@@ -168,6 +173,14 @@ class Session:
             return
         self.rare_us = now_us + RETRY_US
         self._reschedule(now_us)
+
+    def sending_changed(self, failure: str, now_us: int) -> None:
+        """Logged once a streak: by turns sent and not sent, within a second, is one."""
+        if failure and not self.unsent and now_us - self.unsent_us >= RETRY_US:
+            self._context.log(LogLevel.WARNING, f"({self.config.name}) cannot send: {failure}")
+        if self.unsent:
+            self.unsent_us = now_us
+        self.unsent = f"cannot send: {failure}" if failure else ""
 
     # §6.8.6 Reception ------------------------------------------------------------------------------------
 

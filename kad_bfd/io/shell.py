@@ -35,6 +35,7 @@ from kad_bfd.core.events import (
     ListenerFailed,
     ListenerOpened,
     PacketsReceived,
+    SendingChanged,
     TransportFailed,
     TransportOpened,
 )
@@ -89,7 +90,7 @@ class Shell:
             self._longest_patience_us,
             self._set_patience,
         )
-        self.transports = Transports(self._lose_transport)
+        self.transports = Transports(self._lose_transport, self._tell_sending)
 
     def perform(self, action: Action) -> None:
         """One action, now. The packets come first: there are the most of them; then what is urgent."""
@@ -160,6 +161,9 @@ class Shell:
 
     def _lose_transport(self, number: int, reason: str) -> None:
         self._driver.feed(TransportFailed(number, reason))
+
+    def _tell_sending(self, number: int, failure: str) -> None:
+        self._driver.feed(SendingChanged(number, failure))
 
     def _open_transport(self, action: OpenTransport) -> None:
         port, reason = self.transports.open(action.number, action.transport, action.port)

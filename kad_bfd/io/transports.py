@@ -3,8 +3,8 @@
 It is bound to a source port from 49152 up and connected to the neighbour: its port is the session's mark (RFC
 5881 §4).
 
-Errors of sending are counted. Only those that no later packet could do without are told to the engine, which
-opens a new socket after a while.
+Errors of sending are counted. After those that no later packet could do without the engine is to open a new
+socket in a while; of others it is told when they begin and when they end.
 """
 
 from __future__ import annotations
@@ -31,11 +31,22 @@ LASTING = frozenset(
 """The interface or our address is gone: this socket will not send again."""
 
 
-class Transports:
-    """All sending sockets, by the engine's numbers. ``failed``: a socket will not send any more, and why."""
+PASSING = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ECONNREFUSED})
+"""Of one packet's moment, or of the peer's: the next may leave."""
 
-    def __init__(self, failed: Callable[[int, str], None]) -> None:
+
+class Transports:
+    """All sending sockets, by the engine's numbers. ``failed``: a socket will not send any more, and why.
+
+    ``sending``: why what it was given last was not sent; "": it was, after some that were not.
+    """
+
+    def __init__(
+        self, failed: Callable[[int, str], None], sending: Callable[[int, str], None] = lambda *_: None
+    ) -> None:
         self._failed = failed
+        self._sending = sending
+        self._failing: set[int] = set()
         self._open: dict[int, socket.socket] = {}
         self._asked: dict[int, Transport] = {}
         self.send_errors: Counter[str] = Counter()
@@ -58,6 +69,7 @@ class Transports:
         found = self._open.pop(number, None)
         if found is not None:
             del self._asked[number]
+            self._failing.discard(number)
             found.close()
 
     def loss(self, number: int) -> str:
@@ -82,6 +94,9 @@ class Transports:
             self._send_again(self._open[action.transport], action)
         except OSError as error:
             self._count(error, action.transport)
+        else:
+            if self._failing:
+                self._note_success(action.transport)
 
     def _send_again(self, found: socket.socket, action: SendPacket) -> None:
         self.send_errors["ECONNREFUSED"] += 1
@@ -89,12 +104,22 @@ class Transports:
             found.send(action.data)
         except OSError as error:
             self._count(error, action.transport)
+        else:
+            self._note_success(action.transport)
+
+    def _note_success(self, number: int) -> None:
+        if number in self._failing:
+            self._failing.discard(number)
+            self._sending(number, "")
 
     def _count(self, error: OSError, number: int) -> None:
         self.send_errors[error_name(error)] += 1
         if error.errno in LASTING:
             self.close(number)
             self._failed(number, error.strerror or str(error))
+        elif number not in self._failing and error.errno not in PASSING:
+            self._failing.add(number)
+            self._sending(number, error.strerror or str(error))
 
 
 def _new_socket(transport: Transport) -> socket.socket:

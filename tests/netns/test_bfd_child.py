@@ -326,8 +326,12 @@ def test_another_daemon_on_the_port_is_told_and_waited_for(pair: Pair) -> None:
         one.start()
         two.start()
         poll(lambda: "cannot listen on UDP port 3784" in two.log(), "a complaint")
+        complaint = "cannot listen on UDP port 3784 (IPv4): Address already in use"
+        assert two.session("peer").failure == complaint
+        assert two.log().count(complaint) == 1
         rival.close()
         two.becomes("Up", "peer")
+        assert two.session("peer").failure == ""
 
 
 # Subscribers -----------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.bfd_node import BfdNode, session
-from tests.support.namespaces import Network, Node, remains
+from tests.support.namespaces import Network, Node, poll, remains
 
 pytestmark = [pytest.mark.root, pytest.mark.pairs]
 
@@ -123,6 +123,28 @@ def test_an_address_for_one_of_two_sessions_over_an_interface(make_nodes: Make) 
         FOUR.give(ours, "203.0.113.1")
         one.becomes("Up", "there")
         assert one.states("here").count("Up") == 1, one.log()
+
+
+@pytest.mark.parametrize("kind", ["unreachable", "prohibit"])
+def test_packets_that_do_not_leave_are_told(make_nodes: Make, kind: str) -> None:
+    """The socket is a good one, and stays."""
+    ours, theirs = make_nodes(FOUR)
+    FOUR.give(ours, FOUR.ours)
+    one = BfdNode(ours, session("peer", FOUR.theirs, multiplier=10))
+    two = BfdNode(theirs, session("peer", FOUR.ours, multiplier=10))
+    with one, two:
+        one.start()
+        two.start()
+        one.becomes("Up", "peer")
+        assert one.session("peer").failure == ""
+        ours.ip("route", "add", kind, f"{FOUR.theirs}/32")
+        poll(lambda: one.session("peer").failure.startswith("cannot send: "), "why")
+        one.becomes("Down", "peer")
+        assert one.log().count(f"(peer) {one.session('peer').failure}\n") == 1
+        ours.ip("route", "del", kind, f"{FOUR.theirs}/32")
+        one.becomes("Up", "peer")
+        assert one.session("peer").failure == ""
+        assert "has no socket" not in one.log()
 
 
 def test_several_ways_to_a_neighbour_are_no_reason_for_another_socket(make_nodes: Make) -> None:

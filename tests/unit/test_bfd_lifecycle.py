@@ -19,6 +19,7 @@ from kad_bfd.core.actions import (
 from kad_bfd.core.events import (
     ConfigurationChanged,
     ListenerFailed,
+    SendingChanged,
     StopRequested,
     TimeReached,
     TransportFailed,
@@ -425,6 +426,57 @@ def test_a_listener_that_cannot_be_opened_is_tried_again() -> None:
     ]
     host.run(1_100 * MS)
     assert [a.listener for a in host.actions if isinstance(a, OpenListener)] == [Listener(4)]
+
+
+def test_status_says_whose_port_cannot_be_listened_on() -> None:
+    host = Host(instance(), instance("six", "2001:db8::2"), instance("far", multihop=True)).boot()
+    host.tell(ListenerFailed(Listener(4), "in use"))
+    assert failures(host) == {"peer": "cannot listen on UDP port 3784 (IPv4): in use", "six": "", "far": ""}
+    host.run(1_100 * MS)
+    assert set(failures(host).values()) == {""}
+
+
+def test_packets_that_do_not_leave_are_told_once() -> None:
+    host = up(instance(), instance("other", "10.0.0.3"))
+    number = host.session().number
+    host.tell(SendingChanged(number, "unreachable"))
+    host.run(2 * SECOND)
+    assert failures(host) == {"peer": "cannot send: unreachable", "other": ""}
+    assert host.logged == ["(peer) cannot send: unreachable"]
+    host.tell(SendingChanged(number, ""))
+    assert set(failures(host).values()) == {""}
+    for _ in range(10):  # by turns: the same trouble
+        host.run(300 * MS)
+        host.tell(SendingChanged(number, "unreachable"))
+        host.run(300 * MS)
+        host.tell(SendingChanged(number, ""))
+    assert len(host.logged) == 1
+    host.run(SECOND)
+    host.tell(SendingChanged(number, "prohibited"))
+    assert host.logged[1:] == ["(peer) cannot send: prohibited"]
+
+
+def test_a_new_socket_is_not_held_to_fail() -> None:
+    host = up()
+    number = host.session().number
+    host.tell(SendingChanged(number, "unreachable"))
+    host.tell(TransportFailed(number, "gone"))
+    assert failures(host) == {"peer": "gone"}
+    host.run(1_100 * MS)
+    assert failures(host) == {"peer": ""}
+
+
+def test_what_cannot_be_sent_by_a_session_that_is_gone() -> None:
+    host = up()
+    number = host.session().number
+    host.reload()
+    host.run(2 * SECOND)
+    host.tell(SendingChanged(number, "unreachable"))
+    assert failures(host) == {}
+
+
+def failures(host: Host) -> dict[str, str]:
+    return {each.name: each.failure for each in host.engine.report().sessions}
 
 
 def test_an_interface_is_looked_at_once_a_second_while_nobody_is_up_over_it() -> None:
