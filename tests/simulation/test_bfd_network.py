@@ -316,13 +316,13 @@ def a_stopping_daemon_still_answers(patch: pytest.MonkeyPatch) -> None:
 @bug
 def subscribers_are_not_told_of_a_loss(patch: pytest.MonkeyPatch) -> None:
     def make(original: Any) -> Any:
-        def publication(self: Session) -> Any:
-            known = self.published
-            return known if known is not None and known.up and not self.is_up else original(self)
+        def publication_of(each: Session) -> Any:
+            known = each.published
+            return known if known is not None and known.up and not each.is_up else original(each)
 
-        return publication
+        return publication_of
 
-    wrap(patch, Session, "publication", make)
+    wrap(patch, engine, "publication_of", make)
 
 
 @bug
