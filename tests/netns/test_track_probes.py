@@ -337,6 +337,32 @@ def test_a_burst_of_changes_beyond_the_queue_ends_with_the_last_value(tracked: F
     tracked.becomes(0, 8)
 
 
+@pytest.fixture
+def two_names(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    """One directory under two names, as bind mounts make it in a container."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    other.mkdir()
+    subprocess.run(["mount", "--bind", str(one), str(other)], check=True)
+    yield one, other
+    subprocess.run(["umount", "--lazy", str(other)], check=True)
+
+
+@pytest.mark.root
+def test_files_in_a_directory_of_two_names(loop: Loop, two_names: tuple[Path, Path]) -> None:
+    one, other = (str(directory / "file") for directory in two_names)
+    told: dict[str, int] = {}
+    watch = FileWatch(loop.loop, told.__setitem__, loop.reports.append)
+    watch.watch([one, other])
+    Path(one).write_text("7")
+    loop.until(lambda: told == {one: 7, other: 7}, f"both are told, {told}")
+    watch.watch([one])
+    Path(other).write_text("8")
+    loop.until(lambda: told[one] == 8, "the name that is left is told")
+    assert told[other] == 7
+    watch.close()
+
+
 def test_initial_values(tmp_path: Path) -> None:
     path = tmp_path / "new"
     assert files.initialise(str(path), 5, overwrite=False) == ""

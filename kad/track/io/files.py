@@ -11,7 +11,7 @@ import asyncio
 import ctypes
 import os
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from kad.filesystem import filesystem_of, is_unfit
 from kad.track.file import READ_LIMIT, OutOfRange, parse_value
@@ -103,7 +103,7 @@ class FileWatch:
         self._names = names
         for directory in [each for each in self._directories if each not in names]:
             watch = self._directories.pop(directory)
-            if watch >= 0:
+            if watch >= 0 and watch not in self._directories.values():
                 _inotify_rm_watch(self._descriptor, watch)
         for directory in names:
             if self._directories.get(directory, -1) < 0:
@@ -130,22 +130,25 @@ class FileWatch:
             data = os.read(self._descriptor, BATCH_BYTES)
         except BlockingIOError:
             return
-        by_watch = {watch: directory for directory, watch in self._directories.items()}
+        by_watch = self._by_watch()
         rearrange = False
-        position = 0
-        while position + _EVENT.size <= len(data):
-            watch, mask, _, length = _EVENT.unpack_from(data, position)
-            name = os.fsdecode(data[position + _EVENT.size :][:length].rstrip(b"\0"))
-            position += _EVENT.size + length
-            directory = by_watch.get(watch, "")
+        for watch, mask, name in _changes(data):
+            directories = by_watch.get(watch, [])
             if mask & (_OVERFLOW | _IGNORED):
-                if directory:
-                    self._directories[directory] = -1
+                self._directories.update(dict.fromkeys(directories, -1))
                 rearrange = True
-            else:
+                continue
+            for directory in directories:
                 rearrange |= self._on_change(directory, name, mask)
         if rearrange:
             self._try_again_now()
+
+    def _by_watch(self) -> dict[int, list[str]]:
+        """Directories that are one under several names, by a bind mount, share a watch."""
+        found: dict[int, list[str]] = {}
+        for directory, watch in self._directories.items():
+            found.setdefault(watch, []).append(directory)
+        return found
 
     def _try_again_now(self) -> None:
         if self._retry is not None:
@@ -191,6 +194,16 @@ class FileWatch:
         if is_unfit(kind):
             self._unfit.add(path)
             self._report(f"{path} is on a filesystem ({kind}) that cannot be followed; it counts as 0")
+
+
+def _changes(data: bytes) -> Iterator[tuple[int, int, str]]:
+    """Watch, mask and name of each event that was read."""
+    position = 0
+    while position + _EVENT.size <= len(data):
+        watch, mask, _, length = _EVENT.unpack_from(data, position)
+        position += _EVENT.size
+        yield watch, mask, os.fsdecode(data[position : position + length].rstrip(b"\0"))
+        position += length
 
 
 def places(path: str) -> tuple[str, ...]:
