@@ -15,6 +15,7 @@ PACKED_LIMIT = 256
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 is_canonical_ipv4 = re.compile(rf"{_OCTET}\.{_OCTET}\.{_OCTET}\.{_OCTET}").fullmatch
 """Dotted quads without leading zeros, which are canonical as they stand: most addresses, told quickly."""
+_begins_link_local = re.compile("fe[89ab][0-9a-f]:").match
 
 
 class Prefix(Struct, frozen=True):
@@ -46,6 +47,11 @@ def parse_address(text: str) -> str | None:
         return str(ipaddress.ip_address(text))
     except ValueError:
         return None
+
+
+def is_link_local(address: str) -> bool:
+    """A canonical IPv6 address of fe80::/10, which means something on one interface only."""
+    return _begins_link_local(address) is not None
 
 
 def is_link_local_multicast(address: str) -> bool:

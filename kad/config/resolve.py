@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from kad.addresses import INET, INET6
+from kad.addresses import INET, INET6, is_link_local
 from kad.config.alerts import alerts
 from kad.config.assemble import assemble, defaults
 from kad.config.model.vrrp import (
@@ -221,7 +221,7 @@ class InstanceResolver:
         if not source:
             self._fatal("no-source", "an instance needs an interface or unicast_src_ip")
             return False
-        if source.startswith("fe80:"):
+        if is_link_local(source):
             self._fatal("no-source", "a link-local source needs an interface")
             return False
         if "vrf" in self.fields and not self.fields["unicast"]:
@@ -249,7 +249,7 @@ class InstanceResolver:
 
     def _first_address(self, address: str) -> None:
         """RFC 9568 §5.2.9: the first IPv6 address is link-local."""
-        if not address.startswith("fe80:"):
+        if not is_link_local(address):
             self.reading.warning(
                 "first-address",
                 f"({self.frame.name}) the first IPv6 address should be link-local",

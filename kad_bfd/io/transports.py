@@ -15,6 +15,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from kad.addresses import is_link_local
 from kad_bfd.core.actions import SendPacket, Transport
 from kad_bfd.io.sockets import bind_to_device, error_name, loss_of_interface
 
@@ -173,7 +174,7 @@ def _scope(transport: Transport) -> tuple[int, ...]:
     """What follows address and port: flow and scope with IPv6. Raises OSError."""
     if transport.family == 4:
         return ()
-    is_local = transport.interface and transport.neighbor.startswith("fe80:")
+    is_local = transport.interface and is_link_local(transport.neighbor)
     return 0, socket.if_nametoindex(transport.interface) if is_local else 0
 
 

@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 
-from kad.addresses import INET6, family_of
+from kad.addresses import INET6, family_of, is_link_local
 from kad.config.model.vrrp import VrrpInstance
 from kad.config.needed_interfaces import needed_interfaces
 from kad_vrrp.core.actions import Entry
 from kad_vrrp.core.context import NEVER
 from kad_vrrp.core.events import LinkChanged
 
-_LINK_LOCAL_PREFIX = "fe80:"
 FIRST_REFUSAL_US = 10_000_000
 LONGEST_REFUSAL_US = 320_000_000
 """How long an instance stays in FAULT after the kernel refused an address it advertises: twice as long every
@@ -41,7 +40,7 @@ def source_of(config: VrrpInstance, link: LinkChanged | None, virtual: frozenset
         return ""
     own = [a for a in link.addresses if family_of(a) == config.family and a not in virtual]
     if config.family == INET6:
-        local = [address for address in own if address.startswith(_LINK_LOCAL_PREFIX)]
+        local = [address for address in own if is_link_local(address)]
         own = local or (own if config.unicast else [])
     return own[0] if own else ""
 

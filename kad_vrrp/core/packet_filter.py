@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from kad.addresses import INET6, family_of, packed
+from kad.addresses import INET6, family_of, is_link_local, packed
 from kad.config.model.globals import Firewall
 from kad.config.model.vrrp import VirtualLink, VrrpInstance
 from kad.kernel import nftables as nf
@@ -100,7 +100,7 @@ def filter_spec(
         if not link.mac or own is None or base is None:
             continue
         families = ((4,) if link.family != INET6 and local_igmp else ()) + ((6,) if link.has_ipv6 else ())
-        shared = [a for a in own.addresses if a in base.addresses and a.startswith("fe80:")]
+        shared = [a for a in own.addresses if a in base.addresses and is_link_local(a)]
         vmacs.append(Vmac(link.name, own.index, base.index, families, packed(shared[0]) if shared else b""))
     return FilterSpec(settings, tuple(sorted(refused)), tuple(vmacs))
 
@@ -258,8 +258,8 @@ class _Rules:
 
     def _refuse(self) -> None:
         family = self._family
-        near = [each for each in self._refused if _is_link_local(each.address)]
-        far = sorted({packed(each.address) for each in self._refused if not _is_link_local(each.address)})
+        near = [each for each in self._refused if is_link_local(each.address)]
+        far = sorted({packed(each.address) for each in self._refused if not is_link_local(each.address)})
         if family is Family.IPV6:
             types = [bytes((t,)) for t in _NEIGHBOR_DISCOVERY]
             self._set("neighbor-discovery", (KeyType.ICMPV6_TYPE,), types, constant=True)
@@ -299,7 +299,3 @@ def _icmpv6() -> tuple[bytes, ...]:
         nf.equals(bytes((_ICMPV6,))),
         nf.payload(Header.TRANSPORT, 0, 1),
     )
-
-
-def _is_link_local(address: str) -> bool:
-    return address.startswith("fe80:")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from struct import Struct as Layout
 
-from kad.addresses import INET6, packed, parse_prefix
+from kad.addresses import INET6, is_link_local, packed, parse_prefix, unpacked
 from kad.config.model.vrrp import VirtualLink
 from kad.kernel.conversation import (
     IFLA_AF_SPEC,
@@ -62,7 +62,6 @@ _IPV6_SETTINGS = ((_ARP_IGNORE, 1),)
 _NO_DUPLICATE_DETECTION = 0x02
 _LINK_SCOPE = 253
 _DEPRECATED = Layout("=IIII").pack(0, 0xFFFFFFFF, 0, 0)
-_LINK_LOCAL = b"\xfe\x80"
 _OURS = ("macvlan", "ipvlan")
 _GROUPS = ("/etc/iproute2/group", "/usr/share/iproute2/group", "/usr/lib/iproute2/group")
 
@@ -280,7 +279,7 @@ class _Making:
         if self._link.source:
             return packed(self._link.source)
         for address in self._addresses(base.index):
-            if address.key.data[:2] == _LINK_LOCAL:
+            if is_link_local(unpacked(address.key.data)):
                 return address.key.data
         return link_local_of(base.mac)
 
@@ -314,7 +313,7 @@ class _Making:
 
 def link_local_of(mac: bytes) -> bytes:
     """RFC 4291 Appendix A: fe80:: and the modified EUI-64 of a MAC."""
-    return _LINK_LOCAL + bytes(6) + bytes((mac[0] ^ 2, *mac[1:3], 0xFF, 0xFE)) + mac[3:]
+    return b"\xfe\x80" + bytes(6) + bytes((mac[0] ^ 2, *mac[1:3], 0xFF, 0xFE)) + mac[3:]
 
 
 def _mac_bytes(text_: str) -> bytes:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from kad.addresses import is_link_local
 from kad.config.model.vrrp import VirtualLink
 from kad.runtime.clock import monotonic_us
 from kad_vrrp.core.events import LinkChanged, LinkRemoved
@@ -194,8 +195,8 @@ class VirtualLinks:
             done()
 
     def _has_source(self, link: VirtualLink) -> bool:
-        wanted = link.source or "fe80:"
-        return any(address.startswith(wanted) for address in self._addresses.get(link.name, ()))
+        present = self._addresses.get(link.name, ())
+        return link.source in present if link.source else any(map(is_link_local, present))
 
     def _judge(self, links: list[VirtualLink], failures: dict[str, str]) -> None:
         for link in links:

@@ -150,6 +150,7 @@ def test_two_sessions_with_one_neighbour_need_addresses_of_their_own(
 
 def test_a_link_local_neighbour_needs_an_interface() -> None:
     assert instance("", "fe80::2  # no-interface/0").neighbor_address == "fe80::2"
+    assert instance("", "fe90::2  # no-interface/0").neighbor_address == "fe90::2"
     assert instance("interface eth0", "fe80::2").interface == "eth0"
 
 

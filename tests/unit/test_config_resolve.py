@@ -106,6 +106,7 @@ def test_the_interval_is_what_the_version_can_say(body: str, interval: int) -> N
     [
         ("", "10.0.0.100", (4, 2, "224.0.0.18")),
         ("", "fe80::1/64", (6, 3, "ff02::12")),
+        ("", "febf::1/64", (6, 3, "ff02::12")),
         ("version 3", "10.0.0.100", (4, 3, "224.0.0.18")),
         ("mcast_src_ip 10.0.0.1", "10.0.0.100\nfe80::1 # mixed-families", (4, 2, "224.0.0.18")),
         ("native_ipv6 # deprecated/0", "fe80::1", (6, 3, "ff02::12")),

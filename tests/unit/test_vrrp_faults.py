@@ -166,6 +166,14 @@ def test_ipv6_sends_from_a_link_local_address() -> None:
     assert book.engine.report().instances[0].fault == "no source address"
 
 
+def test_every_link_local_address_is_a_source() -> None:
+    six = instance(family=6, multicast_group="ff02::12", virtual_addresses=(VirtualAddress("fe90::100", 64),))
+    book = Playbook(six, links=[replace(link(), addresses=("2001:db8::7", "fe90::1"))]).start()
+    assert book.engine.report().instances[0].fault == ""
+    book.run_for(4 * SECOND)
+    assert [each.source for each in book.actions if isinstance(each, SendAdvert)][-1] == "fe90::1"
+
+
 def test_ipv6_unicast_may_send_from_any_address() -> None:
     peers = (UnicastPeer("2001:db8::9"),)
     addresses = (VirtualAddress("2001:db8::1", 64),)

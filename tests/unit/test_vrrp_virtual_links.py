@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
 from kad.config.model.vrrp import VirtualLink
 from kad_vrrp.core.events import LinkChanged
@@ -36,9 +37,18 @@ def news(*addresses: str) -> LinkChanged:
     return LinkChanged(VMAC.name, 7, True, bytes(6), 1500, True, True, addresses)
 
 
-@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize(
+    ("source", "told", "awaited"),
+    [
+        ("", "fe80::1", True),
+        ("", "fe90::1", True),
+        ("", "", False),
+        ("fe80::1", "fe80::1", True),
+        ("fe80::1", "fe80::1f", False),
+    ],
+)
 def test_the_address_that_adverts_leave_from_is_waited_for_but_not_for_ever(
-    monkeypatch: pytest.MonkeyPatch, told: bool
+    monkeypatch: pytest.MonkeyPatch, source: str, told: str, awaited: bool
 ) -> None:
     for name in ("make", "raise_"):
         monkeypatch.setattr(link_maker, name, lambda _links: {})
@@ -55,12 +65,12 @@ def test_the_address_that_adverts_leave_from_is_waited_for_but_not_for_ever(
     )
     links.heard(news())
     begun = loop.time()
-    links.configure([VMAC], [], lambda: done.append(loop.time() - begun))
+    links.configure([replace(VMAC, source=source)], [], lambda: done.append(loop.time() - begun))
     assert not done, "the kernel has not told of the address"
     if told:
-        loop.call_later(2.5 * SOURCE_POLL_S, links.heard, news("fe80::1"))
+        loop.call_later(2.5 * SOURCE_POLL_S, links.heard, news(told))
     loop.call_later(30, loop.stop)
     while not done:
         loop.run_until_complete(asyncio.sleep(SOURCE_POLL_S))
     loop.close()
-    assert done[0] >= (2.5 if told else SOURCE_POLLS) * SOURCE_POLL_S
+    assert done[0] >= (2.5 if awaited else SOURCE_POLLS) * SOURCE_POLL_S

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from kad.addresses import family_of
+from kad.addresses import family_of, is_link_local
 from kad.config.encoding import as_bytes
 from kad.config.model.bfd import (
     DEFAULT_HOP_LIMIT_IPV6,
@@ -199,7 +199,7 @@ def _usable(reading: Reading, frame: Frame, instance: BfdInstance) -> bool:
             1,
         )
         return False
-    if instance.neighbor_address.startswith("fe80:") and not instance.interface:
+    if is_link_local(instance.neighbor_address) and not instance.interface:
         reading.warning(
             "no-interface",
             f"neighbor_ip {instance.neighbor_address} means nothing without an interface: no packets",

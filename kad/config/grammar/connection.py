@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from kad.addresses import family_of
+from kad.addresses import family_of, is_link_local
 from kad.config.encoding import as_bytes
-from kad.config.grammar.endpoint import PORT_LIMIT, host, is_link_local
+from kad.config.grammar.endpoint import PORT_LIMIT, host
 from kad.config.schema import CHECK, CLOSING, NOTHING, Block, Frame, Kind, Reading, Row, acting
 from kad.config.tree import Statement
 from kad.config.values import UNSIGNED_MAX, boolean, decimal, integer, word

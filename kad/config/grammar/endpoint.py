@@ -77,8 +77,3 @@ def host(what: str = "address") -> Kind:
         return NOTHING if found is None else found
 
     return Kind(what, read, takes=1)
-
-
-def is_link_local(address: str) -> bool:
-    """fe80::/10: an IPv6 address that means something on one interface only."""
-    return ":" in address and (int(address.partition(":")[0] or "0", 16) & 0xFFC0) == 0xFE80
