@@ -105,8 +105,8 @@ class Fifos:
             self._report(f"notifications cannot be written: {problem}")
             return
         self._writers[fifo] = writer
-        if writer.is_ours:
-            self._journal.write(self._prefix + fifo.path, b"")
+        if writer.is_ours and not self._journal.write(self._prefix + fifo.path, b""):
+            self._report(f"no room in the journal: a crash would leave {fifo.path} behind")
 
     def _drop(self, fifo: Fifo) -> None:
         self._set_reader(fifo.path, None)

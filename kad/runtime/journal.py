@@ -30,9 +30,9 @@ from kad.runtime.heartbeat import Heartbeat
 PAGE = 4096
 MAGIC = 0x6B61644A
 KEY_LIMIT = 200
-"""Bytes of a key in UTF-8."""
+"""Bytes in UTF-8 of a key that has its own place. A longer one stands before the value."""
 VALUE_LIMIT = 256 * 1024
-"""Bytes of one value."""
+"""Bytes of one value, with what stands before it."""
 
 
 class Area(Struct, frozen=True):
@@ -68,6 +68,7 @@ class Stamp(Struct, frozen=True):
 # A copy:  sequence u64 | crc u32 | value length u32 | value crc u32 | key length u16 | chunk count u16
 #          | key | value; with chunk count > 0, slot numbers (u32 each) stand in place of the value.
 # A chunk: kind u64 | bytes of the value
+# A key with no place of its own: one zero byte there, and length u32 | key before the value.
 # An area's first page: magic u64 | slots u64 | slot size u64 | slots ever used u64, twice
 _AREA_HEADER = Layout("<QQQQQ")
 _HIGH_WATER_AT = 24
@@ -83,6 +84,9 @@ _CELLS_AT = _WORD.size
 _COPIES_AT = _CELLS_AT + 2 * _CELL.size
 _NO_STAMPS = bytes(2 * _CELL.size)
 _NO_COPY = bytes(_COPY.size)
+_IN_VALUE = b"\0"
+"""In a key's place: the key stands before the value. No name in a configuration holds it."""
+_KEY_LENGTH = Layout("<I")
 
 
 class _Head:
@@ -161,6 +165,9 @@ class Records:
         encoded = key.encode()
         head = self._heads.get(key)
         placed = self._place(encoded, value, is_new=head is None)
+        if placed is None:
+            encoded, value = _moved_into_value(encoded, value)
+            placed = self._place(encoded, value, is_new=head is None)
         if placed is None:
             self.delete(key)
             self.refused += 1
@@ -272,10 +279,10 @@ class Records:
             if len(value) != length or zlib.crc32(value) != value_crc:
                 return None
         try:
-            key = content[:key_length].decode()
-        except UnicodeDecodeError:
+            key, value = _record_of(content[:key_length], value)
+            return _Copy(sequence, key.decode(), value, chunks)
+        except ValueError:
             return None
-        return _Copy(sequence, key, value, chunks)
 
     def _gather(self, chunks: list[int], length: int) -> bytes:
         """The value out of its chunks; empty where one is not what it should be."""
@@ -361,6 +368,21 @@ class Records:
 
     def _at(self, slot: int) -> int:
         return PAGE + slot * self._area.slot_size
+
+
+def _moved_into_value(key: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """What stands in the places of key and value where the key does not fit into its own."""
+    return _IN_VALUE, _KEY_LENGTH.pack(len(key)) + key + value
+
+
+def _record_of(key: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """Key and value, by what stands in their places. Raises ValueError."""
+    if key != _IN_VALUE:
+        return key, value
+    end = _KEY_LENGTH.size + int.from_bytes(value[: _KEY_LENGTH.size], "little")
+    if len(value) < end:
+        raise ValueError("the key is not whole")
+    return value[_KEY_LENGTH.size : end], value[end:]
 
 
 def _pack_copy(slot: int, sequence: int, key: bytes, value: bytes, content: bytes, chunk_count: int) -> bytes:

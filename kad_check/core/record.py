@@ -8,20 +8,17 @@ nothing was ever started.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from hashlib import blake2b
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 RECORD_VERSION = 1
-KEY_LIMIT = 200
-"""Bytes of a key that the journal takes."""
 OWED_LIMIT = 16
 """Notifications remembered as not finished; beyond it the oldest is given up."""
 STARTED_KEY = "started"
 MARKS_KEY = "marks"
-_PREFIXES = ("rs/", "vs/", "#", STARTED_KEY, MARKS_KEY)
+_PREFIXES = ("rs/", "vs/", STARTED_KEY, MARKS_KEY)
 
 
 class StartedRecord(Struct, frozen=True, array_like=True, gc=False):
@@ -106,15 +103,8 @@ def is_ours(key: str) -> bool:
 
 
 def server_key(pool: str, server: str) -> str:
-    return _key(f"rs/{pool}/{server}")
+    return f"rs/{pool}/{server}"
 
 
 def pool_key(pool: str) -> str:
-    return _key(f"vs/{pool}")
-
-
-def _key(text: str) -> str:
-    encoded = text.encode()
-    if len(encoded) <= KEY_LIMIT:
-        return text
-    return "#" + blake2b(encoded, digest_size=32).hexdigest()
+    return f"vs/{pool}"

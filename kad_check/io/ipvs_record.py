@@ -121,5 +121,5 @@ def _identity(service: Service) -> Service:
 
 
 def _key(name: str) -> str:
-    """Names may be longer than a key of the journal."""
+    """Short, whatever the name."""
     return PREFIX + blake2b(name.encode(), digest_size=12).hexdigest()

@@ -43,7 +43,8 @@ class Sysctls:
             return
         former = self._held[path][0] if path in self._held else present
         self._held[path] = former, wanted
-        self._records.write(self._key_of(path), former + b"\n" + wanted)
+        if not self._records.write(self._key_of(path), former + b"\n" + wanted):
+            self._complain(f"no room in the journal: after a crash {path} would stay as it is set now")
         self._write(path, wanted)
 
     def release(self, path: str) -> None:

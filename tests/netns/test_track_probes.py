@@ -198,6 +198,17 @@ def test_the_next_life_ends_what_a_former_one_left(scripts: Scripts) -> None:
             process.wait()
 
 
+def test_a_run_that_the_journal_has_no_room_for_is_told_of_once(
+    scripts: Scripts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scripts.journal, "write", lambda _key, _value: False)
+    for serial in (1, 2):
+        scripts.run(serial, "true")
+        scripts.wait(serial)
+    said = "track script s: no room in the journal: a crash would leave it running"
+    assert scripts.loop.reports == [said]
+
+
 # Files -----------------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from kad.config.model.script import ScriptCommand
 from kad.config.model.vrrp import NotifyScripts, VrrpInstance
@@ -183,3 +184,16 @@ def test_an_orderly_stop(
     told = notified(tmp_path)
     assert in_order(["BACKUP", "MASTER", "STOP"] if "STOP" in told else ["BACKUP", "MASTER"], told), told
     assert "STOP" in told or done.count("Remember") < 2
+
+
+def test_a_name_of_any_length_goes_on(nodes: tuple[Node, Node, Bridge], tmp_path: Path) -> None:
+    one, _, _ = nodes
+    name = "é" * 150
+    with VrrpNode(one, replace(made(tmp_path), name=name)) as kad:
+        kad.start()
+        kad.becomes("MASTER", name)
+        kad.signal(signal.SIGKILL)
+        assert kad.wait() == -signal.SIGKILL
+        kad.start()
+        poll(lambda: "going on as MASTER" in kad.log(), "the next life as MASTER")
+        assert kad.stop() == 0

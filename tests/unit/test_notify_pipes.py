@@ -90,6 +90,19 @@ def test_the_next_life_knows_what_it_made(loop: asyncio.AbstractEventLoop, tmp_p
     assert not second.path.exists()
 
 
+class FullRecords(Records):
+    def write(self, key: str, value: bytes) -> bool:
+        return False
+
+
+def test_a_pipe_that_the_journal_has_no_room_for_is_told_of(
+    loop: asyncio.AbstractEventLoop, tmp_path: Path
+) -> None:
+    stage = Stage(loop, tmp_path / "pipe", FullRecords())
+    assert stage.said == [f"no room in the journal: a crash would leave {stage.path} behind"]
+    stage.fifos.close()
+
+
 def test_one_that_was_taken_away_is_made_again_at_a_reload(
     loop: asyncio.AbstractEventLoop, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kad.ipc.messages import Role
 from kad.runtime.heartbeat import Phase
-from kad.runtime.journal import VALUE_LIMIT, Area, Journal, Records, Stamp
+from kad.runtime.journal import AREAS, VALUE_LIMIT, Area, Journal, Records, Stamp
 
 SMALL = Area(slots=12, slot_size=256)
 
@@ -184,10 +184,50 @@ def test_no_room_is_said_and_leaves_no_lie() -> None:
 
 def test_limits_of_key_and_value() -> None:
     writer = records(memory())
-    assert not writer.write("k" * 201, SHORT)
-    assert not writer.write("k" * 90, SHORT), "the key leaves no room in this slot size"
+    assert not writer.write("k" * VALUE_LIMIT, SHORT)
     assert not writer.write("k", b"x" * (VALUE_LIMIT + 1))
     assert writer.load() == {}
+
+
+def keys_of_every_length() -> dict[str, bytes]:
+    """As long as a key has a place of its own, where its value has none beside it, and longer than that."""
+    return {"é" * length: b"%d" % length for length in (1, 36, 38, 40, 100, 101, 250)}
+
+
+def test_keys_of_every_length_come_back() -> None:
+    for key, value in keys_of_every_length().items():
+        image = filled({"VI_1": SHORT, key: value})
+        heir = records(image)
+        assert heir.load() == {"VI_1": SHORT, key: value}
+        heir.stamp(key, 7, 8)
+        assert heir.write(key, LONG)
+        heir = records(image)
+        assert heir.load() == {"VI_1": SHORT, key: LONG}
+        assert heir.stamp_of(key) == Stamp(7, 8)
+        heir.delete(key)
+        assert records(image).load() == {"VI_1": SHORT}
+
+
+def test_long_keys_that_begin_alike_are_told_apart() -> None:
+    values = {"é" * 150 + last: last.encode() for last in "ab"}
+    journal = Journal.create()
+    for key, value in values.items():
+        assert journal.records(Role.VRRP).write(key, value)
+    assert Journal(journal.descriptor, AREAS).records(Role.VRRP).load() == values
+
+
+def test_kill_during_rewrite_under_a_long_key() -> None:
+    for key, value in keys_of_every_length().items():
+        before = {key: value, "VI_2": SHORT}
+        after = {key: OTHER, "VI_2": SHORT}
+        assert_survives_every_kill(filled(before), lambda r, key=key: r.write(key, OTHER), before, after)
+
+
+def test_a_long_value_does_not_depend_on_the_length_of_its_key() -> None:
+    """An area has small slots: beside a key of the greatest length there may be no room for chunks."""
+    journal = Journal.create({Role.CHECK: AREAS[Role.CHECK]})
+    writer = journal.records(Role.CHECK)
+    assert all(writer.write("k" * length, LONGER) for length in range(180, 220))
 
 
 def test_slots_do_not_leak() -> None:

@@ -89,6 +89,7 @@ class ScriptProcesses:
         self._runs: dict[int, _Run] = {}
         """By serial."""
         self._next_start: asyncio.Handle | None = None
+        self._told_of_no_room = False
 
     @property
     def running(self) -> int:
@@ -144,7 +145,13 @@ class ScriptProcesses:
         run = self._runs[action.serial] = _Run(action.script, action.serial, pid)
         run.end = ProcessEnd(self._loop, pid, partial(self._on_end, run))
         record = RunRecord(pid, start_time(pid) or 0)
-        self._journal.write(self._key(action.script), msgspec.msgpack.encode(record))
+        if not self._journal.write(self._key(action.script), msgspec.msgpack.encode(record)):
+            self._tell_of_no_room(action.script)
+
+    def _tell_of_no_room(self, script: str) -> None:
+        if not self._told_of_no_room:
+            self._told_of_no_room = True
+            self._report(f"{self._title(script)}: no room in the journal: a crash would leave it running")
 
     def _on_end(self, run: _Run, status: int) -> None:
         if run.ending:
