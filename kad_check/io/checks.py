@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import socket
-import ssl
 from collections.abc import Callable
 
 from kad.config.model.check import (
@@ -31,11 +31,11 @@ from kad_check.core.events import CheckDone, Verdict
 from kad_check.io.connect import Connections
 from kad_check.io.icmp import allow_ping
 from kad_check.io.scripts import ScriptChecks
+from kad_check.io.ssl_block import SslBlock
 from kad_check.io.target import Target
-from kad_check.io.tls import client_context
 
-_Ready = Target | MiscCheck | str
-"""A string: why it cannot be run."""
+_Ready = Target | MiscCheck | str | None
+"""A string: why it cannot be run. None: it waits for the files of the SSL block."""
 
 
 class Checks:
@@ -43,6 +43,7 @@ class Checks:
 
     def __init__(
         self,
+        loop: asyncio.AbstractEventLoop,
         connections: Connections,
         scripts: ScriptChecks,
         done: Callable[[CheckDone], None],
@@ -51,38 +52,40 @@ class Checks:
         self._connections = connections
         self._scripts = scripts
         self._done = done
-        self._warn = warn
         self._checkers: dict[int, Checker] = {}
         self._ready: dict[int, _Ready] = {}
-        self._ssl: SslContext | None = None
-        self._context: ssl.SSLContext | None = None
+        self._ssl = SslBlock(loop, self._ssl_turned, warn)
+        self._waiting: dict[int, int] = {}
+        """Step of each check that waits for the files of the SSL block."""
         self._sequence = itertools.count()
         self._ping_problem: str | None = None
 
     def configure(self, settings: SslContext | None) -> None:
         """The SSL block of the generation that comes. Its files are read anew each time."""
-        if settings == self._ssl and self._context is not None:
-            self._renew()
-            return
-        self._ssl, self._context = settings, None
-        for number, checker in self._checkers.items():
-            if isinstance(checker, HttpGet) and checker.ssl:
-                self._ready[number] = self._prepare(checker)
+        self._ssl.configure(settings)
+        self._renew()
+
+    def close(self) -> None:
+        self._ssl.close()
 
     def _renew(self) -> None:
-        """Other files may have the same names: a certificate is renewed in its place."""
-        if self._ssl is None:
-            return
-        try:
-            context = client_context(self._ssl, self._warn)
-        except (OSError, ValueError) as error:
-            # They are away, or half replaced: no server has got any worse by that.
-            self._warn(f"the SSL block cannot be read again, what was read before goes on: {error}")
-            return
-        self._context = context
-        for ready in self._ready.values():
-            if type(ready) is Target and ready.context is not None:
+        """All that speak TLS do so with the context of now. Other files may have the same names."""
+        context = self._ssl.context
+        for number, checker in self._checkers.items():
+            if not _speaks_tls(checker):
+                continue
+            ready = self._ready[number]
+            if context is not None and type(ready) is Target:
                 ready.context = context
+            else:
+                self._ready[number] = self._prepare(checker)
+
+    def _ssl_turned(self) -> None:
+        self._renew()
+        for number in list(self._waiting):
+            step = self._waiting.pop(number, None)
+            if step is not None:
+                self.start(number, step)
 
     def add(self, number: int, checker: Checker) -> None:
         self._checkers[number] = checker
@@ -95,6 +98,7 @@ class Checks:
     def remove(self, number: int) -> None:
         del self._checkers[number]
         ready = self._ready.pop(number)
+        self._waiting.pop(number, None)
         if isinstance(ready, MiscCheck):
             self._scripts.stop(number)
         else:
@@ -106,11 +110,16 @@ class Checks:
             self._connections.start(number, step, ready)
         elif isinstance(ready, MiscCheck):
             self._scripts.start(number, ready)
-        else:
-            assert isinstance(ready, str)
+        elif isinstance(ready, str):
             self._done(CheckDone(number, Verdict.NOT_RUN, ready))
+        else:
+            self._waiting[number] = step
 
     def _prepare(self, checker: Checker) -> _Ready:
+        if _speaks_tls(checker):
+            self._ssl.want()
+            if self._ssl.context is None:
+                return self._ssl.problem or None
         try:
             return self._target(checker)
         except (OSError, ValueError) as error:
@@ -148,19 +157,11 @@ class Checks:
             checker.connection,
             socket.SOCK_STREAM,
             make,
-            context=self._tls(),
+            context=self._ssl.context,
             server_names=tuple(url.server_name for url in checker.urls),
             closes_politely=tuple(url.tls_compliant for url in checker.urls),
             speaks_first=True,
         )
-
-    def _tls(self) -> ssl.SSLContext:
-        if self._context is None:
-            try:
-                self._context = client_context(self._ssl, self._warn)
-            except (OSError, ValueError) as error:
-                raise ValueError(f"the SSL block cannot be used: {error}") from None
-        return self._context
 
     def _ping_target(self, checker: PingCheck) -> Target:
         if self._ping_problem is None:
@@ -172,6 +173,10 @@ class Checks:
             lambda _: PingDialogue(family, next(self._sequence) & 0xFFFF),
             protocol=socket.IPPROTO_ICMPV6 if family == 6 else socket.IPPROTO_ICMP,
         )
+
+
+def _speaks_tls(checker: Checker) -> bool:
+    return isinstance(checker, HttpGet) and checker.ssl
 
 
 def _dns_dialogues(checker: DnsCheck) -> Callable[[int], Dialogue]:

@@ -105,7 +105,7 @@ class Shell:
         self.connections = Connections(driver, self._check_ended)
         self.scripts = ScriptChecks(loop, driver.feed, report, self._environment, records)
         self.scripts.end_leftovers(self._recorded)
-        self.checks = Checks(self.connections, self.scripts, driver.feed, report)
+        self.checks = Checks(loop, self.connections, self.scripts, driver.feed, report)
         self.runner = ScriptRunner(loop, self._notified, logs.error, self._environment)
         self.fifos = Fifos(loop, report, self._environment, records, self._recorded)
         self.files = FollowedFiles(loop, driver.feed, report)
@@ -193,6 +193,7 @@ class Shell:
     def close(self) -> None:
         """Checks are broken off; what was notified goes on by itself."""
         self.write_log()
+        self.checks.close()
         self.connections.close()
         self.scripts.close()
         self.runner.close()

@@ -239,5 +239,7 @@ def test_a_renewed_client_certificate_is_presented_after_a_reload(node: Node, di
         new = install(second)
         wait_for_generation(daemon, reload(daemon).generation)
         presented.clear()
-        poll(lambda: presented, "a check after it")
+        poll(lambda: new in presented, "a check with it")
+        count = len(presented)
+        poll(lambda: len(presented) > count, "one more")
         assert presented[-1] == new

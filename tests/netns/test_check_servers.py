@@ -13,7 +13,7 @@ import ssl
 import stat
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,9 @@ from kad.config.model.check import (
 )
 from kad.config.model.script import ScriptCommand
 from kad_check.core.events import Verdict
+from kad_check.io import ssl_block
 from kad_check.io.patterns import SEARCH_LIMIT_US
+from kad_check.io.tls import client_context
 from tests.support import servers
 from tests.support.check_rig import ONCE, CheckRig, MemoryJournal, connection, http
 from tests.support.namespaces import poll
@@ -393,29 +395,100 @@ def test_a_reload_reads_the_files_of_the_ssl_block_again(tmp_path: Path) -> None
     with TcpServer(handle, context=context) as server, CheckRig(settings) as rig:
         number = rig.add(http(server.port, ssl=True))
 
-        def reload() -> bytes | None:
+        def check() -> bytes | None:
             presented.clear()
             rig.answers.clear()
-            rig.checks.configure(settings)
             rig.checks.start(number, 0)
             rig.reactor.until(lambda: rig.answers)
             assert rig.answers[0][0].verdict is GOOD
             return presented[0]
 
-        assert reload() == old and not rig.reports
+        assert check() == old and not rig.reports
         shutil.copy(pairs[1][0], cert)  # its key is still the old one
-        assert reload() == old and len(rig.reports) == 1
-        assert "what was read before goes on" in rig.reports[0]
+        rig.checks.configure(settings)
+        rig.reactor.until(lambda: rig.reports)
+        assert "what was read before goes on" in rig.reports.pop()
+        assert check() == old
         shutil.copy(pairs[1][1], key)
-        assert reload() == new and len(rig.reports) == 1
+        rig.checks.configure(settings)
+        rig.reactor.until(lambda: check() == new)
         cert.unlink()
-        assert reload() == new and len(rig.reports) == 2
+        rig.checks.configure(settings)
+        rig.reactor.until(lambda: rig.reports)
+        assert check() == new
 
 
 def test_an_ssl_block_that_cannot_be_used_says_nothing_about_servers(tmp_path: Path) -> None:
     with CheckRig(SslContext(certificate_file=str(tmp_path / "none"))) as rig:
         answer = rig.run(http(free_port(), ssl=True))
     assert answer.verdict is NOT_RUN and "SSL block" in answer.detail
+
+
+class SlowFiles:
+    """Reading the files of an SSL block takes until :attr:`end` is set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.end = threading.Event()
+        self.begun = 0
+        monkeypatch.setattr(ssl_block, "client_context", self._read)
+
+    def _read(self, settings: SslContext | None, *warn: Callable[[str], None]) -> ssl.SSLContext:
+        if settings is not None:
+            self.begun += 1
+            assert self.end.wait(30)
+        return client_context(settings, *warn)
+
+
+def test_a_check_waits_for_the_files_of_the_ssl_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    cert, key = servers.certificate()
+    slow = SlowFiles(monkeypatch)
+    context = servers.server_context(client_certificate=True)
+    settings = SslContext(certificate_file=cert, key_file=key)
+    with TcpServer(servers.http_page(b"hi"), context=context) as server, CheckRig(settings) as rig:
+        number = rig.add(http(server.port, ssl=True))
+        rig.checks.start(number, 0)
+        with TcpServer(servers.http_page(b"hi")) as plain:
+            assert rig.run(http(plain.port)).verdict is GOOD, "meanwhile others run"
+        rig.answers.clear()
+        slow.end.set()
+        rig.reactor.until(lambda: rig.answers)
+        assert rig.answers[0][0].verdict is GOOD
+
+
+def test_where_they_hang_checks_say_nothing_until_they_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    cert, key = servers.certificate()
+    slow = SlowFiles(monkeypatch)
+    monkeypatch.setattr(ssl_block, "PATIENCE_S", 0.05)
+    settings = SslContext(certificate_file=cert, key_file=key)
+    page, context = servers.http_page(b"hi"), servers.server_context()
+    with TcpServer(page, context=context) as server, CheckRig(settings) as rig:
+        for _ in range(2):
+            answer = rig.run(http(server.port, ssl=True))
+            assert (answer.verdict, answer.detail) == (
+                NOT_RUN,
+                "the files of the SSL block are still being read",
+            )
+        slow.end.set()
+        rig.reactor.until(lambda: rig.run(http(server.port, ssl=True)).verdict is GOOD)
+        slow.end.clear()
+        rig.checks.configure(settings)
+        rig.reactor.until(lambda: slow.begun == 2)
+        assert rig.run(http(server.port, ssl=True)).verdict is GOOD, "with what was read before"
+        slow.end.set()
+
+
+def test_a_check_that_is_removed_while_it_waits_gives_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = SlowFiles(monkeypatch)
+    cert, key = servers.certificate()
+    with CheckRig(SslContext(certificate_file=cert, key_file=key)) as rig:
+        number, other = (rig.add(http(free_port(), ssl=True)) for _ in range(2))
+        for each in (number, other):
+            rig.checks.start(each, 0)
+        rig.checks.remove(number)
+        slow.end.set()
+        rig.reactor.until(lambda: rig.answers)
+        rig.reactor.spin()
+        assert [answer.number for answer, _ in rig.answers] == [other]
 
 
 # Hostile servers -------------------------------------------------------------------------------------------

@@ -44,7 +44,9 @@ class CheckRig:
         self.scripts = ScriptChecks(
             self.reactor.loop, self._done, self.reports.append, {"PATH": "/bin:/usr/bin"}, self.journal
         )
-        self.checks = Checks(self.connections, self.scripts, self._done, self.reports.append)
+        self.checks = Checks(
+            self.reactor.loop, self.connections, self.scripts, self._done, self.reports.append
+        )
         self.checks.configure(ssl)
         self.number = 0
 
@@ -55,6 +57,7 @@ class CheckRig:
         self.close()
 
     def close(self) -> None:
+        self.checks.close()
         self.connections.close()
         self.scripts.close()
         self.reactor.close()
