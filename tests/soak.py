@@ -33,7 +33,7 @@ from tests.support.control import pids_of
 from tests.support.control import reload as read_again
 from tests.support.daemon import Kad, descendants, proportional_memory
 from tests.support.keepalived import configuration, vrrp_instance
-from tests.support.namespaces import Bridge, Network, Node, needs_namespaces, wait_until
+from tests.support.namespaces import Bridge, Network, Node, needs_namespaces, stand_still, wait_until
 from tests.support.neighbours import arp_reply, arp_request
 
 VIPS = ("192.0.2.100", "192.0.2.101")
@@ -239,7 +239,7 @@ class World:
 
     def stop_vrrp_a_moment(self, router: Router) -> None:
         pid = self._signal(router, "vrrp", signal.SIGSTOP)
-        wait_until(lambda: False, self.random.uniform(0.05, 0.4), every=0.01)
+        stand_still(self.random.uniform(0.05, 0.4))
         if pid:
             os.kill(pid, signal.SIGCONT)
 
@@ -298,7 +298,7 @@ class World:
             done.append(f"{name} {router.node.label}")
         if self.random.random() < 0.5:
             # As long as it lasts one node alone has to do, too.
-            wait_until(lambda: False, self.random.uniform(0.0, 1.5), every=0.05)
+            stand_still(self.random.uniform(0.0, 1.5))
         return done
 
     def undo(self) -> None:
@@ -331,7 +331,7 @@ class World:
         if holders is None:
             return "it was over before it began"
         start = time.monotonic()
-        wait_until(lambda: False, seconds, every=0.05)
+        stand_still(seconds)
         for vip, holder in zip(VIPS, holders, strict=True):
             answers = self.prober.since(vip, start)
             if {name for _, name in answers} != {holder}:

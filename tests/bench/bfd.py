@@ -23,7 +23,7 @@ from tests.support.capture import Capture, Frame
 from tests.support.control import status_of
 from tests.support.daemon import Daemon, Kad, Keepalived
 from tests.support.keepalived import configuration, vrrp_instance
-from tests.support.namespaces import Network, Node, wait_until
+from tests.support.namespaces import Network, Node, stand_still, wait_until
 
 Values = dict[str, float]
 
@@ -92,7 +92,7 @@ def cpu(program: Program, count: int, interval_ms: int) -> Values:
     ):
         await_up(daemon, count)
         await_up(peer, count)
-        wait_until(lambda: False, 2)
+        stand_still(2)
         losses = daemon.count(") Entering Down state")
         used = processor_per_minute(daemon._pid_of("bfd"), LOOK_SECONDS)
         return {"cpu": used, "lost": daemon.count(") Entering Down state") - losses}
@@ -112,7 +112,7 @@ def capacity(program: Program, counts: dict[Program, int], interval_ms: int) -> 
         peer.wait_for("bfd: STARTING → RUNNING")
         wait_until(lambda: sessions_up(peer) == count, 60, every=0.5)
         # Past the poll sequences and what else follows the start.
-        wait_until(lambda: False, 3)
+        stand_still(3)
         losses = times_down(peer)
         used = processor_per_minute(daemon._pid_of("bfd"), LOOK_SECONDS)
         if sessions_up(peer) < count:
@@ -162,7 +162,7 @@ def act(program: Program, interval_ms: int, *, realtime: bool = True) -> Values:
                     program(ours, mine, wrapper=wrapper) as daemon,
                 ):
                     daemon.wait_for("(VI_1) Entering MASTER STATE", seconds=15)
-                    wait_until(lambda: False, 1.5)
+                    stand_still(1.5)
                     late.append(lose(theirs, bfd, vrrp) - 3 * interval_ms)
                 theirs.set_link("eth0", "up")
     return {"late": median(late), "worst": max(late)}
@@ -172,7 +172,7 @@ def lose(theirs: Node, bfd: Capture, vrrp: Capture) -> float:
     """Silence the neighbour; ms from its last packet to the first advertisement with priority 0."""
     bfd.clear()
     vrrp.clear()
-    wait_until(lambda: False, 0.2)
+    stand_still(0.2)
     # Its packets stop, and nothing else is told of it: no carrier goes down on our side.
     theirs.run(
         [
@@ -234,9 +234,9 @@ def told(program: Program, interval_ms: int, *, realtime: bool = True) -> Values
                 if not realtime:
                     make_ordinary(mine.pid, subscriber.pid)
                 subscriber.knows("s0", True)
-                wait_until(lambda: False, 0.3)
+                stand_still(0.3)
                 wire.clear()
-                wait_until(lambda: False, 0.1)
+                stand_still(0.1)
                 peer.kill()
                 told_us = subscriber.knows("s0", False)
                 heard = [f.time_us for f in wire.drain() if is_udp(f) and not f.outgoing]
@@ -270,7 +270,7 @@ def hung(program: Program, interval_ms: int) -> Values:
             make_realtime(mine.pid, peer.pid, subscriber.pid)
             for _ in range(LOSSES):
                 subscriber.knows("s0", True)
-                wait_until(lambda: False, 0.2)
+                stand_still(0.2)
                 stopped_us = time.monotonic_ns() // 1000
                 mine.signal(signal.SIGSTOP)
                 took.append((subscriber.knows("s0", False) - stopped_us) / 1000)
@@ -289,7 +289,7 @@ def lateness(program: Program, *, hogs: bool, realtime: bool) -> Values:
             mine.becomes("Up", "s0", seconds=15)
             if realtime:
                 make_realtime(mine.pid)
-            wait_until(lambda: False, 8)
+            stand_still(8)
             mine.stop()
             found = sorted(map(int, kept.read_text().split()))
     return {"p50": found[len(found) // 2], "p99": found[len(found) * 99 // 100], "worst": found[-1]}

@@ -17,7 +17,7 @@ import pytest
 
 from tests.bench.stage import NotMeasuredError, Program, processor_time
 from tests.support.daemon import Daemon, Keepalived
-from tests.support.namespaces import Network, Node, wait_until
+from tests.support.namespaces import Network, Node, stand_still, wait_until
 from tests.support.servers import make_certificate
 
 Values = dict[str, float]
@@ -162,7 +162,7 @@ def cost_of_checks(program: Program, kind: str, count: int = SERVERS) -> Values:
                 raise NotMeasuredError("the checks do not come to their pace")
             pid = daemon._pid_of("checkers")
             before, opened, start = processor_time(pid), connections(node), time.monotonic()
-            wait_until(lambda: False, LOOK_SECONDS, every=LOOK_SECONDS)
+            stand_still(LOOK_SECONDS)
             checks = connections(node) - opened
             used = processor_time(pid) - before
             return {

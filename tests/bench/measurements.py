@@ -29,7 +29,7 @@ from tests.support.adverts import Sender, advert
 from tests.support.capture import Advert
 from tests.support.daemon import Daemon, Keepalived, descendants, proportional_memory
 from tests.support.keepalived import configuration, vrrp_instance
-from tests.support.namespaces import Node, wait_until
+from tests.support.namespaces import Node, stand_still, wait_until
 
 LOOK_SECONDS = 20.0
 """How long processor time is looked at."""
@@ -95,7 +95,7 @@ def running(watch: Watch, daemon: Daemon) -> Values:
 
 def settle(watch: Watch, daemon: Daemon) -> None:
     """Past the second burst of announcements, five seconds after becoming master."""
-    wait_until(lambda: False, 7)
+    stand_still(7)
     watch.clear()
     assert daemon.process is not None
     if daemon.process.poll() is not None:
@@ -220,12 +220,12 @@ def lost_child(program: Program, tries: int) -> Values:
             high, low = program(one, pair_text(150, 0.1)), program(two, pair_text(100, 0.1))
             try:
                 elect(high, low, watch, 0.1)
-                wait_until(lambda: False, 0.1 * attempt / tries)
+                stand_still(0.1 * attempt / tries)
                 with AddressNews(one) as news:
                     moment = now_us()
                     os.kill(high.vrrp_pid(), signal.SIGKILL)
                     silences.append((first_spoken(watch, moment, 6, outgoing=False).time_us - moment) / 1000)
-                    wait_until(lambda: False, 0.5)
+                    stand_still(0.5)
                     taken += bool(spoken(watch, moment, outgoing=True))
                     left += bool(news.removed())
             finally:
@@ -250,7 +250,7 @@ def reload_one_of_many(program: Program, count: int) -> Values:
         if wait_until(lambda: one.holds(address), 15, every=0.02) is None:
             raise NotMeasuredError("the address was not changed")
         applied = (time.monotonic() - moment) * 1000
-        wait_until(lambda: False, 2.5)
+        stand_still(2.5)
         lost = daemon.count("Entering BACKUP STATE") - daemon.count("Entering BACKUP STATE (init)")
         return {"applied": applied, "gap": largest_gap(watch.adverts()), "lost": lost}
 
@@ -263,7 +263,7 @@ def cadence(program: Program, *, hogs: bool) -> Values:
         with program(one, text) as daemon, burning(HOGS if hogs else 0):
             watch.wait_for_all(1, 20)
             settle(watch, daemon)
-            wait_until(lambda: False, LOOK_SECONDS)
+            stand_still(LOOK_SECONDS)
             times = [each.time_us / 1000 for each in spoken(watch, 0, outgoing=False)]
     gaps = sorted(after - before for before, after in itertools.pairwise(times))
     if not gaps:
@@ -296,7 +296,7 @@ def reload_adds_vmacs(program: Program, count: int) -> Values:
             if wait_until(lambda: one.ip("link", "show").count("vrrp.") >= count, 60, every=0.05) is None:
                 raise NotMeasuredError("the VMACs were not made")
             made = (time.monotonic() - moment) * 1000
-            wait_until(lambda: False, 3)
+            stand_still(3)
             return {"gap": largest_gap(watch.adverts()), "made": made}
 
 

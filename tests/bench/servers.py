@@ -11,7 +11,7 @@ from tests.support.daemon import Kad, proportional_memory
 from tests.support.ipvs_double import IpvsDouble, KadWithIpvs, KeepalivedWithIpvs, redirection
 from tests.support.keepalived import vrrp_instance
 from tests.support.lvs import Farm
-from tests.support.namespaces import Network, wait_until
+from tests.support.namespaces import Network, stand_still, wait_until
 
 TCP = "TCP_CHECK {{\nconnect_timeout 3\nwarmup {warmup}\ndelay_before_retry 1\nretry {retry}\n}}"
 
@@ -45,7 +45,7 @@ def death_to_removal(program: Program, tries: int) -> Values:
                 if wait_until(lambda: farm.asked["one"] > 2, 20, every=0.01) is None:
                     raise NotMeasuredError("no checks are seen")
                 for number in range(tries):
-                    wait_until(lambda: False, number / tries)
+                    stand_still(number / tries)
                     farm.stop(node, "127.1.0.1", PORT)
                     start = time.monotonic()
                     told = number + 1
@@ -82,7 +82,7 @@ def reload_beside_adverts(program: Program, count: int) -> Values:
             if wait_until(lambda: connections(one) > count // 20, 120, every=0.1) is None:
                 raise NotMeasuredError("no checks are seen")
             watch.wait_for_all(1, 20)
-            wait_until(lambda: False, 5)
+            stand_still(5)
             watch.clear()
             began_us, sent = now_us(), ipvs.changes
             daemon.configure(instance + services(count, delay_loop=60, changed=1))
@@ -97,7 +97,7 @@ def reload_beside_adverts(program: Program, count: int) -> Values:
                 daemon.reload()
                 if wait_until(lambda: ipvs.changes > sent, 60, every=0.01) is not None:
                     values["reload"] = (time.monotonic() - start) * 1000
-            wait_until(lambda: False, 3)
+            stand_still(3)
             values["changed"] = ipvs.changes - sent
             values["gap"] = largest_gap(watch.adverts(began_us))
             return values
@@ -122,7 +122,7 @@ def many_servers(program: Program, count: int) -> Values:
             if wait_until(lambda: ipvs.size == count, 120) is None:
                 raise NotMeasuredError(f"{ipvs.size} of {count} are in")
             values: Values = {"start": (time.monotonic() - begun) * 1000, "commands": ipvs.changes}
-            wait_until(lambda: False, 3)
+            stand_still(3)
             values["memory"] = proportional_memory([kad._pid_of("checkers")]) / count
             kad.configure(services(count, delay_loop=3600, warmup=3600, changed=1))
             begun, sent = time.monotonic(), ipvs.changes

@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.support.capture import Advert, Capture
 from tests.support.daemon import Daemon, Kad, Keepalived
 from tests.support.keepalived import configuration, vrrp_instance
-from tests.support.namespaces import Network, Node, wait_until
+from tests.support.namespaces import Network, Node, stand_still, wait_until
 
 Program = type[Daemon]
 PROGRAMS: tuple[Program, Program] = (Kad, Keepalived)
@@ -129,7 +129,7 @@ def processor_time(pid: int) -> float:
 def processor_per_minute(pid: int, seconds: float) -> float:
     """Processor seconds a minute, looked at for this long."""
     before, start = processor_time(pid), time.monotonic()
-    wait_until(lambda: False, seconds, every=seconds)
+    stand_still(seconds)
     return (processor_time(pid) - before) / (time.monotonic() - start) * 60
 
 

@@ -21,7 +21,7 @@ from tests.support.control import status_of
 from tests.support.daemon import Daemon, Kad, Keepalived, descendants
 from tests.support.freezer import frozen
 from tests.support.keepalived import configuration, needs_keepalived, vrrp_instance
-from tests.support.namespaces import Network, Node, needs_namespaces, poll, wait_until
+from tests.support.namespaces import Network, Node, needs_namespaces, poll, stand_still
 from tests.support.neighbours import who_answers
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.slow, pytest.mark.alone]
@@ -118,7 +118,7 @@ def begin(stage: Stage, *, master: str) -> None:
 
 def sleep_us(microseconds: int) -> int:
     """The time a stall lasts. Returns the moment afterwards, CLOCK_REALTIME microseconds."""
-    wait_until(lambda: False, microseconds / 1e6, every=0.01)
+    stand_still(microseconds / 1e6)
     return time.time_ns() // 1000
 
 

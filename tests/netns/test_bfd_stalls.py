@@ -16,7 +16,7 @@ from tests.support.daemon import Kad, descendants
 from tests.support.freezer import frozen
 from tests.support.keepalived import configuration, vrrp_instance
 from tests.support.metronome import undisturbed
-from tests.support.namespaces import Network, Node, poll, remains, wait_until
+from tests.support.namespaces import Network, Node, poll, remains, stand_still
 
 pytestmark = [pytest.mark.root, pytest.mark.alone]
 
@@ -60,9 +60,9 @@ def up(nodes: tuple[Node, Node], *, patient: bool) -> Iterator[tuple[BfdNode, Bf
         yield one, two
 
 
-def stand_still(seconds: float, *pids: int) -> None:
+def freeze(seconds: float, *pids: int) -> None:
     with frozen(pids):
-        wait_until(lambda: False, seconds)
+        stand_still(seconds)
 
 
 def hears(node: BfdNode) -> None:
@@ -84,7 +84,7 @@ def test_what_arrived_while_it_stood_still_counts(nodes: tuple[Node, Node], seco
         with up(nodes, patient=True) as (one, two):
             for _ in range(TIMES):
                 before = one.session("peer").counters["packets_received"]
-                stand_still(seconds, one.pid)
+                freeze(seconds, one.pid)
                 heard = one.session("peer").counters["packets_received"] - before
                 assert heard >= seconds / 0.05, "what lay in the socket"
                 hears(one)
@@ -101,7 +101,7 @@ def test_where_all_stood_still_nobody_is_lost(nodes: tuple[Node, Node], seconds:
     def attempt() -> None:
         with up(nodes, patient=False) as (one, two):
             for _ in range(TIMES):
-                stand_still(seconds, one.pid, two.pid)
+                freeze(seconds, one.pid, two.pid)
                 hears(one)
                 hears(two)
             never_down(one, two)
@@ -113,7 +113,7 @@ def test_who_died_meanwhile_is_lost_all_the_same(nodes: tuple[Node, Node]) -> No
     with up(nodes, patient=True) as (one, two):
         with frozen([one.pid]):
             two.kill()
-            wait_until(lambda: False, LONGER_S)
+            stand_still(LONGER_S)
         one.becomes("Down", "peer", seconds=2)
         assert one.session("peer").diagnostic == "DETECTION_TIME_EXPIRED"
         two.incarnation = 0
@@ -208,7 +208,7 @@ def test_a_node_that_stood_still_gives_nothing_up(nodes: tuple[Node, Node], who:
             told = [kad.count(words) for words in LOSSES]
             for _ in range(TIMES):
                 before = received(kad)
-                stand_still(LONGER_S, *pids)
+                freeze(LONGER_S, *pids)
                 poll(lambda wanted=before + 5: received(kad) > wanted, "packets")  # type: ignore[misc]
                 remains(lambda: is_alive(kad), "the server up", seconds=0.5, every=0.05)
             assert [kad.count(words) for words in LOSSES] == told, kad.said()
@@ -225,7 +225,7 @@ def test_a_node_that_stood_still_acts_on_what_was_lost_meanwhile(nodes: tuple[No
     with daemons(nodes, patient=True) as (kad, peer):
         with frozen(family(kad)):
             peer.kill_all()
-            wait_until(lambda: False, LONGER_S)
+            stand_still(LONGER_S)
         kad.wait_for("(VI_1) Entering FAULT STATE", seconds=3)
         poll(lambda: not is_alive(kad), "the server down")
         assert "(peer) Entering Down state (Local diagnostic - Control Detection Time Expired" in kad.said()

@@ -88,6 +88,11 @@ def wait_until(condition: Callable[[], bool], seconds: float, every: float = 0.0
     return None
 
 
+def stand_still(seconds: float) -> None:
+    """Let time pass, as long as a stall or a measurement lasts. Whoever waits for something polls."""
+    time.sleep(seconds)
+
+
 def remains(condition: Callable[[], bool], what: str, *, seconds: float, every: float = 0.005) -> None:
     """Fail the test if ``condition`` is false at any look during ``seconds``."""
     limit = time.monotonic() + seconds

@@ -46,6 +46,12 @@ class Bench:
             assert time.monotonic() < limit, self.ended
             await asyncio.sleep(0.002)
 
+    async def remains(self, holds: Callable[[], bool], seconds: float) -> None:
+        limit = time.monotonic() + seconds
+        while time.monotonic() < limit:
+            assert holds()
+            await asyncio.sleep(0.002)
+
 
 def run(body: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(body())  # type: ignore[arg-type]
@@ -237,8 +243,7 @@ def test_an_instance_there_is_no_room_for_does_not_hold_up_another(monkeypatch: 
         await bench.until(lambda: attempts[0] > runner.START_LIMIT)
         bench.runner.close()
         tried = attempts[0]
-        await asyncio.sleep(0.03)
-        assert attempts[0] == tried
+        await bench.remains(lambda: attempts[0] == tried, 0.03)
 
     run(body)
 
@@ -250,8 +255,7 @@ def test_closing_leaves_running_scripts_alone_and_loses_no_descriptor(tmp_path: 
     async def body() -> None:
         bench = Bench()
         bench.runner.submit("V", 1, (shell(f"sleep 0.2; echo yes > {done}"),))
-        while not bench.runner.running:
-            await asyncio.sleep(0.001)
+        await bench.until(lambda: bench.runner.running > 0)
         bench.runner.close()
         assert bench.runner.running == 0
 
