@@ -7,6 +7,8 @@ PYTEST := $(BIN)/python -m pytest -q --durations=10
 # Test files beside each other: most of their time is waiting. Each makes namespaces of its own. They begin in
 # the order of tests/conftest.py, the longest first.
 BESIDE := --dist loadfile --no-loadscope-reorder
+# A quick test that has not ended by then never will.
+QUICK := -o faulthandler_timeout=120 -o faulthandler_exit_on_timeout=true
 REAL := tests/interop tests/netns tests/process
 
 .PHONY: help demo run check test soak bench packages prepared clean vm sim
@@ -41,7 +43,7 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -p tests.support.garbage -q -n auto tests/unit tests/golden tests/property
+	$(BIN)/python -m pytest $(QUICK) -p tests.support.garbage -q -n auto tests/unit tests/golden tests/property
 
 # Root of a Debian gets what the tests compare with; without it they say what was skipped, and why.
 prepared:

@@ -289,4 +289,11 @@ def test_on_the_eve_of_a_loss_vrrp_alone_is_told_and_wakes_up_elsewhere(
 
 
 def test_without_vrrp_nobody_is_told_of_an_eve(family: Family) -> None:
-    family.publisher().rouse(monotonic_us())
+    publisher = family.publisher()
+    check = Listener(family, Role.CHECK)
+    family.until(lambda: check.received)
+    publisher.rouse(monotonic_us())
+    publisher.tell(level("a", True), to_vrrp=False, to_checker=True)
+    family.until(lambda: len(check.received) > 1)
+    assert not any(isinstance(each, BfdEve) for each in check.received), "check has nothing to prepare"
+    check.close()

@@ -222,6 +222,7 @@ def test_who_sleeps_as_announced_is_left_alone_and_who_is_stopped_in_its_sleep_i
     while not watcher.verdicts:
         assert not is_asleep("T")
         watcher.look(seen("T"), after_us=0)
+        assert watcher.now_us - stopped_at_us <= LIMIT
     assert watcher.verdicts[0][1] == Verdict.KILL
     assert watcher.now_us - stopped_at_us == LIMIT
 

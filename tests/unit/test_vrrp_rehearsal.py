@@ -1,6 +1,10 @@
 """The rehearsal goes through what it is for, and leaves nothing behind."""
 
+import pytest
+
+from kad_vrrp.core import rehearsal
 from kad_vrrp.core.actions import State
+from kad_vrrp.core.record import Remembered
 from kad_vrrp.core.rehearsal import ACTS, LossRehearsal, _Stage, rehearse
 
 
@@ -41,5 +45,23 @@ def test_a_lost_session_takes_masters_into_fault() -> None:
             assert {each.state for each in stage.engine.report().instances} == {State.FAULT}
 
 
-def test_it_can_be_repeated() -> None:
+class Played(_Stage):
+    """A stage that is remembered."""
+
+    all: list[_Stage] = []
+
+    def __init__(self, remembered: dict[str, Remembered]) -> None:
+        super().__init__(remembered)
+        self.all.append(self)
+
+
+def test_it_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Played, "all", [])
+    monkeypatch.setattr(rehearsal, "_Stage", Played)
     rehearse(2)
+    assert len(Played.all) == 4, "each life has a next one"
+    for first, reborn in (Played.all[:2], Played.all[2:]):
+        assert {each.state for each in first.engine.report().instances} == {State.BACKUP}
+        assert {each.state for each in reborn.engine.report().instances} == {State.INIT}
+        assert len(first.adverts) > len(reborn.adverts) >= 2
+    assert len({len(each.adverts) for each in Played.all}) == 2, "the second round is the first"
