@@ -12,6 +12,7 @@ from kad.config.assemble import defaults
 from kad.config.build import blocks
 from kad.config.grammar.language import LANGUAGE
 from kad.config.grammar.root import ROOT
+from kad.config.grammar.routes import ENCAP
 from kad.config.model.vrrp import VrrpInstance, VrrpSettings
 from kad.config.schema import ALL, Block, Row
 from kad.ipc.messages import Role
@@ -42,7 +43,7 @@ def entries(block: Block) -> Iterator[tuple[str, Row, Block]]:
         for option in block.item.kind.options:
             yield block.path, option, block
             for inner in option.kind.options:
-                yield "routes/encap", inner, block
+                yield ENCAP.path, inner, block
 
 
 def page() -> str:

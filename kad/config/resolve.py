@@ -13,6 +13,7 @@ from kad.addresses import INET, INET6, is_link_local
 from kad.config.alerts import alerts
 from kad.config.assemble import assemble, defaults
 from kad.config.model.vrrp import (
+    OWNER,
     AuthHmac,
     AuthType,
     Tracking,
@@ -24,7 +25,6 @@ from kad.config.schema import Frame, Reading
 from kad.errors import ExitStatus
 from kad.units import US_PER_CENTISECOND, US_PER_SECOND
 
-OWNER = 255
 DEFAULT_GROUPS = {INET: "224.0.0.18", INET6: "ff02::12"}
 ADVERTISABLE = {INET: 255, INET6: 89}
 """Addresses that fit in an advert: the count has 8 bits, and an IPv6 one must fit an Ethernet frame."""

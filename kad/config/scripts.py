@@ -121,11 +121,13 @@ def script(appended: str = "") -> Kind:
     return Kind("script [user [group]]" + (f" ({appended} appended)" if appended else ""), read)
 
 
-def command_alone(reading: Reading, frame: Frame, statement: Statement) -> list[str] | None:
-    """argv of a keyword that takes a command and nothing else; None after reporting."""
+def command_alone(reading: Reading, frame: Frame, statement: Statement) -> object:
+    """Reads a keyword that takes a command and nothing else, as argv. Of none is told when its block ends."""
+    if len(statement.texts) < 2:
+        return NOTHING
     command = read_command(reading, frame, statement)
     if command is None:
-        return None
+        return NOTHING
     argv, more = command
     if more:
         remedy = f'{statement.texts[0]} "COMMAND ARGUMENT …", in quotes as a whole'

@@ -25,7 +25,6 @@ from kad.config.source import (
     DiskReader,
     Found,
     Reader,
-    TextReader,
     Unreadable,
 )
 from kad.config.transcript import Transcript
@@ -76,13 +75,6 @@ def read_tree(
     return ConfigurationText(
         builder.root, builder.findings.result(), builder.digest.hexdigest(), builder.holds_bytes
     )
-
-
-def parse_text(
-    text: str | bytes, name: str = "keepalived.conf", *, config_id: str | None = None, seed: int | None = None
-) -> ConfigurationText:
-    """The same for one text in memory."""
-    return read_tree(name, config_id=config_id, reader=TextReader({name: text}), seed=seed)
 
 
 _Usual = tuple[list[str], str, int]

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
+from kad.dumps.wording import MASKED
+
 if TYPE_CHECKING:
     from kad.config.model.config import Config
 
 INDENT = "  "
-MASKED = "********"
 
 
 def dump(config: Config) -> tuple[str, ...]:

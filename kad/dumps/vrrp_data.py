@@ -22,8 +22,7 @@ from kad.config.model.vrrp import (
     VrrpInstance,
 )
 from kad.dumps.states import wanted_state
-from kad.dumps.vrrp_json import MASKED
-from kad.dumps.wording import address_text, command_text, interface_of, route_text, rule_text, vmac_of
+from kad.dumps.wording import MASKED, address_text, command_text, interface_of, route_text, rule_text, vmac_of
 from kad.ipc.reports import InstanceReport, VrrpReport
 from kad.units import US_PER_SECOND
 

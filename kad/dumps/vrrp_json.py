@@ -15,11 +15,10 @@ from msgspec.structs import replace
 from kad.config.model.track import TrackProcess
 from kad.config.model.vrrp import AuthType, NotifyScripts, VirtualAddress, VrrpConfiguration, VrrpInstance
 from kad.dumps.states import NUMBERS, wanted_state
-from kad.dumps.wording import address_text, command_text, interface_of, route_text, rule_text, vmac_of
+from kad.dumps.wording import MASKED, address_text, command_text, interface_of, route_text, rule_text, vmac_of
 from kad.ipc.reports import InstanceReport, ProcessTrackerReport, VrrpReport
 from kad.units import US_PER_SECOND
 
-MASKED = "********"
 _SCRIPTS = (
     ("script_backup", "backup"),
     ("script_master", "master"),

@@ -5,10 +5,11 @@ from __future__ import annotations
 from kad.addresses import INET6, family_of
 from kad.config.model.routing import MAIN_TABLE, UNICAST, NextHop, Route, Rule, RuleAction
 from kad.config.model.script import ScriptCommand
-from kad.config.model.vrrp import VirtualAddress, VrrpInstance
+from kad.config.model.vrrp import FOREVER, VirtualAddress, VrrpInstance
 
 SCOPES = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
-FOR_EVER = 0xFFFFFFFF
+MASKED = "********"
+"""In the place of a password."""
 _FLAGS = ((0x10, " home"), (0x02, " -nodad"), (0x100, " mngtmpaddr"), (0x200, " noprefixroute"))
 _AUTOJOIN = 0x400
 
@@ -68,7 +69,7 @@ def _flags(address: VirtualAddress, is_ipv6: bool) -> list[str]:
 def _lifetime(seconds: int) -> str:
     if seconds == 0:
         return " deprecated"
-    return " preferred_lft forever" if seconds == FOR_EVER else f" preferred_lft {seconds}"
+    return " preferred_lft forever" if seconds == FOREVER else f" preferred_lft {seconds}"
 
 
 _KINDS = {

@@ -30,10 +30,8 @@ NLM_F_CAPPED = 0x100
 NLM_F_ACK_TLVS = 0x200
 """On an error reply: attributes follow."""
 
-NLMSG_NOOP = 1
 NLMSG_ERROR = 2
 NLMSG_DONE = 3
-NLMSG_OVERRUN = 4
 
 _NESTED = 0x8000
 _TYPE_MASK = 0x3FFF

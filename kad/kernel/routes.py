@@ -50,7 +50,8 @@ _LABEL = Layout(">I")
 
 IPV6_METRIC = 1024
 """What the kernel makes of an IPv6 route without a metric."""
-_SMALL_TABLE = 256
+SMALL_TABLE = 256
+"""Tables from here on do not fit into the header."""
 
 
 class MissingInterface(KadError):
@@ -85,7 +86,7 @@ def _body(route: Route, table: int, scope: int, index_of: IndexOf) -> bytes:
         route.prefix_length,
         route.source_length,
         route.tos,
-        table if table < _SMALL_TABLE else 0,
+        table if table < SMALL_TABLE else 0,
         route.protocol,
         scope,
         route.kind,

@@ -21,6 +21,7 @@ from kad.kernel.encoder import (
     u64_big,
 )
 from kad.kernel.links import AF_INET, AF_INET6
+from kad.kernel.routes import SMALL_TABLE
 
 RTM_NEWRULE, RTM_DELRULE = 32, 33
 RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE = 8, 19
@@ -53,7 +54,6 @@ _ACTIONS = {
 _RULE = Layout("=BBBBBBBBI")
 _USERS = Layout("=II")
 _PORTS = Layout("=HH")
-_SMALL_TABLE = 256
 
 
 def body(rule: Rule) -> bytes:
@@ -63,7 +63,7 @@ def body(rule: Rule) -> bytes:
         rule.destination_length,
         rule.source_length,
         rule.tos,
-        rule.table if rule.table < _SMALL_TABLE else 0,
+        rule.table if rule.table < SMALL_TABLE else 0,
         0,
         0,
         _ACTIONS[rule.action],

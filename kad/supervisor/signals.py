@@ -12,7 +12,6 @@ SIGSTATE = signal.SIGUSR1
 SIGSTATS = signal.SIGUSR2
 SIGJSON = signal.SIGRTMIN + 2
 SIGSTATS_CLEAR = signal.SIGRTMAX - 1
-SIGTDATA = signal.SIGRTMAX
 
 FORWARDED = (SIGSTATE, SIGSTATS, SIGJSON, SIGSTATS_CLEAR)
 """For a child's dump or statistics: passed to control."""

@@ -6,10 +6,7 @@ from typing import assert_never
 from msgspec import Struct
 
 from kad.config.model.track import TrackProcess
-from kad.units import NEVER as NEVER  # the VRRP core finds it here
-
-COMM_LENGTH = 15
-"""Bytes of a process's name that the kernel keeps."""
+from kad.units import NEVER
 
 
 class Pattern(Struct, frozen=True):

@@ -14,7 +14,6 @@ LENGTH = 24
 """Bytes of the mandatory section."""
 LENGTH_AUTHENTICATED = 26
 """The least with an Authentication section."""
-INTERVAL_LIMIT_US = 0xFFFF_FFFF
 
 _LAYOUT = Layout("!BBBBIIIII")
 

@@ -16,8 +16,6 @@ from kad.config.model.check import (
     VirtualServerGroup,
 )
 
-WEIGHT_LIMIT = 0x7FFFFFFF
-
 
 class Service(Struct, frozen=True, gc=False):
     """One line of a virtual server: an address with a port, a range of addresses, or a firewall mark.

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 
 from kad.addresses import INET6, family_of
 from kad.config.model.vrrp import VrrpInstance
+from kad.units import NEVER
 from kad_vrrp.core.actions import AddressEntry, Announce, Entry
-from kad_vrrp.core.context import NEVER, Context
+from kad_vrrp.core.context import Context
 from kad_vrrp.core.garp import AnnouncementSchedule, frame_for
 
 _Entries = tuple[AddressEntry, ...]

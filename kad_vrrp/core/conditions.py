@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from kad.addresses import INET6, family_of, is_link_local
 from kad.config.model.vrrp import VrrpInstance
 from kad.config.needed_interfaces import needed_interfaces
+from kad.units import NEVER
 from kad_vrrp.core.actions import Entry
-from kad_vrrp.core.context import NEVER
 from kad_vrrp.core.events import LinkChanged
 
 FIRST_REFUSAL_US = 10_000_000

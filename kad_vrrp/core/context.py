@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from kad_vrrp.core.garp import Pacer
     from kad_vrrp.core.instance import Instance
 
-NEVER = 1 << 62
-"""An instant that does not come, in microseconds."""
-
 
 class Ending(Enum):
     """Why an instance is on its way out."""

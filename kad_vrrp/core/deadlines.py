@@ -2,7 +2,7 @@
 
 from heapq import heappop, heappush, heapreplace
 
-from kad_vrrp.core.context import NEVER
+from kad.units import NEVER
 from kad_vrrp.core.instance import Instance
 
 

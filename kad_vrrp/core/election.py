@@ -3,7 +3,7 @@
 from enum import Enum
 
 from kad.addresses import packed
-from kad_vrrp.core.context import NEVER
+from kad.units import NEVER
 from kad_vrrp.core.priority import STOPPING
 
 

@@ -12,9 +12,10 @@ from typing import assert_never
 from kad.ipc.reports import VrrpReport
 from kad.track.process import ProcessesCounted
 from kad.track.script import ScriptEnded
+from kad.units import NEVER
 from kad_vrrp.core import deletions
 from kad_vrrp.core.actions import Action, AddressEntry, Entry, LogLevel, State
-from kad_vrrp.core.context import NEVER, Context, EngineSettings
+from kad_vrrp.core.context import Context, EngineSettings
 from kad_vrrp.core.deadlines import Deadlines
 from kad_vrrp.core.events import (
     AddressDeleted,

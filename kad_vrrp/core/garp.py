@@ -7,9 +7,9 @@ from typing import Protocol
 
 from kad.addresses import INET6, family_of, packed
 from kad.config.model.vrrp import GarpGroup, GarpSettings
+from kad.units import NEVER
 from kad.wire import MAC_LENGTH, internet_checksum, ipv6_pseudo_header
 from kad_vrrp.core.actions import AddressEntry
-from kad_vrrp.core.context import NEVER
 from kad_vrrp.core.events import LinkChanged
 
 _BROADCAST = b"\xff" * MAC_LENGTH

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
+from kad.config.model.vrrp import OWNER
 from kad.notify.policy import NotifyEvent, instance_line, lower_priority_commands
 from kad.units import in_seconds
 from kad_vrrp.core.actions import LogLevel, Notify, State
@@ -17,7 +18,7 @@ from kad_vrrp.core.election import (
 from kad_vrrp.core.events import AdvertReceived, Way
 from kad_vrrp.core.familiar import familiar_packet
 from kad_vrrp.core.packet import Advertisement, DropReason, PacketError, judge
-from kad_vrrp.core.priority import OWNER, REDUCED_OWNER
+from kad_vrrp.core.priority import REDUCED_OWNER
 from kad_vrrp.core.stall import gives_up_mastery
 from kad_vrrp.core.timers import VERSION_3
 

@@ -5,8 +5,8 @@ Addresses, and the routes and rules that go with them.
 
 from msgspec import Struct
 
+from kad.units import NEVER
 from kad_vrrp.core.actions import AddressEntry, ChangeAddresses, Entry
-from kad_vrrp.core.context import NEVER
 from kad_vrrp.core.events import AddressFailure, PlanDone
 from kad_vrrp.core.resources import Holding, Plan, digest, from_bits, plan, to_bits
 

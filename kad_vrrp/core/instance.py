@@ -7,9 +7,9 @@ announcements and the notifications. Whatever is killed in between, the record s
 
 from __future__ import annotations
 
-from kad.config.model.vrrp import Tracking, VrrpInstance, WantedState
+from kad.config.model.vrrp import OWNER, Tracking, VrrpInstance, WantedState
 from kad.notify.policy import NotifyState
-from kad.units import in_seconds
+from kad.units import NEVER, in_seconds
 from kad_vrrp.core import deletions, participation
 from kad_vrrp.core import record as records
 from kad_vrrp.core.actions import (
@@ -27,7 +27,7 @@ from kad_vrrp.core.advertiser import Transmitter, advertised_addresses, receive_
 from kad_vrrp.core.announcer import Announcer
 from kad_vrrp.core.authentication import authenticator_for
 from kad_vrrp.core.conditions import Conditions, interfaces_of, is_up
-from kad_vrrp.core.context import NEVER, Context, Ending
+from kad_vrrp.core.context import Context, Ending
 from kad_vrrp.core.descriptions import describe
 from kad_vrrp.core.election import OwnerConflict
 from kad_vrrp.core.events import PlanDone
@@ -35,7 +35,7 @@ from kad_vrrp.core.familiar import Familiar
 from kad_vrrp.core.holdings import DeletionGuard, Holdings
 from kad_vrrp.core.memory import record_of
 from kad_vrrp.core.notices import Notices, notify_state
-from kad_vrrp.core.priority import OWNER, effective_priority
+from kad_vrrp.core.priority import effective_priority
 from kad_vrrp.core.resources import entries_of, entry_of
 from kad_vrrp.core.stall import gives_up_mastery, listens_again, promised
 from kad_vrrp.core.stats import Statistics

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 
 from kad.config.model.vrrp import Tracking, VrrpInstance
 from kad.notify.policy import group_line, instance_line
-from kad.units import in_seconds
+from kad.units import NEVER, in_seconds
 from kad_vrrp.core.actions import Forget, LogLevel, SetPromoteSecondaries, State, Stopped, WriteFifo
-from kad_vrrp.core.context import NEVER, Context, Ending
+from kad_vrrp.core.context import Context, Ending
 from kad_vrrp.core.deadlines import Deadlines
 from kad_vrrp.core.events import ConfigurationChanged
 from kad_vrrp.core.instance import Instance

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kad.units import NEVER
 from kad_vrrp.core.actions import State
-from kad_vrrp.core.context import NEVER
 from kad_vrrp.core.priority import effective_priority
 from kad_vrrp.core.stall import promised
 

@@ -1,7 +1,7 @@
 """What priority an instance has at this moment. Pure."""
 
-OWNER = 255
-"""Address owner (RFC 9568 §5.2.4)."""
+from kad.config.model.vrrp import OWNER
+
 STOPPING = 0
 """The master leaves and says so (RFC 9568 §5.2.4)."""
 REDUCED_OWNER = OWNER - 1

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from kad.config.model.vrrp import VrrpInstance
+from kad.units import NEVER
 from kad_vrrp.core.actions import State
-from kad_vrrp.core.context import NEVER
 from kad_vrrp.core.instance import Instance
 from kad_vrrp.core.priority import effective_priority
 from kad_vrrp.core.resources import entries_of

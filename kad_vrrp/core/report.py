@@ -1,8 +1,8 @@
 """What the engine tells about its instances. Pure."""
 
 from kad.ipc.reports import GroupReport, InstanceReport, ObjectReport, VirtualAddressReport
+from kad.units import NEVER
 from kad_vrrp.core.actions import AddressEntry, State
-from kad_vrrp.core.context import NEVER
 from kad_vrrp.core.descriptions import describe
 from kad_vrrp.core.instance import Instance
 from kad_vrrp.core.sync_group import SyncGroup

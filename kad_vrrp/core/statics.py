@@ -9,8 +9,9 @@ from __future__ import annotations
 from msgspec import Struct
 
 from kad.ipc.reports import ObjectReport
+from kad.units import NEVER
 from kad_vrrp.core.actions import AddressEntry, ChangeAddresses, Entry, LogLevel
-from kad_vrrp.core.context import NEVER, Context
+from kad_vrrp.core.context import Context
 from kad_vrrp.core.descriptions import describe
 from kad_vrrp.core.events import AddressDeleted, LinkChanged, PlanDone, RouteDeleted, RouteReplaced
 from kad_vrrp.core.holdings import Holdings, is_tracked

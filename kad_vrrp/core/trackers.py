@@ -16,7 +16,7 @@ from kad.config.model.track import TrackFile, TrackProcess, TrackScript
 from kad.config.model.vrrp import SyncGroup, TrackedItem, Tracking, VrrpInstance
 from kad.ipc.reports import BfdTrackerReport, FileReport, ProcessTrackerReport, ScriptReport
 from kad.track.contribution import NONE, Contribution, of_state, of_value
-from kad.track.process import NEVER, Pattern, ProcessDue, ProcessesCounted, ProcessTracker, pattern_of
+from kad.track.process import Pattern, ProcessDue, ProcessesCounted, ProcessTracker, pattern_of
 from kad.track.script import (
     EndScript,
     RunScript,
@@ -28,6 +28,7 @@ from kad.track.script import (
     ScriptTracker,
     ScriptTurned,
 )
+from kad.units import NEVER
 from kad_vrrp.core.actions import LogLevel
 from kad_vrrp.core.events import BfdChanged, ConfigurationChanged, FileRead, LinkChanged
 

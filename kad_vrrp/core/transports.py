@@ -1,8 +1,9 @@
 """Which sockets the instances need, shared where equal, opened again after a failure. Pure."""
 
 from kad.config.model.vrrp import AuthType, VrrpInstance
+from kad.units import NEVER
 from kad_vrrp.core.actions import CloseTransport, OpenTransport, Transport
-from kad_vrrp.core.context import NEVER, Context
+from kad_vrrp.core.context import Context
 from kad_vrrp.core.packet import AH_PROTOCOL, PROTOCOL
 
 FIRST_RETRY_US = 1_000_000

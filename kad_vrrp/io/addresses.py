@@ -24,6 +24,7 @@ from msgspec import Struct
 
 from kad.addresses import packed, unpacked
 from kad.config.model.routing import PROTOCOL_MARK
+from kad.config.model.vrrp import FOREVER
 from kad.kernel.batch import NO_VERDICT, Outcome, ReceiveBuffer, Request, RequestQueue
 from kad.kernel.encoder import NLM_F_CREATE, NLM_F_EXCL, attribute, text, u8, u32
 from kad.kernel.links import (
@@ -61,7 +62,6 @@ from kad_vrrp.core.events import (
 from kad_vrrp.io.culprit import process_at
 from kad_vrrp.io.routing import Routing
 
-FOREVER = 0xFFFFFFFF
 _CACHE_INFO = Layout("=IIII")
 _ADD_FLAGS = NLM_F_CREATE | NLM_F_EXCL
 _MARK = u8(IFA_PROTO, PROTOCOL_MARK)

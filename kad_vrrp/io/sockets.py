@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 
 from kad.kernel.batch import force_receive_buffer
 from kad_vrrp.core.actions import SendAdvert, Transport
+from kad_vrrp.core.packet import INTERNET_CONTROL
 from kad_vrrp.io.receiving import Deliver, Receiver, stamp_packets
 
 _IP_FREEBIND = 15
@@ -27,7 +28,6 @@ _IPV6_CHECKSUM = 7
 _IPV6_FREEBIND = 78
 _CHECKSUM_AT = 6
 _PRIORITY_CONTROL = 7
-_INTERNET_CONTROL = 0xC0
 _HOP_LIMIT_MULTICAST = 255
 
 
@@ -121,7 +121,7 @@ class OpenSocket:
         made.setsockopt(socket.IPPROTO_IPV6, _IPV6_CHECKSUM, _CHECKSUM_AT)
         made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
         made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _INTERNET_CONTROL)
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, INTERNET_CONTROL)
         if transport.source:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, transport.unicast_ttl)
             made.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)

@@ -14,8 +14,9 @@ from kad.config.lexer import decomment, find_special, split_words
 from kad.config.preprocess import Budget
 from kad.config.script_words import Unbalanced, split_quoted, split_script
 from kad.config.source import TextReader, expand_braces
-from kad.config.text import ConfigurationText, parse_text, read_tree
+from kad.config.text import ConfigurationText, read_tree
 from kad.config.tree import Statement
+from tests.support.configuration import parse_text
 
 FRAGMENTS = [
     *(

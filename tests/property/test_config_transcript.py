@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kad.config.source import TextReader
-from kad.config.text import parse_text, read_tree
+from kad.config.text import read_tree
 from kad.config.transcript import Transcript
 from kad.config.tree import Statement
+from tests.support.configuration import parse_text
 
 
 def words(statements: list[Statement]) -> list[object]:

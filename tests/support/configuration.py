@@ -13,6 +13,7 @@ from kad.config.machine import FoundScript, LocalMachine, SslProblem, User
 from kad.config.model.check import SslContext
 from kad.config.model.script import ScriptCommand
 from kad.config.source import TextReader
+from kad.config.text import ConfigurationText, read_tree
 
 NAME = "keepalived.conf"
 SECURE = "script_user root\nenable_script_security"
@@ -21,6 +22,13 @@ _USERS = {"root": User("root", 0, 0), "alice": User("alice", 1000, 1000)}
 
 Finding = tuple[int, str, int]
 """Line (0: none), code, exit status."""
+
+
+def parse_text(
+    text: str | bytes, name: str = NAME, *, config_id: str | None = None, seed: int | None = None
+) -> ConfigurationText:
+    """The statements of one text in memory."""
+    return read_tree(name, config_id=config_id, reader=TextReader({name: text}), seed=seed)
 
 
 class InventedMachine(LocalMachine):

@@ -11,9 +11,10 @@ from kad.config.diagnostics import render
 from kad.config.includes import IncludeCheck, changed_check
 from kad.config.preprocess import MAX_LINE_BYTES, Budget
 from kad.config.source import TextReader
-from kad.config.text import ConfigurationText, parse_text, read_tree
+from kad.config.text import ConfigurationText, read_tree
 from kad.config.tree import Statement
 from kad.errors import Diagnostic, ExitStatus, Severity
+from tests.support.configuration import parse_text
 
 
 def told(result: ConfigurationText) -> list[tuple[str, int]]:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from kad.config.text import parse_text
 from kad.config.tree import Statement
 from kad.errors import Span
+from tests.support.configuration import parse_text
 
 
 def only(text: str) -> Statement:

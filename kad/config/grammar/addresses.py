@@ -7,7 +7,7 @@ from typing import Any
 
 from kad.addresses import INET, INET6, Prefix, family_of, parse_address
 from kad.config.encoding import as_bytes
-from kad.config.model.vrrp import VirtualAddress, VrrpSettings
+from kad.config.model.vrrp import FOREVER, VirtualAddress, VrrpSettings
 from kad.config.schema import NOTHING, Block, Frame, Kind, Reading, Row, Take
 from kad.config.tree import Statement
 from kad.config.values import (
@@ -24,7 +24,6 @@ IFA_F_HOMEADDRESS = 0x10
 IFA_F_MANAGETEMPADDR = 0x100
 IFA_F_NOPREFIXROUTE = 0x200
 IFA_F_MCAUTOJOIN = 0x400
-FOREVER = 0xFFFFFFFF
 SCOPES = {"global": 0, "universe": 0, "site": 200, "link": 253, "host": 254, "nowhere": 255}
 
 

@@ -223,13 +223,6 @@ UDP_CHECK = Block(
 # MISC_CHECK
 
 
-def _misc_path(reading: Reading, frame: Frame, statement: Statement) -> object:
-    if len(statement.texts) < 2:
-        return NOTHING  # said at the end of the block
-    argv = command_alone(reading, frame, statement)
-    return NOTHING if argv is None else argv
-
-
 def _misc_user(reading: Reading, frame: Frame, statement: Statement) -> object:
     names = statement.texts[1:]
     if not names:
@@ -291,7 +284,7 @@ MISC_CHECK = Block(
             *schedule_rows(retry="0"),
             Row(
                 "misc_path",
-                Kind("script", _misc_path),
+                Kind("script", command_alone),
                 "The command; status 0 means up.",
                 "argv",
                 default="required",

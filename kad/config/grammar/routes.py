@@ -648,10 +648,8 @@ def _rule_makes_sense(reading: Reading, frame: Frame, statement: Statement, item
 
 _ROUTE_TABLES = {static: {row.name: row for row in _route_rows(static)} for static in (False, True)}
 _RULE_TABLES = {static: {row.name: row for row in _rule_rows(static)} for static in (False, True)}
-_AS = {
-    static: _ROUTE_TABLES[static].setdefault("as", _ROUTE_TABLES[static]["as [to]"])
-    for static in (False, True)
-}
+for _table in _ROUTE_TABLES.values():
+    _table["as"] = _table["as [to]"]
 
 
 def list_block(

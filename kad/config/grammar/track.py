@@ -292,13 +292,6 @@ VRRP_TRACK_PROCESS = Block(
 # vrrp_script ---------------------------------------------------------------------------------------------
 
 
-def _script(reading: Reading, frame: Frame, statement: Statement) -> object:
-    if len(statement.texts) < 2:
-        return NOTHING
-    argv = command_alone(reading, frame, statement)
-    return NOTHING if argv is None else argv
-
-
 def _user(reading: Reading, frame: Frame, statement: Statement) -> object:
     if len(statement.texts) < 2:
         reading.missing(frame, statement, "user")
@@ -361,7 +354,9 @@ _COUNT = Kind("integer", _rise_fall, "", "1", str(INT_MAX), takes=1)
 VRRP_SCRIPT = Block(
     "vrrp_script",
     (
-        Row("script", Kind("script", _script), "Command to run.", "argv", default="required", acts=True),
+        Row(
+            "script", Kind("script", command_alone), "Command to run.", "argv", default="required", acts=True
+        ),
         Row("interval", _PERIOD, "How often it runs.", "interval_us", acts=True),
         Row("timeout", _PERIOD, "How long it may take.", "timeout_us", default="interval", acts=True),
         Row(

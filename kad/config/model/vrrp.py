@@ -13,6 +13,11 @@ from kad.config.model.routing import Route, Rule
 from kad.config.model.script import ScriptCommand
 from kad.config.model.track import TrackFile, TrackProcess, TrackScript
 
+OWNER = 255
+"""Priority of an address owner (RFC 9568 §5.2.4)."""
+FOREVER = 0xFFFFFFFF
+"""A lifetime of an address in seconds."""
+
 
 class WantedState(StrEnum):
     MASTER = "MASTER"
@@ -42,8 +47,8 @@ class VirtualAddress(Struct, frozen=True, omit_defaults=True):
     """IFA_F_* bits asked for: NODAD is set for IPv6 unless ``-nodad``, HOMEADDRESS, MANAGETEMPADDR,
     NOPREFIXROUTE, MCAUTOJOIN."""
     no_track: bool = False
-    preferred_lifetime: int = 0xFFFFFFFF
-    """Seconds; 0xFFFFFFFF is for ever, 0 deprecated."""
+    preferred_lifetime: int = FOREVER
+    """Seconds; 0 is deprecated."""
     use_vmac: bool = False
     track_group: str = ""
 
@@ -234,7 +239,7 @@ class VrrpInstance(Struct, frozen=True, omit_defaults=True):
     @property
     def is_owner(self) -> bool:
         """Address owner, RFC 9568 §5.2.4: priority 255."""
-        return self.priority == 255
+        return self.priority == OWNER
 
 
 class SyncGroup(Struct, frozen=True, omit_defaults=True):
