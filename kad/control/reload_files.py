@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import stat
 from collections.abc import Callable
 
 from kad.config.model.globals import Globals, Reloading
@@ -36,12 +37,8 @@ class ReloadFile:
     def create(self) -> None:
         if not self._path:
             return
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            descriptor = os.open(self._path, flags, 0o644)
-            # Whoever looks for it may be another user.
-            os.fchmod(descriptor, 0o644)
-            os.close(descriptor)
+            _make_empty(self._path)
         except OSError as error:
             logs.warning(f"reload_file {self._path}: {error.strerror}")
 
@@ -109,6 +106,18 @@ class ReloadTimeFile:
 
     def _forget(self) -> None:
         self._content, self._due = "", None
+
+
+def _make_empty(path: str) -> None:
+    """A FIFO that stands there is neither waited for nor changed. Raises OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o644)
+    try:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            # Whoever looks for it may be another user.
+            os.fchmod(descriptor, 0o644)
+    finally:
+        os.close(descriptor)
 
 
 def _first_line(path: str) -> str:
