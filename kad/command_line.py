@@ -11,6 +11,8 @@ from collections.abc import Generator, Iterator, Sequence
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
+from kad.config.numbers import c_integer
+
 
 class Mode(Enum):
     RUN = auto()
@@ -280,12 +282,8 @@ def _special(line: CommandLine, given: _Given, temporary_directory: str) -> None
 
 def _set_umask(line: CommandLine, text: str) -> None:
     """A number as C writes it: octal after 0, hexadecimal after 0x."""
-    try:
-        is_octal = len(text) > 1 and text[0] == "0" and text[1] not in "xX"
-        value = int(text, 8 if is_octal else 0)
-    except ValueError:
-        value = -1
-    if 0 <= value <= UMASK_LIMIT:
+    value = c_integer(text)
+    if value is not None and value <= UMASK_LIMIT:
         line.values["umask"] = value
     else:
         line.warnings.append(f"Invalid umask '{text}'")

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from kad.addresses import parse_address
 from kad.config.model.check import Connection, HttpGet, Schedule, Url
+from kad.config.numbers import whole_number
 from kad.runtime.clock import monotonic_us
 from kad_check.core.dialogues.http import request_of
 from kad_check.core.dialogues.http_response import (
@@ -168,9 +169,10 @@ def _read_option(letter: str, value: str) -> tuple[str, object]:
 
 
 def _number(text: str, what: str, low: int, high: int) -> int:
-    if text.isascii() and text.isdigit() and len(text) < 11 and low <= int(text) <= high:
-        return int(text)
-    raise UsageError(f"invalid {what} '{text}'")
+    number = whole_number(text, high, low)
+    if number is None:
+        raise UsageError(f"invalid {what} '{text}'")
+    return number
 
 
 # Fetching ------------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from kad.config.numbers import c_integer
+
 if TYPE_CHECKING:
     from kad.config.machine import Machine
 
@@ -60,15 +62,6 @@ LARGEST = {
 
 class UnknownName(Exception):
     """No file knows this name, or its number is too large."""
-
-
-def c_integer(text: str) -> int | None:
-    """A number in C's notation: 0x1f, 017, 15."""
-    base = 16 if text[:2] in ("0x", "0X") else 8 if text[:1] == "0" else 10
-    try:
-        return int(text, base) if text.isascii() and text[:1].isdigit() and "_" not in text else None
-    except ValueError:
-        return None
 
 
 def protocol_name(number: int) -> str:

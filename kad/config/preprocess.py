@@ -15,6 +15,7 @@ from kad.config.diagnostics import nearest
 from kad.config.encoding import as_bytes, as_text
 from kad.config.lexer import BLANKS, decomment, find_special, first_brace, first_reference
 from kad.config.loops import BadLoop, Loop, least_cost, read_loop
+from kad.config.numbers import is_digits
 from kad.errors import Severity
 
 MAX_LINE_BYTES = 1_022
@@ -364,7 +365,7 @@ class Preprocessor:
             return True  # ${_ENV} alone is empty, ${_RANDOM} has its defaults
         if not high:
             return False
-        if definition.numeric and not all(p.isdecimal() for p in parameters):
+        if definition.numeric and not all(map(is_digits, parameters)):
             self._error("definition-parameters", f"${{{name}}} takes numbers only", f"${{{name} 0 9}}")
             return False
         if not low <= len(parameters) <= high:

@@ -13,7 +13,7 @@ from typing import Any
 
 from kad.addresses import INET, Prefix, parse_prefix
 from kad.config import iproute_names
-from kad.config.iproute_names import Names, UnknownName, c_integer
+from kad.config.iproute_names import Names, UnknownName
 from kad.config.model.routing import (
     MAIN_TABLE,
     METRICS,
@@ -27,6 +27,7 @@ from kad.config.model.routing import (
     Rule,
     RuleAction,
 )
+from kad.config.numbers import c_integer, hexadecimal, is_digits, whole_number
 
 _FEATURE_ECN = 1
 _ROUND_TRIP_UNITS = {"rtt": 8, "rttvar": 4, "rto_min": 1}
@@ -35,7 +36,11 @@ _LEAST_ROUND_TRIP_MS = 200
 _LONGEST_ROUND_TRIP_MS = 120_000
 _PREFERENCES = {"low": 3, "medium": 0, "high": 1}
 _LOCATOR_GROUPS = 4
+_LOCATOR_DIGITS = 4
 _LONGEST_CONGESTION_NAME = 15
+_LARGEST_LABEL = (1 << 20) - 1
+_LARGEST_IP_PROTOCOL = 255
+"""/etc/protocols may name some beyond it: IPPROTO_MPTCP is 262, which no packet can carry."""
 
 Items = Iterable[tuple[str, Any]]
 
@@ -194,18 +199,20 @@ def encapsulation_of(kind: str, options: Mapping[str, Any], names: Names) -> Enc
 
 def labels_of(text: str) -> Encapsulation:
     """``encap mpls LABEL[/LABEL…]``. Raises ValueError."""
-    labels = tuple(int(label) if label.isascii() and label.isdigit() else -1 for label in text.split("/"))
-    if not all(0 <= label < 1 << 20 for label in labels) or len(labels) > 16:
+    words = text.split("/")
+    labels = tuple(label for word in words if (label := whole_number(word, _LARGEST_LABEL)) is not None)
+    if len(labels) < len(words) or len(labels) > 16:
         raise ValueError(f"'{text}' is no list of MPLS labels")
     return Encapsulation("mpls", labels=labels)
 
 
 def locator_of(text: str) -> Encapsulation:
     """``encap ila A:B:C:D``. Raises ValueError."""
-    groups = text.split(":")
-    if len(groups) != _LOCATOR_GROUPS or not all(0 < len(group) <= 4 for group in groups):
+    words = text.split(":")
+    groups = [group for word in words if (group := hexadecimal(word, _LOCATOR_DIGITS)) is not None]
+    if len(words) != _LOCATOR_GROUPS or len(groups) != _LOCATOR_GROUPS:
         raise ValueError(f"'{text}' is no 64-bit locator")
-    return Encapsulation("ila", locator=b"".join(int(group, 16).to_bytes(2, "big") for group in groups))
+    return Encapsulation("ila", locator=b"".join(group.to_bytes(2, "big") for group in groups))
 
 
 # Rules ---------------------------------------------------------------------------------------------------
@@ -285,13 +292,14 @@ def _range(text: str | None) -> tuple[int, int] | None:
 def _ip_protocol(text: str | None) -> int | None:
     if text is None:
         return None
-    if text.isdigit():
+    if is_digits(text):
         return int(text)
+    number: int | None
     try:
-        return socket.getprotobyname(text)
+        number = socket.getprotobyname(text)
     except OSError:
         # A small system has no /etc/protocols: what every kernel knows needs no file.
         number = getattr(socket, f"IPPROTO_{text.upper()}", None)
-    if number is None:
+    if number is None or number > _LARGEST_IP_PROTOCOL:
         raise UnknownName(f"there is no IP protocol '{text}'")
-    return int(number)
+    return number

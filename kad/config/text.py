@@ -16,6 +16,7 @@ from kad.config.diagnostics import Findings
 from kad.config.encoding import as_text
 from kad.config.includes import INCLUDES, IncludeCheck, changed_check
 from kad.config.lexer import BLANKS, decomment, find_special, split_words
+from kad.config.numbers import is_digits
 from kad.config.preprocess import INCLUDE, MAX_LINE_BYTES, Budget, BudgetExceeded, Preprocessor, too_long
 from kad.config.source import (
     MAX_FILES,
@@ -292,7 +293,7 @@ class _Builder:
             return
         if texts[0] == "include_check":
             self._include_check = changed_check(self._include_check, texts[1:])
-        elif texts[0] == "random_seed" and len(texts) > 1 and texts[1].isdecimal():
+        elif texts[0] == "random_seed" and len(texts) > 1 and is_digits(texts[1]):
             self._pre.reseed(int(texts[1]) % 2**32)
 
     # --- braces ------------------------------------------------------------------------------------------

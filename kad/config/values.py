@@ -20,8 +20,9 @@ from kad.units import US_PER_SECOND
 
 UNSIGNED_MAX = 4294967295
 INT_MAX = 2147483647
-_INTEGER = re.compile(r"\s*([+-]?\d{1,19})", re.ASCII)
-_DECIMAL = re.compile(r"(\d{0,15})(?:\.(\d*))?", re.ASCII)
+_INTEGER = re.compile(r"\s*([+-]?\d+)", re.ASCII)
+_DECIMAL = re.compile(r"\+?(\d*)(?:\.(\d*))?", re.ASCII)
+"""As many digits as a line holds, which is some hundreds: zeros in front are no reason to stop."""
 _POWERS = tuple(10**places for places in range(10))
 _BOOLEANS = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
 

@@ -31,7 +31,7 @@ class ServiceManager:
         watchdog = environment.pop("WATCHDOG_USEC", "")
         watched_pid = environment.pop("WATCHDOG_PID", "")
         ours = watched_pid in ("", str(os.getpid()))
-        watchdog_us = int(watchdog) if ours and watchdog.isdigit() else 0
+        watchdog_us = int(watchdog) if ours and watchdog.isascii() and watchdog.isdigit() else 0
         return cls(address if address[:1] in ("/", "@") else "", watchdog_us)
 
     def ready(self, status: str = "") -> None:

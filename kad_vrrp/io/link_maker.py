@@ -15,6 +15,7 @@ from struct import Struct as Layout
 
 from kad.addresses import INET6, is_link_local, packed, parse_prefix, unpacked
 from kad.config.model.vrrp import VirtualLink
+from kad.config.numbers import whole_number
 from kad.kernel.conversation import (
     IFLA_AF_SPEC,
     IFLA_GROUP,
@@ -63,6 +64,7 @@ _NO_DUPLICATE_DETECTION = 0x02
 _LINK_SCOPE = 253
 _DEPRECATED = Layout("=IIII").pack(0, 0xFFFFFFFF, 0, 0)
 _OURS = ("macvlan", "ipvlan")
+LARGEST_GROUP = 0xFFFF_FFFF
 _GROUPS = ("/etc/iproute2/group", "/usr/share/iproute2/group", "/usr/lib/iproute2/group")
 
 
@@ -227,7 +229,7 @@ class _Making:
         return nested(IFLA_LINKINFO, text(INFO_KIND, self._kind), nested(INFO_DATA, data))
 
     def _mac(self) -> bytes:
-        return attribute(IFLA_ADDRESS, _mac_bytes(self._link.mac)) if self._link.mac else b""
+        return attribute(IFLA_ADDRESS, mac_bytes(self._link.mac)) if self._link.mac else b""
 
     def _create(self, base: LinkFacts) -> None:
         link = self._link
@@ -244,7 +246,7 @@ class _Making:
         link = self._link
         request = self._kernel.request
         is_private = found.mode[:1] == bytes((_MACVLAN_PRIVATE,))
-        if link.mac and (found.mac != _mac_bytes(link.mac) or not is_private):
+        if link.mac and (found.mac != mac_bytes(link.mac) or not is_private):
             request(RTM_NEWLINK, 0, link_body(found.index) + self._info() + self._mac())
         vrf = self._vrf_of(base)
         if found.master != vrf:
@@ -316,7 +318,7 @@ def link_local_of(mac: bytes) -> bytes:
     return b"\xfe\x80" + bytes(6) + bytes((mac[0] ^ 2, *mac[1:3], 0xFF, 0xFE)) + mac[3:]
 
 
-def _mac_bytes(text_: str) -> bytes:
+def mac_bytes(text_: str) -> bytes:
     return bytes(int(part, 16) for part in text_.split(":"))
 
 
@@ -336,12 +338,14 @@ def _switch_ipv6(name: str, wanted: bool) -> None:
 
 
 def _group_number(name: str) -> int:
-    if name.isascii() and name.isdigit():
-        return int(name)
+    number = whole_number(name, LARGEST_GROUP)
+    if number is not None:
+        return number
     for path in _GROUPS:
         with contextlib.suppress(OSError):
             for line in Path(path).read_text(errors="replace").splitlines():
                 words = line.partition("#")[0].split()
-                if len(words) == 2 and words[1] == name and words[0].isdigit():
-                    return int(words[0])
+                number = whole_number(words[0], LARGEST_GROUP) if words[1:] == [name] else None
+                if number is not None:
+                    return number
     raise _Impossible(f"there is no interface group '{name}'")

@@ -30,3 +30,22 @@ def is_accepted(text: str, global_defs: str = SECURE) -> bool:
     """Without a word but warnings."""
     found = read(text, global_defs).diagnostics
     return all(d.severity not in (Severity.FATAL, Severity.ERROR) for d in found)
+
+
+# Spellings of numbers that are none, or that a prefix of would be one ------------------------------------
+
+ODD_NUMBERS = (
+    *("0" * 22 + "9" * 12, "0" * 9 + "999999", "0" * 21 + "9" * 24, "000000000199", "0000000000000000000001"),
+    *("-1", "-0", "+1", "1_1", "0x1_0", "0x", "08", "²", "٣", "1e9", "1 ", "9" * 400, "-9" * 10),
+    *("0." + "9" * 300, "." + "0" * 200, "nan", "inf", "/", "1/", "/1", "1/-1", "1/٣", "1-", "-", "1-٣"),
+    *("1-" + "0" * 10 + "99999", "-1:0:0:0", "+1:0:0:0", "1_1:0:0:0", "02:-1:00:00:00:01", '""', "mptcp"),
+)
+
+
+def odd_lines(*beginnings: str) -> list[str]:
+    """Each beginning with each odd number after it."""
+    return [f"{beginning}{number}" for beginning in beginnings for number in map(_quoted, ODD_NUMBERS)]
+
+
+def _quoted(word: str) -> str:
+    return f'"{word}"' if " " in word else word

@@ -242,7 +242,18 @@ def test_tunnels(value: str, meaning: Forwarding) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    ["type gue", "type ipip port 5", "type foo", "type", "port", "port 0", "foo", "csum", "type gre remcsum"],
+    [
+        "type gue",
+        "type ipip port 5",
+        "type foo",
+        "type",
+        "port",
+        "port 0",
+        "type gue port 00000000199999",
+        "foo",
+        "csum",
+        "type gre remcsum",
+    ],
 )
 def test_wrong_tunnel_options_leave_the_method(options: str) -> None:
     server = only_server(service(server=f"lvs_method TUN {options}  # bad-tunnel"))
@@ -566,6 +577,8 @@ WRONG_ENTRIES = [
     "fe80::1%eth0 80  # bad-range",
     "10.0.0.1/24 80  # bad-range",
     "10.0.0.0/33 80  # bad-range",
+    "10.0.0.0/00000000199 80  # bad-range",
+    "10.0.0.0/+24 80  # bad-range",
     "10.0.0.0/0 80  # bad-range",
     "::1-10000 80  # bad-range",
     "::1-gg 80  # bad-range",

@@ -248,6 +248,8 @@ WRONG_URLS = [
     "digest zz23456789abcdef0123456789abcdef  # bad-digest",
     "digest  # missing-argument/2",
     "status_code 99 600 300-200 x  # bad-status-code",
+    "status_code 00000020099999  # bad-status-code",
+    "status_code 200-00000020099999  # bad-status-code",
     "regex  # bad-regex",
     "regex a b  # bad-regex",
     "regex_no_match  # no-effect/0",

@@ -288,6 +288,10 @@ def test_a_missing_interface_is_a_finding_about_the_machine() -> None:
     assert_as_annotated(text.replace(" # no-interface", ""), f"{SECURE}\ndynamic_interfaces")
 
 
+SCOPED = ("111", "112", "113", "114", "115")
+"""Whose scope is a number, in C's notation as with keepalived."""
+
+
 def test_addresses_and_their_options() -> None:
     found = only(
         instance(
@@ -302,6 +306,11 @@ def test_addresses_and_their_options() -> None:
 10.0.0.107 dev # missing-value
 10.0.0.108 colour red # unknown-option
 10.0.0.109 scope here # bad-scope
+10.0.0.111 scope 000000000999 # bad-scope
+10.0.0.112 scope 09 # bad-scope
+10.0.0.113 scope 0xfd
+10.0.0.114 scope 0310
+10.0.0.115 scope 00000000000000000000000000003
 not-an-address # bad-address
 10.0.0.110 dev absent0 # no-interface
 """,
@@ -316,7 +325,8 @@ not-an-address # bad-address
     assert by_address["103"].broadcast == "10.0.0.99"
     assert by_address["104"].broadcast == ""
     assert by_address["105"].prefix_length == 32
-    assert set(by_address) == {"100", "101", "102", "103", "104", "105", "108", "109", "110"}
+    assert set(by_address) == {"100", "101", "102", "103", "104", "105", "108", "109", "110", *SCOPED}
+    assert [by_address[each].scope for each in SCOPED] == [0, 0, 253, 200, 3]
 
 
 def test_ipv6_addresses_have_their_own_defaults() -> None:
@@ -440,6 +450,9 @@ def test_link_debouncing_stays_below_the_master_down_interval() -> None:
         ("00:11:22:33:44", "00:11:22:33:44:33", "vrrp.51"),
         ("00:00:5e:00:01:05 # bad-mac", "00:00:5e:00:01:33", "vrrp.51"),
         ("01:11:22:33:44:55 # bad-mac", "00:00:5e:00:01:33", "vrrp.51"),
+        ("02:-1:00:00:00:01 # bad-mac", "00:00:5e:00:01:33", "vrrp.51"),
+        ("02:+1:00:00:00:01 # bad-mac", "00:00:5e:00:01:33", "vrrp.51"),
+        ("group 4294967296 # bad-number", "00:00:5e:00:01:33", "vrrp.51"),
         ("a/b # bad-name", "00:00:5e:00:01:33", "vrrp.51"),
     ],
 )

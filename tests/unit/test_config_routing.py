@@ -16,6 +16,7 @@ from kad.kernel.encoder import MalformedMessage, attributes
 from tests.support.configuration import assert_as_annotated, read
 
 NO_NAMES = Names(None)
+ZEROS = "0" * 22
 INDEXES = {"eth0": 2, "eth1": 3}
 
 
@@ -186,7 +187,16 @@ def test_tunnels() -> None:
     for wrong in ("", "16/", "1048576", "x"):
         with pytest.raises(ValueError):
             labels_of(wrong)
-    for wrong in ("1:2:3", "1:2:3:10000", "1:2:3:x"):
+    for wrong in (
+        "1:2:3",
+        "1:2:3:10000",
+        "1:2:3:x",
+        "-1:0:0:0",
+        "+1:0:0:0",
+        "1_1:0:0:0",
+        "0x1:0:0:0",
+        " 1:0:0:0",
+    ):
         with pytest.raises(ValueError):
             locator_of(wrong)
     assert_as_annotated(
@@ -203,6 +213,12 @@ def test_protocols_of_a_rule_need_no_file(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("socket.getprotobyname", absent)
     assert one_rule("from 10.0.0.1 table 5 preference 1 ipproto sctp").ip_protocol == 132
     assert read("static_rules {\nfrom 10.0.0.1 table 5 preference 1 ipproto nowhere\n}").diagnostics
+
+
+@pytest.mark.parametrize("name", ("mptcp", "MPTCP"))
+def test_a_protocol_that_no_packet_can_carry_is_refused(name: str) -> None:
+    """/etc/protocols and the kernel have 262 for it; a rule has eight bits."""
+    assert_as_annotated(f"static_rules {{\ntable 5 preference 1 ipproto {name} # unknown-name\n}}")
 
 
 def test_every_word_of_a_rule() -> None:
@@ -255,8 +271,23 @@ def test_numbers_out_of_range_are_refused() -> None:
         "table 5 preference 1 uidrange 1-99999999999 # bad-value\n"
         "table 5 preference 1 fwmark 08 # bad-value\n"
         "table 5 preference 1 ipproto 300 # bad-value\n"
+        "table 5 preference 1 ipproto ٣ # bad-value\n"
+        f"table 5 preference 1 ipproto {ZEROS}300 # bad-value\n"
+        f"table 5 preference 1 tunnel-id {ZEROS}99999999999999999999 # bad-value\n"
+        f"table 5 preference 1 sport {ZEROS}70000 # bad-value\n"
+        f"table 5 preference 1 suppress_prefixlength {ZEROS}2147483648 # bad-value\n"
+        f"preference 1 goto {ZEROS}4294967296 # bad-value\n"
         "table 5 preference 1 suppress_prefixlength 4294967295 # bad-value\n}"
     )
+
+
+def test_zeros_in_front_change_nothing() -> None:
+    assert_as_annotated(
+        f"static_routes {{\n10.0.0.0/8 dev eth0 metric {ZEROS}4294967296 # bad-value\n"
+        f"10.0.0.0/8 dev eth0 hoplimit {ZEROS}256 # bad-value\n"
+        f"10.0.0.0/8 dev eth0 encap ip id {ZEROS}18446744073709551616 # bad-value\n}}"
+    )
+    assert one_route(f"10.0.0.0/8 dev eth0 metric {ZEROS}5").metric == 5
 
 
 # Messages ------------------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ def child_wait(text: str) -> int:
     [
         ("7", 7),
         ("007", 7),
+        ("000000000000000000000000000007", 7),
+        ("000000000000000000004294967296 # bad-number", 5),
         ("+7", 7),
         ("0", 0),
         ("4294967295", 4294967295),
@@ -36,6 +38,10 @@ def test_whole_numbers(text: str, seconds: int) -> None:
         ("1", 1_000_000),
         ("1.5", 1_500_000),
         (".5", 500_000),
+        ("+1", 1_000_000),
+        ("00000000000000000000000001.5", 1_500_000),
+        ("00000000000000000000000000002", 2_000_000),
+        ("+ # bad-number", 0),
         ("5.", 5_000_000),
         ("0.000001 # bad-number", 0),
         ("0.0015", 1_500),
@@ -85,10 +91,27 @@ def test_truth_values_are_lower_case(text: str, value: bool) -> None:
         ("01000 # bad-umask", None),
         ("IRWXQ # bad-umask", None),
         ("09 # bad-umask", None),
+        ("0_7 # bad-umask", None),
+        ("² # bad-umask", None),
     ],
 )
 def test_a_file_mask_in_any_notation(text: str, mask: int | None) -> None:
     assert assert_as_annotated(f"global_defs {{\numask {text}\n}}").config.globals.umask == mask
+
+
+@pytest.mark.parametrize(
+    ("words", "checks"),
+    [
+        ("", ("brace_match", "match", "read", "wildcard_match")),
+        ('"" # bad-choice', ()),
+        ("+match", ("match",)),
+    ],
+)
+def test_include_checks(words: str, checks: tuple[str, ...]) -> None:
+    assert (
+        assert_as_annotated(f"global_defs {{\ninclude_check {words}\n}}").config.globals.include_check
+        == checks
+    )
 
 
 def test_globals_land_in_their_structs() -> None:

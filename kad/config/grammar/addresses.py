@@ -8,6 +8,7 @@ from typing import Any
 from kad.addresses import INET, INET6, Prefix, family_of, parse_address
 from kad.config.encoding import as_bytes
 from kad.config.model.vrrp import FOREVER, VirtualAddress, VrrpSettings
+from kad.config.numbers import c_integer, whole_number
 from kad.config.schema import NOTHING, Block, Frame, Kind, Reading, Row, Take
 from kad.config.tree import Statement
 from kad.config.values import (
@@ -25,6 +26,7 @@ IFA_F_MANAGETEMPADDR = 0x100
 IFA_F_NOPREFIXROUTE = 0x200
 IFA_F_MCAUTOJOIN = 0x400
 SCOPES = {"global": 0, "universe": 0, "site": 200, "link": 253, "host": 254, "nowhere": 255}
+_LARGEST_SCOPE = 255
 
 
 def read_prefix(reading: Reading, frame: Frame, statement: Statement, index: int) -> Prefix | None:
@@ -35,8 +37,9 @@ def read_prefix(reading: Reading, frame: Frame, statement: Statement, index: int
     widest = 128 if ":" in host else 32
     given = widest
     if slash:
-        if length.isascii() and length.isdigit() and len(length) < 4 and int(length) <= widest:
-            given = int(length)
+        number = whole_number(length, widest) if len(length) < 4 else None
+        if number is not None:
+            given = number
         else:
             reading.error(
                 "bad-prefix",
@@ -74,10 +77,8 @@ def _take_scope(reading: Reading, frame: Frame, statement: Statement, index: int
     if text is None:
         frame.fields["(drop)"] = True
         return NOTHING, index + 1
-    value = SCOPES.get(text)
-    if value is None and text.isascii() and text.isdigit() and int(text[:9]) <= 255:
-        value = int(text)
-    if value is None:
+    value = SCOPES.get(text, c_integer(text))
+    if value is None or value > _LARGEST_SCOPE:
         reading.error(
             "bad-scope",
             f"'{text}' is not a scope; ignored",

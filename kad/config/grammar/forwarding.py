@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from kad.config.grammar.endpoint import PORT_LIMIT
 from kad.config.model.check import Forwarding, ForwardingMethod, TunnelChecksum, TunnelType
+from kad.config.numbers import whole_number
 from kad.config.schema import NOTHING, Frame, Kind, Reading
 from kad.config.tree import Statement
 
@@ -72,8 +73,8 @@ def _tunnel(words: list[str]) -> Tunnel | tuple[int, str]:
             if value not in _TUNNEL_TYPES:
                 return index + 1, f"there is no tunnel type '{value}'"
             found = found._replace(kind=TunnelType(value))
-        elif value.isascii() and value.isdigit() and 1 <= int(value[:9]) <= PORT_LIMIT:
-            found = found._replace(port=int(value))
+        elif (port := whole_number(value, PORT_LIMIT, 1)) is not None:
+            found = found._replace(port=port)
         else:
             return index + 1, f"'{value}' is not a port"
         index += 2

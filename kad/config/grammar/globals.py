@@ -10,6 +10,7 @@ from kad.addresses import INET, INET6, family_of, is_link_local_multicast, parse
 from kad.config.encoding import as_bytes
 from kad.config.model.globals import Fifo, Globals, SmtpServer, SyncDaemon
 from kad.config.model.vrrp import ANNOUNCEMENTS_LIMIT
+from kad.config.numbers import c_integer, is_digits
 from kad.config.schema import (
     ALL,
     BFD,
@@ -431,13 +432,9 @@ def _umask(reading: Reading, frame: Frame, statement: Statement) -> object:
 
 def _umask_of(text: str) -> int | None:
     """C notation (0177, 0x7f, 127), or bit names joined by vertical bars."""
-    if text[:1].isdigit():
-        base = 16 if text[:2] in ("0x", "0X") else 8 if text[0] == "0" else 10
-        try:
-            value = int(text, base)
-        except ValueError:
-            return None
-        return value if value <= 0o777 else None
+    if is_digits(text[:1]):
+        value = c_integer(text)
+        return value if value is not None and value <= 0o777 else None
     mask = 0
     for name in text.split("|"):
         bits = _UMASK_BITS.get(name.strip())
@@ -452,7 +449,7 @@ def _include_check(reading: Reading, frame: Frame, statement: Statement) -> obje
     chosen = set(kinds) if len(statement.texts) == 1 else set()
     for index in range(1, len(statement.texts)):
         text = statement.texts[index]
-        sign, name = (text[0], text[1:]) if text[:1] in "+-" else ("", text)
+        sign, name = (text[0], text[1:]) if text.startswith(("+", "-")) else ("", text)
         if name == "readable":  # what the manual calls it
             name = "read"
         if name not in kinds:

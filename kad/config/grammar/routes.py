@@ -14,8 +14,9 @@ from msgspec import Struct
 
 from kad.addresses import INET, INET6, family_of, parse_address, parse_prefix
 from kad.config.grammar.addresses import take_track_group
-from kad.config.iproute_names import UnknownName, c_integer
+from kad.config.iproute_names import UnknownName
 from kad.config.model.routing import PROTOCOL_MARK, ROUTE_TYPES, Encapsulation, Route, Rule
+from kad.config.numbers import c_integer, is_digits, whole_number
 from kad.config.routing import (
     encapsulation_of,
     labels_of,
@@ -42,7 +43,7 @@ Items = list[tuple[str, Any]]
 
 
 def _number(highest: int, lowest: int = 0) -> Checker:
-    return lambda text: text.isascii() and text.isdigit() and lowest <= int(text[:20]) <= highest
+    return lambda text: whole_number(text, highest, lowest) is not None
 
 
 def _c_number(text: str) -> bool:
@@ -66,7 +67,7 @@ def _mark(text: str) -> bool:
 
 
 def _ip_protocol(text: str) -> bool:
-    return _number(255)(text) if text.isdigit() else _name(text)
+    return _number(255)(text) if is_digits(text) else _name(text)
 
 
 def _name(text: str) -> bool:

@@ -8,6 +8,7 @@ from kad.addresses import parse_address
 from kad.config.grammar.connection import SUFFERED
 from kad.config.grammar.endpoint import port_of
 from kad.config.model.check import GroupFwmark, GroupRange, VirtualServerGroup
+from kad.config.numbers import whole_number
 from kad.config.schema import CHECK, CLOSING, NOTHING, Block, Frame, Kind, Reading, Row
 from kad.config.tree import Statement
 from kad.config.values import UNSIGNED_MAX, ignored_words, number_of
@@ -120,9 +121,10 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def _end_of_prefix(first: Address, text: str) -> Address | str:
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= first.max_prefixlen:
+    length = whole_number(text, first.max_prefixlen, 1)
+    if length is None:
         return f"'{text}' is no prefix length"
-    hosts = (1 << (first.max_prefixlen - int(text))) - 1
+    hosts = (1 << (first.max_prefixlen - length)) - 1
     if int(first) & hosts:
         return "bits of the address are set beyond the prefix"
     return type(first)(int(first) | hosts)

@@ -42,6 +42,7 @@ from kad.config.model.vrrp import (
     VrrpInstance,
     WantedState,
 )
+from kad.config.numbers import hexadecimal, is_digits, whole_number
 from kad.config.schema import (
     NOTHING,
     VRRP_CHECK,
@@ -590,7 +591,7 @@ def _use_vmac(reading: Reading, frame: Frame, statement: Statement) -> object:
             reading.missing(frame, statement, text)
         elif text == "group":
             index += 1
-            values["group"] = texts[index]
+            _interface_group(reading, frame, statement, index, values)
         else:
             index += text == "name"
             _vmac_name(reading, frame, statement, index, values)
@@ -603,13 +604,20 @@ def _mac(text: str) -> str | None:
     parts = text.removesuffix(":").split(":")
     if len(parts) not in (5, 6):
         return None
-    try:
-        octets = [int(part, 16) for part in parts if 1 <= len(part) <= 2]
-    except ValueError:
-        return None
+    octets = [octet for part in parts if (octet := hexadecimal(part, 2)) is not None]
     if len(octets) != len(parts) or octets[0] & 1 or (octets[:4] == [0, 0, 0x5E, 0] and octets[4] in (1, 2)):
         return None
     return ":".join(f"{octet:02x}" for octet in octets)
+
+
+def _interface_group(
+    reading: Reading, frame: Frame, statement: Statement, index: int, values: dict[str, object]
+) -> None:
+    text = statement.texts[index]
+    if is_digits(text) and whole_number(text, UNSIGNED_MAX) is None:
+        reading.error("bad-number", f"{text} cannot be an interface group; ignored", frame, statement, index)
+    else:
+        values["group"] = text
 
 
 def _vmac_name(
@@ -646,7 +654,7 @@ def _use_ipvlan(reading: Reading, frame: Frame, statement: Statement) -> object:
             reading.missing(frame, statement, text)
         elif text == "group":
             index += 1
-            values["group"] = texts[index]
+            _interface_group(reading, frame, statement, index, values)
         elif address is not None:
             if agrees(reading, frame, statement, index, family_of(address)):
                 values.setdefault("address", text)

@@ -13,6 +13,7 @@ from kad.config.grammar.connection import (
 )
 from kad.config.grammar.hexadecimal import read_hex
 from kad.config.model.check import HttpGet, Url
+from kad.config.numbers import whole_number
 from kad.config.pattern import compile_pattern
 from kad.config.schema import CHECK, CLOSING, NOTHING, Block, Frame, Kind, Reading, Repeat, Row, acting, opens
 from kad.config.script_words import Unbalanced, split_regex
@@ -91,7 +92,7 @@ def _status_code(reading: Reading, frame: Frame, statement: Statement) -> object
 
 
 def _code(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() and 100 <= int(text[:9]) <= 599 else None
+    return whole_number(text, 599, 100)
 
 
 def _regex(reading: Reading, frame: Frame, statement: Statement) -> object:
@@ -131,13 +132,18 @@ def _regex_options(reading: Reading, frame: Frame, statement: Statement) -> obje
     return tuple(given)
 
 
+_LARGEST_OFFSET = 10**18 - 1
+
+
 def _lenient_numbers(count: int, what: str) -> Kind:
     """Whole numbers whose mistakes keepalived only logs."""
 
     def read(reading: Reading, frame: Frame, statement: Statement) -> object:
         texts = statement.texts[1:]
-        if len(texts) == count and all(t.isascii() and t.isdigit() and len(t) < 19 for t in texts):
-            values = tuple(int(text) for text in texts)
+        values = tuple(
+            number for text in texts if (number := whole_number(text, _LARGEST_OFFSET)) is not None
+        )
+        if len(values) == len(texts) == count:
             return values[0] if count == 1 else values
         keyword = statement.texts[0]
         reading.error(
