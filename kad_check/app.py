@@ -13,7 +13,7 @@ from kad.config.model.check import CheckConfiguration, CheckSettings
 from kad.config.slices import Known, decode_check
 from kad.errors import ExitStatus
 from kad.garbage import collector_paused
-from kad.ipc.child_link import ChildLink
+from kad.ipc.child_link import ChildLink, Trial
 from kad.ipc.mastership import MastershipFeed
 from kad.ipc.messages import Generation, Role
 from kad.ipc.reports import ProcessReport
@@ -28,6 +28,7 @@ from kad_check.core.engine import Engine, EngineSettings
 from kad_check.core.events import ConfigurationChanged, Event, StopRequested, TimeReached
 from kad_check.core.lifecycle import followed_sessions
 from kad_check.core.record import started_generation
+from kad_check.io.packing import changed, trial
 from kad_check.io.sessions import Sessions
 from kad_check.io.shell import Shell
 
@@ -110,7 +111,7 @@ class CheckChild:
         with collector_paused():
             return _decode(self._context.generation, self._known)
 
-    def _prepare(self, slice_: Mapping[str, bytes]) -> str:
+    def _prepare(self, slice_: Mapping[str, bytes]) -> str | Trial:
         """Tens of thousands of servers take a while to look at: that is no hang."""
         with collector_paused(), self._heartbeat.at_length():
             return prepare(slice_, self._known)
@@ -230,10 +231,22 @@ def _decode(generation: Generation | None, known: Known) -> CheckConfiguration:
     return decode_check(generation.slices.get(Role.CHECK, {}), known)
 
 
-def prepare(slice_: Mapping[str, bytes], known: Known) -> str:
-    """Whether a generation could be run: it can when it decodes. What it lacks here the checks will say."""
+def prepare(slice_: Mapping[str, bytes], known: Known) -> str | Trial:
+    """Whether a generation could be run: it can when it decodes, and all that IPVS would be asked can be put
+    into messages. What it lacks here the checks will say.
+    """
+    found = dict(known)
     try:
-        decode_check(slice_, known)
+        configuration = decode_check(slice_, found)
     except msgspec.MsgspecError as error:
         return f"the check part does not decode: {error}"
-    return ""
+    return _trial(configuration, found, known)
+
+
+def _trial(configuration: CheckConfiguration, found: Known, known: Known) -> Trial:
+    """Only what stands it to its end is known then: anything else is tried again the next time."""
+    refusal = yield from trial(configuration, changed(found, known))
+    if not refusal:
+        known.clear()
+        known.update(found)
+    return refusal

@@ -13,7 +13,7 @@ from kad.config.slices import decode_vrrp
 from kad.errors import ExitStatus
 from kad.garbage import collector_paused
 from kad.ipc.bfd_feed import BfdFeed
-from kad.ipc.child_link import ChildLink
+from kad.ipc.child_link import ChildLink, Trial
 from kad.ipc.mastership import MastershipPublisher
 from kad.ipc.messages import Generation, Role
 from kad.ipc.reports import InstanceReport, ProcessReport
@@ -34,6 +34,7 @@ from kad_vrrp.core.record import Remembered
 from kad_vrrp.core.rehearsal import WARM, LossRehearsal, Rehearsal, rehearse
 from kad_vrrp.core.resources import statics_of
 from kad_vrrp.core.trackers import in_use
+from kad_vrrp.io.packing import trial
 from kad_vrrp.io.probes import instances_of, objects_of, pipes_of, runs_of, settings_of
 from kad_vrrp.io.reporting import Reporting
 from kad_vrrp.io.shell import Shell
@@ -228,7 +229,7 @@ class VrrpChild:
     def _send_mail(self, letter: Letter) -> None:
         self._link.alert(self._settings.mail, self._settings.router_id, letter)
 
-    def _prepare(self, slice_: Mapping[str, bytes]) -> str:
+    def _prepare(self, slice_: Mapping[str, bytes]) -> str | Trial:
         with self._heartbeat.at_length():
             return prepare(slice_)
 
@@ -436,13 +437,14 @@ def _decode(generation: Generation | None) -> VrrpConfiguration:
     return decode_vrrp(generation.slices.get(Role.VRRP, {}))
 
 
-def prepare(slice_: Mapping[str, bytes]) -> str:
-    """Whether a generation could be run: it can when it decodes. What it lacks here only makes a FAULT."""
+def prepare(slice_: Mapping[str, bytes]) -> str | Trial:
+    """Whether a generation could be run: it can when it decodes, and what the kernel would be asked can be
+    put into messages. What it lacks here only makes a FAULT.
+    """
     try:
-        decode_vrrp(slice_)
+        return trial(decode_vrrp(slice_))
     except msgspec.MsgspecError as error:
         return f"the VRRP part does not decode: {error}"
-    return ""
 
 
 def engine_settings(settings: VrrpSettings, context: ChildContext) -> EngineSettings:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from functools import partial
 from typing import assert_never
 
@@ -37,6 +37,8 @@ from kad.runtime.process import ChildContext
 from kad.runtime.tuning import Tuner
 
 Slice = Mapping[str, bytes]
+Trial = Generator[None, None, str]
+"""Looks at a configuration a little in each turn of the loop; returns "" or why it cannot be run."""
 
 ALERTS_LIMIT = 1024
 """Alerts kept for a control that is not there; beyond it the oldest are lost."""
@@ -46,7 +48,7 @@ ALERTS_PAUSE_S = 0.05
 class ChildLink:
     """One child's conversation with control.
 
-    * ``on_prepare(slice)``: look, without side effects; "" or why it cannot be run.
+    * ``on_prepare(slice)``: look, without side effects; "" or why it cannot be run, or a trial that will say.
     * ``on_apply(generation, slice)``: become this. When it is done, now or later, call :meth:`applied`.
     * ``on_abandon()``: what was prepared will not come.
     * ``report()``: the role's own status, encoded. Or ``on_status(clear, answer)``: the same, told later,
@@ -61,7 +63,7 @@ class ChildLink:
         context: ChildContext,
         reactor: Reactor,
         *,
-        on_prepare: Callable[[Slice], str],
+        on_prepare: Callable[[Slice], str | Trial],
         on_apply: Callable[[int, Slice], None],
         report: Callable[[], bytes] = bytes,
         on_status: Callable[[bool, Callable[[bytes], None]], None] | None = None,
@@ -70,6 +72,8 @@ class ChildLink:
         self._context = context
         self._reactor = reactor
         self._on_prepare = on_prepare
+        self._trial: Trial | None = None
+        """Of what is being prepared."""
         self._on_apply = on_apply
         self._on_abandon = on_abandon
         self._report = report
@@ -149,6 +153,7 @@ class ChildLink:
             case Prepare():
                 self._prepare(message)
             case Abandon():
+                self._end_trial()
                 self._on_abandon()
             case Apply():
                 self._apply(message)
@@ -172,8 +177,33 @@ class ChildLink:
         if message.generation <= self._asked:
             self._drop(DropReason.STALE_GENERATION)
             return
-        refusal = self._on_prepare(message.slice)
-        self._send(Prepared(self._context.role, self._context.incarnation, message.transaction, refusal))
+        self._end_trial()
+        found = self._on_prepare(message.slice)
+        if isinstance(found, str):
+            self._answer_prepare(message.transaction, found)
+        else:
+            self._trial = found
+            self._try_on(message.transaction, found)
+
+    def _try_on(self, transaction: int, trial: Trial) -> None:
+        """A thousand instances take longer than packets may wait."""
+        if trial is not self._trial:
+            return
+        try:
+            next(trial)
+        except StopIteration as end:
+            self._trial = None
+            self._answer_prepare(transaction, end.value)
+        else:
+            self._reactor.loop.call_soon(self._try_on, transaction, trial)
+
+    def _end_trial(self) -> None:
+        if self._trial is not None:
+            self._trial.close()
+            self._trial = None
+
+    def _answer_prepare(self, transaction: int, refusal: str) -> None:
+        self._send(Prepared(self._context.role, self._context.incarnation, transaction, refusal))
 
     def _apply(self, message: Apply) -> None:
         if message.generation < self._asked:
@@ -185,6 +215,7 @@ class ChildLink:
             self._send(self._applied_message())
 
     def _begin(self, generation: int, slice_: Slice) -> None:
+        self._end_trial()
         self._asked = generation
         self._tune(slice_)
         self._on_apply(generation, slice_)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from struct import Struct as Layout
+from struct import error as StructError
 
 from msgspec import Struct
 
@@ -52,6 +53,18 @@ HEADER_SIZE = _HEADER.size
 
 class MalformedMessage(KadError):
     """Bytes that are no netlink message, or no attributes."""
+
+
+UNPACKABLE = (StructError, ValueError, OverflowError)
+"""What an encoder raises of a value that its message has no room for. The configuration's reader lets no such
+value through; where it does all the same, one entry is refused, and nothing else is lost for it."""
+
+
+class Unpackable(KadError):
+    """Nothing can be asked of the kernel about this entry: it cannot be put into a message."""
+
+    def __init__(self, reason: object) -> None:
+        super().__init__(f"it cannot be put into a message: {reason}")
 
 
 class Message(Struct, frozen=True, gc=False):

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from kad.kernel.batch import NO_VERDICT, Outcome, Request, RequestQueue
+from kad.kernel.encoder import UNPACKABLE, Unpackable
 from kad.kernel.ipvs import ServiceKey
 from kad_check.core.ipvs_plan import (
     Actual,
@@ -224,9 +225,14 @@ class Worker:
             if wanted is None:
                 settled.append(item)
                 continue
+            try:
+                requests.append(request_of(self.family, wanted))
+            except UNPACKABLE as error:
+                item.task.refuse(item.change, str(Unpackable(error)))
+                settled.append(item)
+                continue
             apply(self.actual, wanted)
             sent.append((item, wanted))
-            requests.append(request_of(self.family, wanted))
         if requests:
             self._busy = True
             self.commands += len(requests)

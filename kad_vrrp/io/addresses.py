@@ -18,38 +18,26 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from struct import Struct as Layout
 
 from msgspec import Struct
 
 from kad.addresses import packed, unpacked
 from kad.config.model.routing import PROTOCOL_MARK
-from kad.config.model.vrrp import FOREVER
 from kad.kernel.batch import NO_VERDICT, Outcome, ReceiveBuffer, Request, RequestQueue
-from kad.kernel.encoder import NLM_F_CREATE, NLM_F_EXCL, attribute, text, u8, u32
+from kad.kernel.encoder import Unpackable
 from kad.kernel.links import (
-    AF_INET,
-    AF_INET6,
-    IFA_ADDRESS,
-    IFA_BROADCAST,
-    IFA_CACHEINFO,
-    IFA_FLAGS,
-    IFA_LABEL,
-    IFA_LOCAL,
-    IFA_PROTO,
-    RTM_DELADDR,
     RTM_NEWADDR,
     Address,
     AddressKey,
     Link,
     LinkTable,
     Loss,
-    address_body,
 )
 from kad.kernel.monitor import LinkMonitor
 from kad.kernel.route_monitor import RouteMonitor
 from kad.kernel.routes import MissingInterface
 from kad_vrrp.core.actions import AddressEntry, ChangeAddresses, Entry
+from kad_vrrp.core.descriptions import describe
 from kad_vrrp.core.events import (
     AddressDeleted,
     AddressFailure,
@@ -59,12 +47,10 @@ from kad_vrrp.core.events import (
     PlanDone,
     RoutesDoubted,
 )
+from kad_vrrp.io.address_requests import ADDITION_FLAGS, key_of, request
 from kad_vrrp.io.culprit import process_at
 from kad_vrrp.io.routing import Routing
 
-_CACHE_INFO = Layout("=IIII")
-_ADD_FLAGS = NLM_F_CREATE | NLM_F_EXCL
-_MARK = u8(IFA_PROTO, PROTOCOL_MARK)
 _ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENXIO})
 PAUSES_S = (0.0, 0.01, 0.1, 1.0)
 """Before each repetition of what the kernel had no memory or room for. After the last an addition is refused,
@@ -246,16 +232,19 @@ class Addresses:
         return Outcome(step.request, 0)
 
     def _add_step(self, plan: _Plan, entry: Entry, *, adding: bool) -> None:
-        if isinstance(entry, AddressEntry):
-            self._add_address_step(plan, entry, adding=adding)
-            return
-        if entry.is_tracked:
-            self.route_monitor.watch()
         try:
+            if isinstance(entry, AddressEntry):
+                self._add_address_step(plan, entry, adding=adding)
+                return
+            if entry.is_tracked:
+                self.route_monitor.watch()
             plan.steps.append(_Step(entry, adding, self.routing.request(entry, adding=adding)))
-        except MissingInterface as error:
+        except (MissingInterface, Unpackable) as error:
             if adding:
                 plan.failures.append(AddressFailure(entry, True, str(error)))
+            elif isinstance(error, Unpackable):
+                # What was never asked for was never set: everything else is removed.
+                self._log(f"{describe(entry)}: not removed, {error}")
 
     def _add_address_step(self, plan: _Plan, entry: AddressEntry, *, adding: bool) -> None:
         index = self.table.index_of(entry.interface)
@@ -264,8 +253,8 @@ class Addresses:
             if adding:
                 plan.failures.append(AddressFailure(entry, True, f"no interface {entry.interface}"))
             return
-        key = AddressKey(index, packed(entry.address), entry.prefix_length)
-        plan.steps.append(_Step(entry, adding, _request(key, entry, adding=adding), key))
+        key = key_of(entry, index)
+        plan.steps.append(_Step(entry, adding, request(key, entry, adding=adding), key))
         if adding:
             self._adding[key] = self._adding.get(key, 0) + 1
             self._held[key] = entry
@@ -410,7 +399,7 @@ class Addresses:
     def _ask_back(self, loss: Loss, repetitions: int) -> None:
         if not self._closed:
             weigh = partial(self._weigh_restoration, loss, repetitions)
-            self.requests.submit([Request(RTM_NEWADDR, _ADD_FLAGS, loss.address.body)], weigh)
+            self.requests.submit([Request(RTM_NEWADDR, ADDITION_FLAGS, loss.address.body)], weigh)
 
     def _weigh_restoration(self, loss: Loss, repetitions: int, outcomes: list[Outcome]) -> None:
         outcome, key = outcomes[0], loss.address.key
@@ -463,37 +452,3 @@ def _reason(entry: AddressEntry, outcome: Outcome) -> str:
     if outcome.error == errno.EPERM:
         return f"{outcome.reason}: CAP_NET_ADMIN is needed"
     return outcome.reason
-
-
-def _request(key: AddressKey, entry: AddressEntry, *, adding: bool) -> Request:
-    if adding:
-        return Request(RTM_NEWADDR, _ADD_FLAGS, addition(key, entry))
-    return Request(RTM_DELADDR, 0, deletion(key, entry))
-
-
-def addition(key: AddressKey, entry: AddressEntry) -> bytes:
-    """The body of the request that sets an address."""
-    peer = packed(entry.peer) if entry.peer else key.data
-    parts = [attribute(IFA_LOCAL, key.data), attribute(IFA_ADDRESS, peer)]
-    if entry.broadcast:
-        parts.append(attribute(IFA_BROADCAST, packed(entry.broadcast)))
-    if entry.label:
-        parts.append(text(IFA_LABEL, entry.label))
-    if entry.flags:
-        parts.append(u32(IFA_FLAGS, entry.flags))
-    if entry.preferred_lifetime != FOREVER:
-        lifetimes = _CACHE_INFO.pack(entry.preferred_lifetime, FOREVER, 0, 0)
-        parts.append(attribute(IFA_CACHEINFO, lifetimes))
-    parts.append(_MARK)
-    return address_body(_family(key), key.prefix_length, entry.flags, entry.scope, key.index, b"".join(parts))
-
-
-def deletion(key: AddressKey, entry: AddressEntry) -> bytes:
-    """The body of the request that removes an address. Without IFA_ADDRESS any prefix length would do."""
-    peer = packed(entry.peer) if entry.peer else key.data
-    parts = attribute(IFA_LOCAL, key.data) + attribute(IFA_ADDRESS, peer)
-    return address_body(_family(key), key.prefix_length, 0, 0, key.index, parts)
-
-
-def _family(key: AddressKey) -> int:
-    return AF_INET if len(key.data) == 4 else AF_INET6

@@ -15,7 +15,7 @@ from struct import Struct as Layout
 
 from kad.addresses import INET6, is_link_local, packed, parse_prefix, unpacked
 from kad.config.model.vrrp import VirtualLink
-from kad.config.numbers import whole_number
+from kad.config.numbers import is_digits, whole_number
 from kad.kernel.conversation import (
     IFLA_AF_SPEC,
     IFLA_GROUP,
@@ -27,7 +27,17 @@ from kad.kernel.conversation import (
     LinkFacts,
     link_body,
 )
-from kad.kernel.encoder import NLM_F_CREATE, NLM_F_EXCL, attribute, nested, text, u8, u16, u32
+from kad.kernel.encoder import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    UNPACKABLE,
+    attribute,
+    nested,
+    text,
+    u8,
+    u16,
+    u32,
+)
 from kad.kernel.links import (
     ADDRESS_REQUEST,
     AF_INET,
@@ -65,6 +75,7 @@ _LINK_SCOPE = 253
 _DEPRECATED = Layout("=IIII").pack(0, 0xFFFFFFFF, 0, 0)
 _OURS = ("macvlan", "ipvlan")
 LARGEST_GROUP = 0xFFFF_FFFF
+_MAC_LENGTH = 6
 _GROUPS = ("/etc/iproute2/group", "/usr/share/iproute2/group", "/usr/lib/iproute2/group")
 
 
@@ -97,7 +108,7 @@ def move_aside(links: Iterable[VirtualLink]) -> None:
     with contextlib.suppress(OSError), Conversation() as kernel:
         for link in links:
             facts = kernel.link(link.name)
-            if facts is not None and facts.kind in _OURS and facts.mac == _mac_bytes(link.mac):
+            if facts is not None and facts.kind in _OURS and facts.mac == mac_bytes(link.mac):
                 anything = attribute(IFLA_ADDRESS, b"\x02" + os.urandom(5))
                 kernel.request(RTM_NEWLINK, 0, link_body(facts.index) + anything)
 
@@ -114,7 +125,7 @@ def _each(links: Iterable[VirtualLink], work: Callable[[_Making], None]) -> dict
             for link in links:
                 try:
                     work(_Making(kernel, link))
-                except (OSError, _Impossible) as error:
+                except (OSError, _Impossible, *UNPACKABLE) as error:
                     failures[link.name] = _cannot_make(link, error)
     except OSError as error:
         # No conversation with the kernel at all.
@@ -122,7 +133,7 @@ def _each(links: Iterable[VirtualLink], work: Callable[[_Making], None]) -> dict
     return failures
 
 
-def _cannot_make(link: VirtualLink, error: OSError | _Impossible) -> str:
+def _cannot_make(link: VirtualLink, error: Exception) -> str:
     reason = str(error)
     if isinstance(error, OSError):
         reason = f"{errno.errorcode.get(error.errno or 0, '?')}: {error.strerror or error}"
@@ -311,6 +322,19 @@ class _Making:
                 NLM_F_CREATE | NLM_F_EXCL,
                 address_body(family, prefix.length, 0, 0, made.index, parts),
             )
+
+
+def pack(link: VirtualLink) -> None:
+    """Raises one of UNPACKABLE where no message has room for what it says."""
+    text(IFLA_IFNAME, link.name)
+    if link.mac and len(mac_bytes(link.mac)) != _MAC_LENGTH:
+        raise ValueError(f"{link.mac} is not {_MAC_LENGTH} octets")
+    if link.source:
+        packed(link.source)
+    if link.address and parse_prefix(link.address) is None:
+        raise ValueError(f"{link.address} is not an address")
+    if is_digits(link.group):
+        u32(IFLA_GROUP, int(link.group))
 
 
 def link_local_of(mac: bytes) -> bytes:

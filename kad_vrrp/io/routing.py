@@ -14,7 +14,7 @@ from kad.config.iproute_names import protocol_name
 from kad.config.model.routing import PROTOCOL_MARK, Placing, Route, Rule
 from kad.kernel import routes, rules
 from kad.kernel.batch import Outcome, Request
-from kad.kernel.encoder import MalformedMessage, Message
+from kad.kernel.encoder import UNPACKABLE, MalformedMessage, Message, Unpackable
 from kad.kernel.links import LinkTable
 from kad.kernel.routes import RTM_DELROUTE, RTM_NEWROUTE, MissingInterface
 from kad.kernel.rules import RTM_DELRULE, RTM_NEWRULE
@@ -65,7 +65,13 @@ class Routing:
     # Plans -----------------------------------------------------------------------------------------------
 
     def request(self, entry: Object, *, adding: bool) -> Request:
-        """One command of a plan, about to be sent. Raises MissingInterface."""
+        """One command of a plan, about to be sent. Raises MissingInterface and Unpackable."""
+        try:
+            return self._request(entry, adding=adding)
+        except UNPACKABLE as error:
+            raise Unpackable(error) from error
+
+    def _request(self, entry: Object, *, adding: bool) -> Request:
         if isinstance(entry, Rule):
             body = rules.body(entry)
             if adding:

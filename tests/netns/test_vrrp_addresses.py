@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from kad.config.model.routing import Route, Rule, RuleAction
 from kad.kernel import batch
 from kad.kernel.batch import ReceiveBuffer
 from kad_vrrp.core.actions import AddressEntry, ChangeAddresses
@@ -192,6 +193,25 @@ def test_refusals_are_told_each(fixture: Fixture) -> None:
     }
     assert any("ERANGE" in failure.reason for failure in done.failures)
     assert fixture.node.holds("192.0.2.100")
+
+
+def test_what_no_message_has_room_for_is_refused_alone(fixture: Fixture) -> None:
+    fine, wrong = entry("192.0.2.100"), entry("192.0.2.101", scope=999)
+    route = Route(4, "198.51.100.0", 24, interface="eth0")
+    bad_route = replace(route, metric=1 << 40)
+    bad_rule = Rule(4, 100, RuleAction.TABLE, table=10, ip_protocol=262)
+    everything = (fine, wrong, route, bad_route, bad_rule)
+    done = fixture.plan(add=everything)
+    assert [failure.entry for failure in done.failures] == [wrong, bad_route, bad_rule]
+    assert all("cannot be put into a message" in failure.reason for failure in done.failures)
+    assert fixture.node.holds("192.0.2.100")
+    assert "198.51.100.0/24" in fixture.node.ip("route")
+    # Withdrawing: they were never set, and everything else goes.
+    done = fixture.plan(remove=tuple(reversed(everything)))
+    assert done.failures == ()
+    assert not fixture.node.holds("192.0.2.100")
+    assert "198.51.100.0/24" not in fixture.node.ip("route")
+    assert len([line for line in fixture.logged if "not removed" in line]) == 2
 
 
 def test_the_remedy_of_a_refusal_is_told(fixture: Fixture) -> None:

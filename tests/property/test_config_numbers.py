@@ -17,10 +17,12 @@ from kad.config.grammar.root import ROOT
 from kad.config.grammar.routes import ENCAP_OPTIONS, VIRTUAL_ROUTES, VIRTUAL_RULES
 from kad.config.grammar.vrrp import VRRP_INSTANCE
 from kad.config.schema import Block, Row
+from kad_check.io import packing as check_packing
+from kad_vrrp.io import packing as vrrp_packing
 from tests.property.test_config_grammar import load_text, within
 from tests.support.configuration import read
 from tests.support.extremes import odd_lines
-from tests.support.packing import pack_check, pack_vrrp
+from tests.support.trials import verdict_of
 
 LINES_A_FILE = 100
 
@@ -53,8 +55,8 @@ def service(number: int, line: str, real: str = "", head: str = "") -> str:
 
 def reads_and_packs(text: str) -> None:
     config = read(text).config
-    pack_vrrp(config)
-    pack_check(config)
+    assert verdict_of(vrrp_packing.trial(config.vrrp)) == ""
+    assert verdict_of(check_packing.trial(config.check, config.check.virtual_servers)) == ""
 
 
 def names(rows: Iterable[Row]) -> list[str]:

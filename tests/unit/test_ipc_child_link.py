@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kad.config.model.globals import Mail
-from kad.ipc.child_link import ALERTS_LIMIT, ChildLink, Slice
+from kad.ipc.child_link import ALERTS_LIMIT, ChildLink, Slice, Trial
 from kad.ipc.codec import DropReason
 from kad.ipc.link import RouterEnd, control_path
 from kad.ipc.messages import (
@@ -48,6 +48,9 @@ class Conversation:
         self.received: list[ChildToControl] = []
         self.peers: list[bytes] = []
         self.refusal = ""
+        self.turns: int | None = None
+        """Of the loop, that looking takes; None: it is done at once."""
+        self.tried = self.ended = 0
         context = ChildContext(
             Role.VRRP, 3, Options(), str(directory), self.journal, generation, supervisor_pid=1
         )
@@ -70,9 +73,18 @@ class Conversation:
             on_message=lambda _peer, message: self.received.append(message),
         )
 
-    def _prepare(self, slice_: Slice) -> str:
+    def _prepare(self, slice_: Slice) -> str | Trial:
         self.prepared.append(slice_)
-        return self.refusal
+        return self.refusal if self.turns is None else self._trial(self.turns)
+
+    def _trial(self, turns: int) -> Trial:
+        try:
+            for _ in range(turns):
+                self.tried += 1
+                yield
+            return self.refusal
+        finally:
+            self.ended += 1
 
     def _abandon(self) -> None:
         self.abandoned += 1
@@ -130,6 +142,30 @@ def test_hello_says_what_has_been_applied_not_what_was_asked(conversation: Conve
     conversation.hear(Applied(Role.VRRP, 3, 4))
     conversation.say(HelloRequest())
     conversation.hear(hello(4))
+
+
+def test_a_trial_is_played_over_many_turns_and_answered_at_its_end(conversation: Conversation) -> None:
+    conversation.begin()
+    conversation.refusal, conversation.turns = "no room", 50
+    conversation.say(Prepare(77, 5, {"VI_1": b"two"}))
+    conversation.hear(Prepared(Role.VRRP, 3, 77, "no room"))
+    assert (conversation.tried, conversation.ended) == (50, 1)
+
+
+@pytest.mark.parametrize("after", [Abandon(77), Prepare(78, 5, {"VI_1": b"two"}), Apply(5, {"VI_1": b"two"})])
+def test_a_trial_that_was_overtaken_is_not_answered(
+    conversation: Conversation, after: Abandon | Prepare | Apply
+) -> None:
+    conversation.begin()
+    conversation.turns = 1_000_000_000
+    conversation.say(Prepare(77, 5, {"VI_1": b"one"}))
+    conversation.reactor.until(lambda: conversation.tried > 3)
+    conversation.turns = None
+    conversation.say(after, HelloRequest())
+    found = hello(0)
+    answers = [Prepared(Role.VRRP, 3, 78, "")] if isinstance(after, Prepare) else []
+    conversation.hear(*answers, found)
+    assert conversation.ended == 1
 
 
 def test_prepare_is_answered_and_changes_nothing(conversation: Conversation) -> None:
