@@ -28,11 +28,11 @@ def test_limits_end_in_their_order_whatever_their_length(loop: asyncio.AbstractE
     over: list[Item] = []
     expiry: Expiry[Item] = Expiry(loop, over.append)
     late, early, lifted, again = (Item() for _ in range(4))
-    expiry.limit(late, 60_000)
-    expiry.limit(early, 20_000)
-    expiry.limit(lifted, 20_000)
-    expiry.limit(again, 10_000)
-    expiry.limit(again, 40_000)
+    expiry.limit(late, 600_000)
+    expiry.limit(early, 200_000)
+    expiry.limit(lifted, 200_000)
+    expiry.limit(again, 100_000)
+    expiry.limit(again, 400_000)
     lifted.deadline_us = 0
     for _ in range(1000):
         loop.run_until_complete(asyncio.sleep(0.005))
