@@ -1,4 +1,4 @@
-"""Numbers as they are written, judged whole: ASCII digits and nothing else. Pure, and the one reader of them.
+"""Numbers as they are written, judged whole: ASCII digits, perhaps after a plus. Pure, and the one reader.
 
 Python's own ``int`` takes more than any of these languages does: signs, underscores, blanks, other scripts'
 digits. What is longer than any number can be is no number; zeros in front do not make it longer.
@@ -21,6 +21,7 @@ def is_digits(text: str) -> bool:
 
 def whole_number(text: str, highest: int, lowest: int = 0) -> int | None:
     """A decimal number of [lowest, highest]; None for anything else."""
+    text = text.removeprefix("+")
     if not is_digits(text) or len(text.lstrip("0")) > _LONGEST:
         return None
     value = int(text)
@@ -29,6 +30,7 @@ def whole_number(text: str, highest: int, lowest: int = 0) -> int | None:
 
 def c_integer(text: str) -> int | None:
     """A number in C's notation: 0x1f, 017, 15."""
+    text = text.removeprefix("+")
     if _C_NUMBER.fullmatch(text) is None or len(text.lstrip("0xX")) > _LONGEST:
         return None
     return int(text, 16 if text[:2] in ("0x", "0X") else 8 if text[0] == "0" else 10)

@@ -8,7 +8,7 @@ from kad.addresses import parse_address
 from kad.config.grammar.connection import SUFFERED
 from kad.config.grammar.endpoint import port_of
 from kad.config.model.check import GroupFwmark, GroupRange, VirtualServerGroup
-from kad.config.numbers import whole_number
+from kad.config.numbers import hexadecimal, whole_number
 from kad.config.schema import CHECK, CLOSING, NOTHING, Block, Frame, Kind, Reading, Row
 from kad.config.tree import Statement
 from kad.config.values import UNSIGNED_MAX, ignored_words, number_of
@@ -140,16 +140,21 @@ def _end_of_range(first: Address, text: str) -> Address | str:
         if last.version != first.version:
             return "the two addresses differ in family"
         return last if int(last) >= int(first) else "the range ends before it starts"
-    base, limit = (10, 0xFF) if first.version == 4 else (16, 0xFFFF)
-    try:
-        number = int(text, base) if text.isalnum() and text.isascii() and len(text) < 20 else -1
-    except ValueError:
-        number = -1
-    if not 0 <= number <= limit:
+    number = _last_number(text, first.version)
+    limit = 0xFF if first.version == 4 else 0xFFFF
+    if number is None:
         return f"'{text}' cannot end a range"
     if int(first) & limit >= number:
         return "the range ends before it starts"
     return type(first)(int(first) & ~limit | number)
+
+
+def _last_number(text: str, version: int) -> int | None:
+    """The last of the numbers an address is written with."""
+    if version == 4:
+        return whole_number(text, 0xFF)
+    digits = text.removeprefix("+")
+    return hexadecimal(digits.lstrip("0") or digits[-1:], 4)
 
 
 def _close_group(reading: Reading, frame: Frame) -> object:
