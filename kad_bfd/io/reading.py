@@ -27,6 +27,18 @@ Packet = tuple[bytes, bytes, int]
 came, CLOCK_REALTIME microseconds."""
 
 
+def have_packets_stamped() -> socket.socket:
+    """To be kept open for the life of the process, from before its first other socket.
+
+    The kernel stamps packets only where a socket wants it, and begins a while after the first one does (in a
+    work queue: milliseconds, more on a busy machine). What came before then is stamped as it is read, and the
+    order of what lies in two sockets is lost.
+    """
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    made.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    return made
+
+
 class BatchReader:
     """Reads one datagram socket that does not block."""
 

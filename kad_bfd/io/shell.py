@@ -40,6 +40,7 @@ from kad_bfd.core.events import (
     TransportOpened,
 )
 from kad_bfd.core.packet import Diagnostic, State
+from kad_bfd.io.reading import have_packets_stamped
 from kad_bfd.io.sockets import Arrived, Listeners
 from kad_bfd.io.transports import Transports
 
@@ -69,6 +70,7 @@ class Shell:
     ) -> None:
         """``is_alive`` is told when we are, CLOCK_MONOTONIC µs."""
         self._records = records
+        self._stamping = have_packets_stamped()
         self._is_alive = is_alive
         self._on_stopped = on_stopped
         self._longest_patience_us = longest_patience_us
@@ -135,6 +137,7 @@ class Shell:
             self.publisher.close()
         self.listeners.close_all()
         self.transports.close_all()
+        self._stamping.close()
 
     def counters(self) -> dict[str, int]:
         """What went on outside the engine, for status; errors that never happened are left out."""
