@@ -13,10 +13,11 @@ from kad.config.model.check import CheckConfiguration, CheckSettings
 from kad.config.slices import Known, decode_check
 from kad.errors import ExitStatus
 from kad.garbage import collector_paused
-from kad.ipc.child_link import ChildLink, Trial
+from kad.ipc.child_link import ChildLink
 from kad.ipc.mastership import MastershipFeed
 from kad.ipc.messages import Generation, Role
 from kad.ipc.reports import ProcessReport
+from kad.ipc.trial import Trial
 from kad.notify.policy import Letter
 from kad.runtime import logs
 from kad.runtime.clock import monotonic_us

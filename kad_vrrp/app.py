@@ -13,10 +13,11 @@ from kad.config.slices import decode_vrrp
 from kad.errors import ExitStatus
 from kad.garbage import collector_paused
 from kad.ipc.bfd_feed import BfdFeed
-from kad.ipc.child_link import ChildLink, Trial
+from kad.ipc.child_link import ChildLink
 from kad.ipc.mastership import MastershipPublisher
 from kad.ipc.messages import Generation, Role
 from kad.ipc.reports import InstanceReport, ProcessReport
+from kad.ipc.trial import Trial
 from kad.kernel.batch import ReceiveBuffer
 from kad.notify.policy import Letter
 from kad.runtime import logs

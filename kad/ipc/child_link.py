@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import assert_never
 
@@ -31,14 +31,13 @@ from kad.ipc.messages import (
     StatusReport,
     StatusRequest,
 )
+from kad.ipc.trial import Trial
 from kad.notify.policy import Letter
 from kad.runtime import logs
 from kad.runtime.process import ChildContext
 from kad.runtime.tuning import Tuner
 
 Slice = Mapping[str, bytes]
-Trial = Generator[None, None, str]
-"""Looks at a configuration a little in each turn of the loop; returns "" or why it cannot be run."""
 
 ALERTS_LIMIT = 1024
 """Alerts kept for a control that is not there; beyond it the oldest are lost."""

@@ -17,15 +17,11 @@ from kad.config.model.check import (
     VirtualServerGroup,
 )
 from kad.config.slices import Known
-from kad.ipc.child_link import Trial
-from kad.kernel.encoder import UNPACKABLE
+from kad.ipc.trial import Trial, trial_of
 from kad.kernel.ipvs import Timeouts, daemon_body, destination_body, service_body, timeouts_body
 from kad_check.core.ipvs_plan import destination_entry, service_entries
 from kad_check.core.ipvs_state import Destination, Service, services_of
 from kad_check.io.ipvs_chores import daemons_of
-
-TURN = 32
-"""Objects packed in one turn of the loop: a quarter of a millisecond."""
 
 Thing = CheckSettings | Service | RealServer | SorryServer
 Groups = Mapping[str, VirtualServerGroup]
@@ -34,14 +30,7 @@ Groups = Mapping[str, VirtualServerGroup]
 def trial(configuration: CheckConfiguration, servers: Iterable[VirtualServer]) -> Trial:
     """``servers``, and the settings, a few at a time. Returns which cannot be packed, and why; or nothing."""
     groups = {group.name: group for group in configuration.groups}
-    for number, (server, thing) in enumerate(_everything(configuration.settings, servers, groups)):
-        try:
-            _pack(thing)
-        except UNPACKABLE as error:
-            return f"{_words(server, thing)} cannot be put into a message: {error}"
-        if number % TURN == TURN - 1:
-            yield
-    return ""
+    return trial_of(_everything(configuration.settings, servers, groups), _pack, _words)
 
 
 def changed(known: Known, before: Known) -> Iterator[VirtualServer]:

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from kad.addresses import packed
 from kad.config.model.routing import Route, Rule
 from kad.config.model.vrrp import VirtualLink, VrrpConfiguration, VrrpInstance
-from kad.ipc.child_link import Trial
+from kad.ipc.trial import Trial, trial_of
 from kad.kernel import routes, rules
-from kad.kernel.encoder import UNPACKABLE
 from kad.kernel.links import AddressKey
 from kad_vrrp.core.actions import Entry
 from kad_vrrp.core.advertiser import advertised_addresses, auth_data_of
@@ -22,22 +21,12 @@ from kad_vrrp.core.packet import build_payload
 from kad_vrrp.core.resources import entries_of, statics_of
 from kad_vrrp.io import address_requests, link_maker
 
-TURN = 32
-"""Objects packed in one turn of the loop: a quarter of a millisecond."""
-
 Thing = Entry | VirtualLink | VrrpInstance
 
 
 def trial(configuration: VrrpConfiguration) -> Trial:
     """A few at a time. Returns which cannot be packed, and why; empty: there is none."""
-    for number, (whose, thing) in enumerate(_everything(configuration)):
-        try:
-            pack(thing)
-        except UNPACKABLE as error:
-            return f"{_words(whose, thing)} cannot be put into a message: {error}"
-        if number % TURN == TURN - 1:
-            yield
-    return ""
+    return trial_of(_everything(configuration), pack, _words)
 
 
 def _everything(configuration: VrrpConfiguration) -> Iterator[tuple[str, Thing]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kad.ipc.child_link import Trial
+from kad.ipc.trial import Trial
 
 
 def verdict_of(found: str | Trial) -> str:

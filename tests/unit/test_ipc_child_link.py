@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kad.config.model.globals import Mail
-from kad.ipc.child_link import ALERTS_LIMIT, ChildLink, Slice, Trial
+from kad.ipc.child_link import ALERTS_LIMIT, ChildLink, Slice
 from kad.ipc.codec import DropReason
 from kad.ipc.link import RouterEnd, control_path
 from kad.ipc.messages import (
@@ -27,6 +27,7 @@ from kad.ipc.messages import (
     StatusReport,
     StatusRequest,
 )
+from kad.ipc.trial import Trial
 from kad.notify.policy import Letter
 from kad.runtime.journal import Journal
 from kad.runtime.process import ChildContext, Options

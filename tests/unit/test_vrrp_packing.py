@@ -12,6 +12,7 @@ from kad.config.model.routing import Route, Rule, RuleAction
 from kad.config.model.vrrp import VirtualAddress, VirtualLink, VrrpConfiguration, VrrpInstance
 from kad.config.slices import slices
 from kad.ipc.messages import Role
+from kad.ipc.trial import TURN
 from kad.kernel.encoder import UNPACKABLE, Unpackable
 from kad.kernel.links import LinkTable
 from kad_vrrp.app import prepare
@@ -73,7 +74,7 @@ def test_a_slice_with_such_a_value_is_refused() -> None:
 def test_a_thousand_instances_are_tried_in_many_turns() -> None:
     trial = packing.trial(VrrpConfiguration(instances=(INSTANCE,) * 1020))
     objects = 1020 * (1 + len(entries_of(INSTANCE)))
-    assert sum(1 for _ in trial) == objects // packing.TURN
+    assert sum(1 for _ in trial) == objects // TURN
 
 
 # At run time ---------------------------------------------------------------------------------------------
