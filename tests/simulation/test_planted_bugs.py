@@ -10,7 +10,7 @@ from tests.simulation.planted_bugs import BUGS, planted
 from tests.simulation.story import tell
 
 SEEDS = 5
-PATIENCE = 50
+PATIENCE = 25
 """Stories in which a bug must show itself. Most need one."""
 
 pytestmark = pytest.mark.slow
